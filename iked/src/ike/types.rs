@@ -1,0 +1,139 @@
+//! Identities, selectors and algorithms as commands, events and rules name them.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Number of an IKE tunnel, shown as `K3`; unique per engine, kept over rekeys of the same tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IkeTunnelId(pub u32);
+
+/// Number of a dynamic tunnel, shown as `Y7`; unique per engine, kept over rekeys of the same tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TunnelId(pub u32);
+
+/// Inclusive range of addresses of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AddressRange {
+    /// Low end.
+    pub low: IpAddr,
+    /// High end: same family, at least `low`.
+    pub high: IpAddr,
+}
+
+/// A traffic selector (RFC 7296 section 3.13.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TrafficSelector {
+    /// Addresses.
+    pub addresses: AddressRange,
+    /// IP protocol, 0 = any.
+    pub protocol: u8,
+    /// Low port; ICMP: type and code (RFC 7296 section 3.13.1).
+    pub port_low: u16,
+    /// High port.
+    pub port_high: u16,
+}
+
+/// An identity that one side proves (RFC 7296 section 3.5).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Identity {
+    /// ID_IPV4_ADDR or ID_IPV6_ADDR.
+    Address(IpAddr),
+    /// ID_FQDN.
+    Fqdn(String),
+    /// ID_RFC822_ADDR.
+    UserFqdn(String),
+    /// ID_DER_ASN1_DN, the DER bytes.
+    Dn(Vec<u8>),
+    /// ID_KEY_ID.
+    KeyId(Vec<u8>),
+}
+
+/// Which identities of a peer a rule accepts (spec/policy.md section 6.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityPattern {
+    /// Exactly this one.
+    Exact(Identity),
+    /// Any address of the range.
+    Addresses(AddressRange),
+    /// `*.example.net`: any FQDN with this suffix (`.example.net`).
+    FqdnSuffix(String),
+    /// `*@example.net`: any user FQDN with this suffix (`@example.net`).
+    UserFqdnSuffix(String),
+}
+
+/// Encryption algorithms (IANA IKEv2 transform type 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Encryption {
+    /// ENCR_AES_CBC with this key length in bits.
+    AesCbc(u16),
+    /// AES-GCM with a 16-octet ICV with this key length in bits.
+    AesGcm16(u16),
+}
+
+/// Integrity algorithms (transform type 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Integrity {
+    /// AUTH_HMAC_SHA2_256_128 (12).
+    HmacSha256,
+    /// AUTH_HMAC_SHA2_384_192 (13).
+    HmacSha384,
+    /// AUTH_HMAC_SHA2_512_256 (14).
+    HmacSha512,
+}
+
+/// Pseudo-random functions (transform type 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Prf {
+    /// PRF_HMAC_SHA2_256 (5).
+    HmacSha256,
+    /// PRF_HMAC_SHA2_384 (6).
+    HmacSha384,
+    /// PRF_HMAC_SHA2_512 (7).
+    HmacSha512,
+}
+
+/// Key exchange methods (transform type 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Group {
+    /// 2048-bit MODP (14).
+    Modp2048,
+    /// 256-bit random ECP (19).
+    Ecp256,
+    /// 384-bit random ECP (20).
+    Ecp384,
+    /// Curve25519 (31).
+    Curve25519,
+}
+
+impl Group {
+    /// IANA number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Modp2048 => 14,
+            Self::Ecp256 => 19,
+            Self::Ecp384 => 20,
+            Self::Curve25519 => 31,
+        }
+    }
+}
+
+/// Encapsulation mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// Tunnel mode.
+    Tunnel,
+    /// Transport mode.
+    Transport,
+}
+
+/// Secret bytes: wiped when dropped, never printed.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({} bytes)", self.0.len())
+    }
+}

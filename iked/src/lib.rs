@@ -1,0 +1,2 @@
+//! The IKE daemon: lib and thin bin.
+pub mod ike;

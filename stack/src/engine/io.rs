@@ -1,0 +1,132 @@
+//! What goes into the engine and comes out of it: the contract between the pure engine and its driver.
+//!
+//! The driver reads a batch (one TUN read may be a 64 KiB super-packet, one UDP read up to 64 KiB of equal
+//! segments), calls the engine for each piece with the same [`Output`], then carries out what stands in the
+//! [`Output`] and clears it. Nothing is allocated for a packet: all bytes lie in one arena that is reused.
+
+use crate::control::{Acquire, IkeDatagram, SaNotice};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+/// Bytes before every packet in the arena that an encapsulation may grow into.
+pub const HEADROOM: usize = 64;
+
+/// The `struct virtio_net_hdr` that Linux puts before a packet on a TUN with `IFF_VNET_HDR` (10 octets, host order).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VnetHeader {
+    /// `VIRTIO_NET_HDR_F_*`: 1 = checksum is to be completed from `csum_start`.
+    pub flags: u8,
+    /// 0 none, 1 TCPv4, 4 TCPv6, 5 UDP_L4; 0x80 ECN.
+    pub gso_type: u8,
+    /// Length of all headers of a super-packet.
+    pub hdr_len: u16,
+    /// Payload of one segment.
+    pub gso_size: u16,
+    /// Where the checksum starts.
+    pub csum_start: u16,
+    /// Where it is stored, from `csum_start`.
+    pub csum_offset: u16,
+}
+
+/// How a UDP datagram (or several equal ones, as UDP_GRO gives them) arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpArrival {
+    /// Own address (from packet information) and port.
+    pub local: SocketAddr,
+    /// The sender.
+    pub remote: SocketAddr,
+    /// Length of each datagram in the buffer but the last; the whole length if there is one.
+    pub segment: usize,
+}
+
+/// How a raw IP payload (ESP, GRE) arrived; the kernel has reassembled it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawArrival {
+    /// Outer source.
+    pub source: IpAddr,
+    /// Outer destination.
+    pub destination: IpAddr,
+}
+
+/// Everything a batch produced. Ranges point into [`Output::bytes`].
+#[derive(Debug, Default)]
+pub struct Output {
+    /// The arena.
+    pub bytes: Vec<u8>,
+    /// UDP datagrams to the network (ESP in UDP), to be sent with `UDP_SEGMENT` where `segment` is shorter than the range.
+    pub udp: Vec<UdpSend>,
+    /// Raw IP payloads to the network (protocol 50).
+    pub raw: Vec<RawSend>,
+    /// Packets for the TUN: a 10-octet [`VnetHeader`] and the IP packet.
+    pub host: Vec<Range<usize>>,
+    /// GRE packets (from the GRE header on) for the XCF link.
+    pub xcf: Vec<XcfSend>,
+    /// IKE messages for `iked`.
+    pub ike: Vec<IkeDatagram>,
+    /// Negotiations wanted.
+    pub acquires: Vec<Acquire>,
+    /// SA notices (inbound SPI, what).
+    pub sa_notices: Vec<(u32, SaNotice)>,
+    /// Log lines (warning?, text), already rate-limited.
+    pub logs: Vec<(bool, String)>,
+}
+
+/// Datagrams of equal size (the last may be shorter) to one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpSend {
+    /// Own address and port.
+    pub local: SocketAddr,
+    /// The peer.
+    pub remote: SocketAddr,
+    /// Where they lie.
+    pub range: Range<usize>,
+    /// Length of each but the last.
+    pub segment: usize,
+    /// DSCP and ECN octet of the outer header.
+    pub tos: u8,
+    /// DF of the outer header (IPv4).
+    pub df: bool,
+}
+
+/// One raw IP payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawSend {
+    /// Own address.
+    pub local: IpAddr,
+    /// The peer.
+    pub remote: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Where it lies.
+    pub range: Range<usize>,
+    /// DSCP and ECN octet of the outer header.
+    pub tos: u8,
+    /// DF of the outer header (IPv4).
+    pub df: bool,
+}
+
+/// One GRE packet to another stack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XcfSend {
+    /// XCF address of that stack.
+    pub remote: IpAddr,
+    /// Where it lies.
+    pub range: Range<usize>,
+    /// DSCP and ECN octet, a copy of the inner one.
+    pub tos: u8,
+}
+
+impl Output {
+    /// Ready for the next batch; keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.udp.clear();
+        self.raw.clear();
+        self.host.clear();
+        self.xcf.clear();
+        self.ike.clear();
+        self.acquires.clear();
+        self.sa_notices.clear();
+        self.logs.clear();
+    }
+}

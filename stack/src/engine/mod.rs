@@ -1,0 +1,2 @@
+//! The packet engine: pure, driven in batches.
+pub mod io;

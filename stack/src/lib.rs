@@ -1,0 +1,3 @@
+//! One forwarding stack: ESP, filters, GRE and distribution.
+pub mod control;
+pub mod engine;
