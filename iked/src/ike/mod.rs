@@ -3,7 +3,10 @@
 //! It does no I/O, reads no clock and draws randomness only from the generator it was given. It imports nothing
 //! of this crate but itself.
 pub mod command;
+mod engine;
 pub mod event;
 pub mod rules;
 pub mod types;
 pub mod view;
+
+pub use engine::Engine;

@@ -1,7 +1,9 @@
 //! What the management interface shows of the engine. Times are engine times; the shell converts them.
 
 use super::command::ActivationMethod;
-use super::types::{Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId};
+use super::types::{
+    Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
+};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
