@@ -1,3 +1,4 @@
 //! One forwarding stack: ESP, filters, GRE and distribution.
 pub mod control;
+pub mod counters;
 pub mod engine;
