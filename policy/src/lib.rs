@@ -1,1 +1,5 @@
-//! policy
+//! The Policy Agent language: text to a typed, checked policy, without I/O.
+pub mod compile;
+pub mod model;
+
+pub use model::Policy;
