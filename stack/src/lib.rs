@@ -2,3 +2,4 @@
 pub mod control;
 pub mod counters;
 pub mod engine;
+pub mod framing;
