@@ -2,6 +2,8 @@
 //!
 //! The driver calls one `handle_…` for each piece that it read, always with the same [`Output`], then
 //! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
+pub mod connection;
+pub mod distribute;
 pub mod filter;
 pub mod io;
 pub mod verdict;
