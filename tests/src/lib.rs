@@ -1,1 +1,17 @@
-//! e2e
+//! Hosts in network namespaces, and what runs on them: the harness of the end-to-end tests, of the demo and of
+//! the comparison.
+//!
+//! A [`lab::Lab`] is a set of namespaces joined by two segments, `ext` (the network) and `xcf` (the trusted
+//! link); [`node::Daemon`] is an `iked` with its stacks, [`swan::Swan`] a strongSwan peer, [`http`] the servers
+//! and clients that make real connections, [`capture::Capture`] the evidence. Everything is removed when it is
+//! dropped. Nothing here waits for a fixed time: [`wait::until`] awaits a condition.
+
+pub mod capture;
+pub mod http;
+pub mod lab;
+pub mod node;
+pub mod packet;
+pub mod process;
+pub mod scenario;
+pub mod swan;
+pub mod wait;

@@ -1,0 +1,202 @@
+//! An `iked` with its stacks, and the `ipsec` command that looks at it.
+
+use crate::lab::Lab;
+use crate::process::{Background, run};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Path of one of the project's programs, built beside the one that runs now.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let mut folder = own.parent().context("a program lies in a folder")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("deps lies in a folder")?;
+    }
+    let path = folder.join(name);
+    ensure!(
+        path.exists(),
+        "{} is missing: build the workspace first (cargo build --workspace)",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The files that configure an `iked`.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// `iked.toml` without `system`, `state_dir`, `policy`, `servauth` and `[nmi]`, which the harness writes.
+    pub stacks: String,
+    /// `policy.conf`.
+    pub policy: String,
+    /// `servauth.toml`.
+    pub servauth: String,
+}
+
+/// A running `iked`.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Background,
+    /// System name.
+    pub system: String,
+    /// Its folder: configuration, state, log, socket.
+    pub dir: PathBuf,
+}
+
+impl Daemon {
+    /// Writes the files, starts the daemon and waits until every stack of `stacks` answers.
+    ///
+    /// # Errors
+    /// When it ends or does not become ready; with its log.
+    pub fn start(lab: &Lab, system: &str, files: &Files, stacks: &[&str]) -> Result<Self> {
+        let dir = lab.folder(system)?;
+        let head = format!(
+            "system = \"{system}\"\nstate_dir = \"{0}/state\"\npolicy = \"policy.conf\"\nservauth = \"servauth.toml\"\n\n",
+            dir.display()
+        );
+        let nmi = format!("[nmi]\nsocket = \"{}/sock/ipsecmgmt\"\n\n", dir.display());
+        fs::write(dir.join("iked.toml"), head + &nmi + &files.stacks)?;
+        fs::write(dir.join("policy.conf"), &files.policy)?;
+        fs::write(dir.join("servauth.toml"), &files.servauth)?;
+        let key = dir.join("sysplex.key");
+        fs::write(&key, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n")?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        fs::set_permissions(dir.join("policy.conf"), fs::Permissions::from_mode(0o600))?;
+        Self::restart(dir, system, stacks)
+    }
+
+    /// Starts the daemon on files that are there already.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn restart(dir: PathBuf, system: &str, stacks: &[&str]) -> Result<Self> {
+        // Another user must be able to reach the socket: authorization decides, not the path to it.
+        for folder in dir.ancestors().take(2) {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        }
+        let mut command = Command::new(binary("iked")?);
+        command.arg("--config").arg(dir.join("iked.toml"));
+        let number = (0..).find(|n| !dir.join(format!("iked.{n}.log")).exists()).unwrap_or_default();
+        let process = Background::start(command, &dir.join(format!("iked.{number}.log")))?;
+        let mut daemon = Self { process, system: system.to_owned(), dir };
+        let ready = crate::wait::until("iked and its stacks", Duration::from_secs(20), || {
+            if !daemon.process.running() {
+                return Ok(false);
+            }
+            for stack in stacks {
+                daemon.ipsec(&format!("-p {stack} -f display"))?;
+            }
+            Ok(true)
+        });
+        match ready {
+            Ok(true) => Ok(daemon),
+            Ok(false) => bail!("iked ended at its start:\n{}", daemon.log()),
+            Err(e) => Err(e.context(daemon.log())),
+        }
+    }
+
+    /// The log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.process.pid()
+    }
+
+    /// Process ids of its stacks.
+    #[must_use]
+    pub fn stack_pids(&self) -> Vec<nix::unistd::Pid> {
+        crate::process::children(self.pid())
+    }
+
+    /// Ends it: `SIGTERM` in good order, `SIGKILL` as a crash.
+    pub fn end(&mut self, signal: Signal) {
+        self.process.end(signal);
+    }
+
+    /// Whether it still runs.
+    pub fn running(&mut self) -> bool {
+        self.process.running()
+    }
+
+    /// The management socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("sock/ipsecmgmt")
+    }
+
+    /// An `ipsec` command with these arguments.
+    ///
+    /// # Errors
+    /// When the program was not built.
+    pub fn ipsec_command(&self, line: &str) -> Result<Command> {
+        let mut command = crate::process::command(binary("ipsec")?, line);
+        command.env("IPSECMGMT_SOCKET", self.socket());
+        Ok(command)
+    }
+
+    /// Runs `ipsec` and gives what it printed.
+    ///
+    /// # Errors
+    /// When its exit code is not 0; with what it said.
+    pub fn ipsec(&self, line: &str) -> Result<String> {
+        let output = run(&mut self.ipsec_command(line)?)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "ipsec {line}: {}: {}{text}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text)
+    }
+
+    /// Runs `ipsec … --json`.
+    ///
+    /// # Errors
+    /// As [`Daemon::ipsec`], or when it printed no JSON.
+    pub fn json(&self, line: &str) -> Result<Value> {
+        let text = self.ipsec(&format!("{line} --json"))?;
+        serde_json::from_str(&text).with_context(|| format!("ipsec {line} --json printed {text}"))
+    }
+
+    /// The entries of a report.
+    ///
+    /// # Errors
+    /// As [`Daemon::json`].
+    pub fn entries(&self, line: &str) -> Result<Vec<Value>> {
+        let report = self.json(line)?;
+        Ok(report.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
+    /// Packets that `stack` dropped for `reason`.
+    ///
+    /// # Errors
+    /// As [`Daemon::json`].
+    pub fn drops(&self, stack: &str, reason: &str) -> Result<u64> {
+        let entries = self.entries(&format!("-p {stack} --drops"))?;
+        let found = entries.iter().find(|e| e["reason"] == reason);
+        Ok(found.and_then(|e| e["packets"].as_u64()).unwrap_or(0))
+    }
+}
+
+/// Opens everything to the superuser and nothing to others.
+pub const SERVAUTH_ROOT_ONLY: &str = "# no profile: superusers only\n";
+
+/// Whether a program is installed.
+#[must_use]
+pub fn installed(path: &str) -> bool {
+    Path::new(path).exists()
+}

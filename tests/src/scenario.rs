@@ -1,0 +1,355 @@
+//! The scenario of the demo and of most tests: a peer, a distributor with a DVIPA, targets behind it.
+
+use crate::http::start_server;
+use crate::lab::Lab;
+use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
+use crate::process::Background;
+use crate::swan::{Connection, Swan};
+use anyhow::Result;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// The DVIPA, IPv4.
+pub const DVIPA4: &str = "192.0.2.100";
+/// The DVIPA, IPv6.
+pub const DVIPA6: &str = "2001:db8:2::100";
+/// The peer's address on the network.
+pub const PEER4: &str = "192.0.2.11";
+/// The peer's IPv6 address on the network.
+pub const PEER6: &str = "2001:db8:2::11";
+/// Home address of a peer that runs `iked`: never an interface's own address.
+pub const PEER_HOME4: &str = "198.51.100.11";
+/// The pre-shared key of all.
+pub const SECRET: &str = "correct-horse-battery";
+/// Port of the web servers.
+pub const PORT: u16 = 80;
+
+/// The DVIPA and port of one family.
+#[must_use]
+pub fn server(v6: bool) -> SocketAddr {
+    let address: IpAddr = if v6 { DVIPA6 } else { DVIPA4 }.parse().expect("a fixed address");
+    SocketAddr::new(address, PORT)
+}
+
+/// What varies between scenarios.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Number of targets, 1 to 3.
+    pub targets: u8,
+    /// LivenessInterval in seconds.
+    pub liveness_secs: u32,
+    /// RefreshLifetimeProposed of child SAs in minutes.
+    pub child_minutes: u32,
+    /// Policy of the targets denies everything but what their XCF needs.
+    pub targets_deny: bool,
+    /// AllowOnDemand.
+    pub on_demand: bool,
+    /// Lines for servauth.toml.
+    pub servauth: String,
+    /// Targets have a leg on the network too.
+    pub target_ext: bool,
+    /// The peer's identity and endpoint (IPv4).
+    pub peer4: String,
+    /// Ports that are distributed.
+    pub ports: Vec<u16>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            targets: 3,
+            liveness_secs: 30,
+            child_minutes: 60,
+            targets_deny: false,
+            on_demand: false,
+            servauth: SERVAUTH_ROOT_ONLY.to_owned(),
+            target_ext: true,
+            peer4: PEER4.to_owned(),
+            ports: vec![PORT],
+        }
+    }
+}
+
+/// A distributor `DIST` and targets `TGT1` … of one `iked`, with a web server each.
+#[derive(Debug)]
+pub struct Sysplex {
+    /// The daemon of all stacks.
+    pub daemon: Daemon,
+    /// Web servers of the targets.
+    pub servers: Vec<Background>,
+    /// Names of the targets.
+    pub targets: Vec<String>,
+}
+
+impl Sysplex {
+    /// Makes the nodes, starts the daemon and the servers.
+    ///
+    /// # Errors
+    /// When anything does not come up.
+    pub fn start(lab: &mut Lab, options: &Options) -> Result<Self> {
+        let targets = make_nodes(lab, options)?;
+        let names: Vec<&str> = std::iter::once("DIST").chain(targets.iter().map(String::as_str)).collect();
+        let daemon = Daemon::start(lab, "SYSA", &sysplex_files(lab, options, &targets), &names)?;
+        let servers =
+            targets.iter().map(|t| start_server(lab, t, t, PORT)).collect::<Result<Vec<Background>>>()?;
+        Ok(Self { daemon, servers, targets })
+    }
+}
+
+/// Makes the nodes of the sysplex and of the peer; gives the names of the targets.
+///
+/// # Errors
+/// When a namespace or link cannot be made.
+pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
+    lab.node("PEER")?;
+    lab.join("PEER", "ext", 11)?;
+    lab.node("DIST")?;
+    lab.join("DIST", "ext", 1)?;
+    lab.join("DIST", "xcf", 1)?;
+    let targets: Vec<String> = (1..=options.targets).map(|n| format!("TGT{n}")).collect();
+    for (target, host) in targets.iter().zip(21u8..) {
+        lab.node(target)?;
+        lab.join(target, "xcf", host)?;
+        if options.target_ext {
+            lab.join(target, "ext", host)?;
+        }
+    }
+    Ok(targets)
+}
+
+/// The files of the sysplex's `iked`.
+#[must_use]
+pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
+    let mut toml =
+        "[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n"
+            .to_owned();
+    stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
+    for (target, host) in targets.iter().zip(21u8..) {
+        let network = if options.target_ext { "[\"ext\"]" } else { "[]" };
+        let policy = options.targets_deny.then_some("targets.conf");
+        stack_table(&mut toml, lab, target, network, Some(&format!("10.99.0.{host}")), "[]", policy);
+    }
+    let ports = &options.ports;
+    let list = targets.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
+    for address in [DVIPA4, DVIPA6] {
+        let _ = write!(
+            toml,
+            "[[dvipa]]\naddress = \"{address}\"\nowner = \"DIST\"\n\n\
+             [[dvipa.distribute]]\nports = {ports:?}\nprotocol = \"tcp\"\nmethod = \"round-robin\"\ntargets = [{list}]\n\n"
+        );
+    }
+    let pairs = [
+        Pair { name: "web", local: DVIPA4, remote: &options.peer4, start: "toPeer" },
+        Pair { name: "web6", local: DVIPA6, remote: PEER6, start: "toPeer6" },
+    ];
+    if options.targets_deny {
+        let path = lab.folder("SYSA").map(|d| d.join("targets.conf"));
+        if let Ok(path) = path {
+            let _ = std::fs::write(path, DENY_ALL);
+        }
+    }
+    Files { stacks: toml, policy: policy(&pairs, options), servauth: options.servauth.clone() }
+}
+
+/// Appends a `[[stack]]` table.
+pub fn stack_table(
+    toml: &mut String,
+    lab: &Lab,
+    name: &str,
+    network: &str,
+    xcf: Option<&str>,
+    home: &str,
+    policy: Option<&str>,
+) {
+    let _ = write!(
+        toml,
+        "[[stack]]\nname = \"{name}\"\nnetns = \"{}\"\nnetwork = {network}\n",
+        lab.namespace(name)
+    );
+    if let Some(address) = xcf {
+        let _ = writeln!(toml, "xcf = {{ interface = \"xcf\", address = \"{address}\" }}");
+    }
+    if let Some(file) = policy {
+        let _ = writeln!(toml, "policy = \"{file}\"");
+    }
+    let _ = write!(toml, "home = {home}\n\n");
+}
+
+/// Two addresses between which everything is protected.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// Name of the rule.
+    pub name: &'a str,
+    /// Own address.
+    pub local: &'a str,
+    /// The peer's address.
+    pub remote: &'a str,
+    /// Name of the LocalDynVpnRule.
+    pub start: &'a str,
+}
+
+/// A policy that protects everything between the pairs.
+#[must_use]
+pub fn policy(pairs: &[Pair<'_>], options: &Options) -> String {
+    let demand = if options.on_demand { "Yes" } else { "No" };
+    let mut text = format!("IpFilterPolicy\n{{\n  FilterLogging  On\n  AllowOnDemand  {demand}\n");
+    for p in pairs {
+        let _ = writeln!(text, "  IpFilterRuleRef  {}", p.name);
+    }
+    let _ = write!(
+        text,
+        "}}\n\nKeyExchangePolicy\n{{\n  AllowNat  Yes\n  LivenessInterval  {}\n",
+        options.liveness_secs
+    );
+    for p in pairs {
+        let _ = writeln!(text, "  KeyExchangeRuleRef  kx-{}", p.name);
+    }
+    text.push_str("}\n\nLocalDynVpnPolicy\n{\n");
+    for p in pairs {
+        let _ = write!(
+            text,
+            "  LocalDynVpnRule {}\n  {{\n    LocalIp   {}\n    RemoteIp  {}\n    Protocol  all\n  }}\n",
+            p.start, p.local, p.remote
+        );
+    }
+    text.push_str("}\n");
+    for p in pairs {
+        let _ = write!(
+            text,
+            "
+IpFilterRule {name}
+{{
+  IpSourceAddr  {local}
+  IpDestAddr    {remote}
+  IpService
+  {{
+    Protocol   all
+    Direction  Bidirectional
+    Routing    Local
+  }}
+  IpGenericFilterActionRef  guarded
+  IpDynVpnActionRef         gcmTunnel
+}}
+
+KeyExchangeRule kx-{name}
+{{
+  LocalSecurityEndpoint
+  {{
+    Identity  IpAddr {local}
+    Location  {local}
+  }}
+  RemoteSecurityEndpoint
+  {{
+    Identity  IpAddr {remote}
+    Location  {remote}
+  }}
+  KeyExchangeActionRef  kxStrong
+  SharedKey             Ascii {SECRET}
+}}
+",
+            name = p.name,
+            local = p.local,
+            remote = p.remote,
+        );
+    }
+    let _ = write!(
+        text,
+        "
+IpGenericFilterAction guarded
+{{
+  IpFilterAction   IpSec
+  IpFilterLogging  LogDeny
+}}
+
+IpDynVpnAction gcmTunnel
+{{
+  Initiation       Either
+  HowToEncapIKEv2  Tunnel
+  IpDataOffer
+  {{
+    HowToEncap               Tunnel
+    HowToEncrypt             AES_GCM_16 KeyLength 128
+    HowToAuth                ESP NULL
+    RefreshLifetimeProposed  {minutes}
+  }}
+  IpDataOffer
+  {{
+    HowToEncap               Tunnel
+    HowToEncrypt             AES_CBC KeyLength 256
+    HowToAuth                ESP HMAC_SHA2_256_128
+    RefreshLifetimeProposed  {minutes}
+  }}
+}}
+
+KeyExchangeAction kxStrong
+{{
+  HowToInitiate  IKEv2
+  HowToAuthMe    PresharedKey
+  KeyExchangeOffer
+  {{
+    HowToEncrypt          AES_GCM_16 KeyLength 128
+    PseudoRandomFunction  HMAC_SHA2_256
+    DHGroup               Group31
+  }}
+  KeyExchangeOffer
+  {{
+    HowToEncrypt          AES_CBC KeyLength 256
+    HowToVerifyMsgs       HMAC_SHA2_256_128
+    PseudoRandomFunction  HMAC_SHA2_256
+    DHGroup               Group19
+  }}
+}}
+",
+        minutes = options.child_minutes
+    );
+    text
+}
+
+/// A policy that denies everything; what the XCF needs is not policy's to deny.
+const DENY_ALL: &str = "\
+IpFilterPolicy
+{
+  IpFilterRule nothing
+  {
+    IpSourceAddr  All
+    IpDestAddr    All
+    IpService
+    {
+      Protocol   all
+      Direction  Bidirectional
+      Routing    Either
+    }
+    IpGenericFilterAction
+    {
+      IpFilterAction  Deny
+    }
+  }
+}
+";
+
+/// strongSwan as the peer, with a connection for each family.
+///
+/// # Errors
+/// When it does not come up.
+pub fn swan_peer(lab: &Lab) -> Result<Swan> {
+    let v4 = Connection::host_to_host("v4", PEER4, DVIPA4, SECRET);
+    let v6 = Connection::host_to_host("v6", PEER6, DVIPA6, SECRET);
+    Swan::start(lab, "PEER", &[v4, v6])
+}
+
+/// `iked` as the peer, with the static home address [`PEER_HOME4`].
+///
+/// # Errors
+/// When it does not come up.
+pub fn iked_peer(lab: &Lab) -> Result<Daemon> {
+    let mut toml = String::new();
+    stack_table(&mut toml, lab, "PEER", "[\"ext\"]", None, &format!("[\"{PEER_HOME4}\"]"), None);
+    let pairs = [Pair { name: "web", local: PEER_HOME4, remote: DVIPA4, start: "toDvipa" }];
+    let options = Options { on_demand: true, ..Options::default() };
+    let files =
+        Files { stacks: toml, policy: policy(&pairs, &options), servauth: SERVAUTH_ROOT_ONLY.to_owned() };
+    let daemon = Daemon::start(lab, "SYSP", &files, &["PEER"])?;
+    lab.ip("PEER", &format!("route add {DVIPA4}/32 dev ext src {PEER_HOME4}"))?;
+    lab.ip("DIST", &format!("route add {PEER_HOME4}/32 via {PEER4} dev ext"))?;
+    Ok(daemon)
+}

@@ -1,0 +1,305 @@
+//! A strongSwan peer with its ESP in user space (kernel-libipsec), configured through `swanctl`.
+//!
+//! Its own packets carry a mark and go past the routes into its TUN device, so that the peer's own address may
+//! be a traffic selector. Debian's build always wants UDP encapsulation: it pretends to be behind a NAT.
+
+use crate::lab::Lab;
+use crate::process::{Background, check, run};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const CHARON: &str = "/usr/lib/ipsec/charon";
+const PLUGINS: &str = "/usr/lib/ipsec/plugins";
+/// kernel-libipsec must come before kernel-netlink.
+const WANTED: &[&str] = &[
+    "random",
+    "nonce",
+    "drbg",
+    "openssl",
+    "pem",
+    "pkcs1",
+    "x509",
+    "pubkey",
+    "constraints",
+    "aes",
+    "sha1",
+    "sha2",
+    "hmac",
+    "kdf",
+    "gcm",
+    "curve25519",
+    "gmp",
+    "kernel-libipsec",
+    "kernel-netlink",
+    "socket-default",
+    "vici",
+    "updown",
+    "counters",
+];
+
+/// Whether Debian's strongSwan with kernel-libipsec is installed.
+#[must_use]
+pub fn installed() -> bool {
+    Path::new(CHARON).exists()
+        && Path::new("/usr/sbin/swanctl").exists()
+        && Path::new(PLUGINS).join("libstrongswan-kernel-libipsec.so").exists()
+}
+
+/// A connection; one child of the same name.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Name of the connection and of its child.
+    pub name: String,
+    /// Own address.
+    pub local: String,
+    /// The other side's address.
+    pub remote: String,
+    /// Pre-shared key.
+    pub secret: String,
+    /// IKE proposal.
+    pub ike: String,
+    /// ESP proposal.
+    pub esp: String,
+    /// Own traffic selector.
+    pub local_ts: String,
+    /// The other side's traffic selector.
+    pub remote_ts: String,
+    /// Seconds between liveness checks, 0 = none.
+    pub dpd_delay: u32,
+}
+
+impl Connection {
+    /// Host to host between two addresses with AES-GCM.
+    #[must_use]
+    pub fn host_to_host(name: &str, local: &str, remote: &str, secret: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            local: local.to_owned(),
+            remote: remote.to_owned(),
+            secret: secret.to_owned(),
+            ike: "aes128gcm16-prfsha256-x25519".to_owned(),
+            esp: "aes128gcm16".to_owned(),
+            local_ts: "dynamic".to_owned(),
+            remote_ts: "dynamic".to_owned(),
+            dpd_delay: 0,
+        }
+    }
+}
+
+/// A running charon.
+#[derive(Debug)]
+pub struct Swan {
+    process: Background,
+    dir: PathBuf,
+}
+
+impl Swan {
+    /// Starts charon in a node with these connections.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start(lab: &Lab, node: &str, connections: &[Connection]) -> Result<Self> {
+        let dir = lab.folder(&format!("swan-{node}"))?;
+        for folder in ["run", "swanctl/conf.d", "swanctl/x509", "swanctl/x509ca", "swanctl/private"] {
+            fs::create_dir_all(dir.join(folder))?;
+        }
+        let plugins: Vec<&str> = WANTED
+            .iter()
+            .copied()
+            .filter(|p| Path::new(PLUGINS).join(format!("libstrongswan-{p}.so")).exists())
+            .collect();
+        fs::write(dir.join("strongswan.conf"), daemon_conf(&dir, &plugins.join(" ")))?;
+        fs::write(
+            dir.join("swanctl/swanctl.conf"),
+            connections.iter().map(connection_conf).collect::<String>(),
+        )?;
+        // charon writes its pid to /run: a private one for each peer.
+        let script = "mount --bind \"$1\" /run && exec \"$2\"";
+        let mut command = lab.exec(node, Path::new("unshare"));
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(dir.join("run")).arg(CHARON);
+        command.env("STRONGSWAN_CONF", dir.join("strongswan.conf"));
+        let mut swan = Self { process: Background::start(command, &dir.join("charon.out"))?, dir };
+        crate::wait::until("charon", Duration::from_secs(15), || {
+            ensure!(swan.process.running(), "ended: {}", swan.log());
+            swan.swanctl(&["--stats"])
+        })?;
+        swan.swanctl(&["--load-all", "--noprompt"])?;
+        Ok(swan)
+    }
+
+    /// Runs swanctl.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn swanctl(&self, arguments: &[&str]) -> Result<String> {
+        check(&mut self.swanctl_command(arguments))
+    }
+
+    fn swanctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("/usr/sbin/swanctl");
+        command.args(arguments).arg("--uri").arg(format!("unix://{}/run/charon.vici", self.dir.display()));
+        command
+            .env("STRONGSWAN_CONF", self.dir.join("strongswan.conf"))
+            .env("SWANCTL_DIR", self.dir.join("swanctl"));
+        command
+    }
+
+    /// Initiates the child `name`.
+    ///
+    /// # Errors
+    /// When the negotiation fails; with charon's reason.
+    pub fn initiate(&self, name: &str) -> Result<()> {
+        let output = run(&mut self.swanctl_command(&["--initiate", "--timeout", "15", "--child", name]))?;
+        if !output.status.success() {
+            bail!("strongSwan could not initiate {name}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        Ok(())
+    }
+
+    /// What `swanctl --list-sas` says.
+    ///
+    /// # Errors
+    /// When charon does not answer.
+    pub fn sas(&self) -> Result<String> {
+        self.swanctl(&["--list-sas"])
+    }
+
+    /// Process id of charon.
+    #[must_use]
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.process.pid()
+    }
+
+    /// Ends it; `SIGKILL` is a crash without Deletes.
+    pub fn end(&mut self, signal: Signal) {
+        self.process.end(signal);
+    }
+
+    /// charon's log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("charon.log")).unwrap_or_else(|_| self.process.output())
+    }
+
+    /// Inbound and outbound SPI of each installed child, as `swanctl --list-sas` prints them.
+    ///
+    /// # Errors
+    /// When charon does not answer.
+    pub fn spis(&self) -> Result<Vec<(u32, u32)>> {
+        let text = self.sas()?;
+        let spi = |line: &str| {
+            let word = line.split_whitespace().nth(1)?.trim_end_matches(',');
+            u32::from_str_radix(word.trim_start_matches("0x"), 16).ok()
+        };
+        let find = |way: &'static str| {
+            text.lines().filter(move |l| l.trim_start().starts_with(way)).filter_map(spi).collect::<Vec<_>>()
+        };
+        let (inbound, outbound) = (find("in "), find("out "));
+        ensure!(inbound.len() == outbound.len(), "unexpected list of SAs: {text}");
+        Ok(inbound.into_iter().zip(outbound).collect())
+    }
+}
+
+fn daemon_conf(dir: &Path, plugins: &str) -> String {
+    format!(
+        "charon {{
+  load = {plugins}
+  install_routes = yes
+  filelog {{
+    main {{
+      path = {dir}/charon.log
+      flush_line = yes
+      default = 1
+      ike = 2
+      cfg = 2
+    }}
+  }}
+  plugins {{
+    kernel-libipsec {{
+      allow_peer_ts = yes
+    }}
+    kernel-netlink {{
+      fwmark = !0x42
+    }}
+    socket-default {{
+      fwmark = 0x42
+    }}
+    vici {{
+      socket = unix://{dir}/run/charon.vici
+    }}
+  }}
+}}
+",
+        dir = dir.display()
+    )
+}
+
+fn connection_conf(c: &Connection) -> String {
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "connections {{
+  {name} {{
+    version = 2
+    local_addrs = {local}
+    remote_addrs = {remote}
+    proposals = {ike}
+    encap = yes
+    mobike = no
+    rekey_time = 4h
+    dpd_delay = {dpd}
+    local {{
+      auth = psk
+      id = {local}
+    }}
+    remote {{
+      auth = psk
+      id = {remote}
+    }}
+    children {{
+      {name} {{
+        mode = tunnel
+        local_ts = {local_ts}
+        remote_ts = {remote_ts}
+        esp_proposals = {esp}
+        rekey_time = 1h
+        dpd_action = clear
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-{name} {{
+    id-1 = {local}
+    id-2 = {remote}
+    secret = \"{secret}\"
+  }}
+}}
+",
+        name = c.name,
+        local = c.local,
+        remote = c.remote,
+        ike = c.ike,
+        esp = c.esp,
+        dpd = c.dpd_delay,
+        local_ts = c.local_ts,
+        remote_ts = c.remote_ts,
+        secret = c.secret,
+    );
+    text
+}
+
+/// Version line of the installed strongSwan.
+///
+/// # Errors
+/// When it is not installed.
+pub fn version() -> Result<String> {
+    let text = check(Command::new("/usr/sbin/swanctl").arg("--version"))
+        .or_else(|_| check(Command::new(CHARON).arg("--version")));
+    Ok(text.context("strongSwan's version")?.lines().next().unwrap_or_default().trim().to_owned())
+}
