@@ -8,5 +8,6 @@ pub mod event;
 pub mod rules;
 pub mod types;
 pub mod view;
+pub mod wire;
 
 pub use engine::Engine;

@@ -107,6 +107,18 @@ pub enum Group {
 }
 
 impl Group {
+    /// The group with this IANA number.
+    #[must_use]
+    pub const fn from_number(number: u16) -> Option<Self> {
+        match number {
+            14 => Some(Self::Modp2048),
+            19 => Some(Self::Ecp256),
+            20 => Some(Self::Ecp384),
+            31 => Some(Self::Curve25519),
+            _ => None,
+        }
+    }
+
     /// IANA number.
     #[must_use]
     pub const fn number(self) -> u16 {
