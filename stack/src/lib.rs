@@ -3,3 +3,4 @@ pub mod control;
 pub mod counters;
 pub mod engine;
 pub mod framing;
+pub mod wire;

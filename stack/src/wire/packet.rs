@@ -1,0 +1,275 @@
+//! One pass over an IP packet: everything that filters, flows and the transforms want to know of it.
+
+use super::ipv4::{self, Ipv4, Ipv4Error};
+use super::ipv6::{Ipv6, Ipv6Error};
+use super::tcp::{self, TcpFlags};
+use super::{be16, protocol};
+use std::net::IpAddr;
+
+/// Version of an IP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What is wrong with a packet (threats T37, each row apart).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PacketError {
+    /// No octet at all.
+    #[error("empty packet")]
+    Empty,
+    /// Neither version 4 nor 6.
+    #[error("IP version {0}")]
+    Version(u8),
+    /// A wrong IPv4 header.
+    #[error(transparent)]
+    Ipv4(#[from] Ipv4Error),
+    /// A wrong IPv6 header or extension header.
+    #[error(transparent)]
+    Ipv6(#[from] Ipv6Error),
+    /// A fragment whose data is not a multiple of 8 octets though more follow, or that ends beyond 65,535 octets.
+    #[error("fragment of {length} octets at offset {offset}")]
+    Fragment {
+        /// Its offset in octets.
+        offset: usize,
+        /// Its data in octets.
+        length: usize,
+    },
+    /// The packet ends inside its TCP, UDP, SCTP or ICMP header, or that header's length is wrong.
+    #[error("header of protocol {0} is cut off or its length is wrong")]
+    UpperHeader(u8),
+}
+
+/// The place of a fragment in its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// Identification.
+    pub id: u32,
+    /// Offset in octets; 0: the first.
+    pub offset: u16,
+    /// More follow.
+    pub more: bool,
+}
+
+/// What the upper layer says, as far as the engine looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upper {
+    /// TCP.
+    Tcp {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+        /// Flags.
+        flags: TcpFlags,
+        /// Header length in octets, options included.
+        header_len: u8,
+    },
+    /// UDP, UDP-Lite or SCTP.
+    Ports {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// ICMP, ICMPv6 or a mobility header.
+    Typed {
+        /// Type.
+        kind: u8,
+        /// Code; 0 of a mobility header.
+        code: u8,
+    },
+    /// Another protocol, or a fragment that is not the first.
+    Opaque,
+    /// A first fragment that is too short for its upper header: it may not be judged by ports or type.
+    Cut,
+}
+
+/// What one packet says about itself. Its bytes are at least [`Parsed::total_len`] long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parsed {
+    /// Version.
+    pub version: IpVersion,
+    /// Where the upper layer's header (or a later fragment's data) starts: after IPv4 options, IPv6 extension headers.
+    pub header_len: usize,
+    /// Length of the packet by its header.
+    pub total_len: usize,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Time to live, hop limit.
+    pub ttl: u8,
+    /// May not be fragmented on the way: the IPv4 DF bit; always true of IPv6.
+    pub df: bool,
+    /// Protocol of the upper layer.
+    pub protocol: u8,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Set if the packet is a fragment (an IPv6 packet with an atomic fragment header is not, RFC 6946).
+    pub fragment: Option<Fragment>,
+    /// The upper layer.
+    pub upper: Upper,
+}
+
+/// The five values that name a flow; as a key of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Source port, 0 without ports.
+    pub source_port: u16,
+    /// Destination port, 0 without ports.
+    pub destination_port: u16,
+}
+
+impl FlowKey {
+    /// The same flow seen from the other side.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            protocol: self.protocol,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+impl Parsed {
+    /// Parses an IP packet. Bytes beyond the length in its header (ESP's traffic flow padding) are no error.
+    pub fn parse(packet: &[u8]) -> Result<Self, PacketError> {
+        match packet.first().map(|b| b >> 4) {
+            None => Err(PacketError::Empty),
+            Some(4) => Self::parse_v4(packet),
+            Some(6) => Self::parse_v6(packet),
+            Some(v) => Err(PacketError::Version(v)),
+        }
+    }
+
+    fn parse_v4(packet: &[u8]) -> Result<Self, PacketError> {
+        let ip = Ipv4::new_checked(packet)?;
+        let field = ip.flags_and_offset();
+        let offset = (field & ipv4::OFFSET_MASK) << 3;
+        let more = field & ipv4::MF != 0;
+        let fragment = (more || offset != 0).then(|| Fragment { id: u32::from(ip.id()), offset, more });
+        let (protocol, header_len) = (ip.protocol(), ip.header_len());
+        Ok(Self {
+            version: IpVersion::V4,
+            header_len,
+            total_len: ip.bytes().len(),
+            tos: ip.tos(),
+            ttl: ip.ttl(),
+            df: field & ipv4::DF != 0,
+            protocol,
+            source: ip.source().into(),
+            destination: ip.destination().into(),
+            fragment,
+            upper: upper(protocol, ip.payload(), fragment)?,
+        })
+    }
+
+    fn parse_v6(packet: &[u8]) -> Result<Self, PacketError> {
+        let ip = Ipv6::new_checked(packet)?;
+        let walked = ip.upper()?;
+        let fragment = walked.fragment.filter(|f| f.more || f.offset != 0).map(|f| Fragment {
+            id: f.id,
+            offset: f.offset,
+            more: f.more,
+        });
+        Ok(Self {
+            version: IpVersion::V6,
+            header_len: walked.offset,
+            total_len: ip.bytes().len(),
+            tos: ip.traffic_class(),
+            ttl: ip.hop_limit(),
+            df: true,
+            protocol: walked.protocol,
+            source: ip.source().into(),
+            destination: ip.destination().into(),
+            fragment,
+            upper: upper(walked.protocol, &ip.bytes()[walked.offset..], fragment)?,
+        })
+    }
+
+    /// Source and destination port, 0 without ports.
+    #[must_use]
+    pub const fn ports(&self) -> (u16, u16) {
+        match self.upper {
+            Upper::Tcp { source, destination, .. } | Upper::Ports { source, destination } => {
+                (source, destination)
+            }
+            Upper::Typed { .. } | Upper::Opaque | Upper::Cut => (0, 0),
+        }
+    }
+
+    /// TCP flags.
+    #[must_use]
+    pub const fn tcp_flags(&self) -> Option<TcpFlags> {
+        match self.upper {
+            Upper::Tcp { flags, .. } => Some(flags),
+            Upper::Ports { .. } | Upper::Typed { .. } | Upper::Opaque | Upper::Cut => None,
+        }
+    }
+
+    /// The flow that the packet belongs to.
+    #[must_use]
+    pub const fn flow(&self) -> FlowKey {
+        let (source_port, destination_port) = self.ports();
+        FlowKey {
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            source_port,
+            destination_port,
+        }
+    }
+}
+
+fn upper(proto: u8, payload: &[u8], fragment: Option<Fragment>) -> Result<Upper, PacketError> {
+    if let Some(f) = fragment {
+        let (offset, length) = (usize::from(f.offset), payload.len());
+        if length == 0 || (f.more && !length.is_multiple_of(8)) || offset + length > ipv4::MAX_PACKET {
+            return Err(PacketError::Fragment { offset, length });
+        }
+        if f.offset != 0 {
+            return Ok(Upper::Opaque);
+        }
+    }
+    let cut = || if fragment.is_some() { Ok(Upper::Cut) } else { Err(PacketError::UpperHeader(proto)) };
+    match proto {
+        protocol::TCP => match tcp::Tcp::new_checked(payload) {
+            Ok(t) => Ok(Upper::Tcp {
+                source: t.source_port(),
+                destination: t.destination_port(),
+                flags: t.flags(),
+                header_len: (payload[12] >> 4) * 4,
+            }),
+            Err(_) => cut(),
+        },
+        protocol::UDP | protocol::UDP_LITE | protocol::SCTP => {
+            let least = if proto == protocol::SCTP { 12 } else { 8 };
+            if payload.len() < least {
+                return cut();
+            }
+            if proto == protocol::UDP && fragment.is_none() && super::udp::Udp::new_checked(payload).is_err()
+            {
+                return Err(PacketError::UpperHeader(proto));
+            }
+            Ok(Upper::Ports { source: be16(payload, 0), destination: be16(payload, 2) })
+        }
+        protocol::ICMP | protocol::ICMPV6 if payload.len() < super::icmp::HEADER => cut(),
+        protocol::ICMP | protocol::ICMPV6 => Ok(Upper::Typed { kind: payload[0], code: payload[1] }),
+        protocol::MOBILITY if payload.len() < 6 => cut(),
+        protocol::MOBILITY => Ok(Upper::Typed { kind: payload[2], code: 0 }),
+        _ => Ok(Upper::Opaque),
+    }
+}
