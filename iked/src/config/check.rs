@@ -1,0 +1,357 @@
+//! From the file's shape to a consistent [`Config`]: every problem is found and told, none only the first.
+
+use super::file::{self, File, LogFormat, Ports, Protocol};
+use super::{Config, Distribute, Dvipa, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex, XcfEntry};
+use crate::cf::seal::SysplexKey;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// Mark of a stack's own sockets, unless the file says otherwise: the upper byte is rarely used by firewalls.
+const DEFAULT_MARK: (u32, u32) = (0x4900_0000, 0xff00_0000);
+/// Connections that a stack remembers, unless the file says otherwise.
+const DEFAULT_CONNECTIONS: u32 = 262_144;
+/// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
+const MAX_INTERFACE: usize = 15;
+
+pub(super) fn check(file: File, folder: &Path, text: &str) -> Result<Config, Vec<Problem>> {
+    let mut c = Checker { folder, text, problems: Vec::new() };
+    let config = c.config(file);
+    c.problems.sort();
+    match config {
+        Some(config) if c.problems.is_empty() => Ok(config),
+        _ => Err(c.problems),
+    }
+}
+
+struct Checker<'a> {
+    folder: &'a Path,
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+/// What an address is already used for, to name it in the second use's message.
+type Uses = BTreeMap<IpAddr, String>;
+
+impl Checker<'_> {
+    fn problem(&mut self, offset: usize, message: impl Into<String>) {
+        self.problems.push(Problem::at(self.text, offset, message.into()));
+    }
+
+    fn path(&self, p: impl AsRef<Path>) -> PathBuf {
+        self.folder.join(p)
+    }
+
+    fn name(&mut self, s: &Spanned<String>) -> Option<Name> {
+        Name::parse(s.get_ref()).map_err(|m| self.problem(s.span().start, m)).ok()
+    }
+
+    fn config(&mut self, file: File) -> Option<Config> {
+        let system = self.name(&file.system);
+        let max_clients = file.nmi.max_clients.map_or(50, |n| {
+            if !(1..=1000).contains(n.get_ref()) {
+                self.problem(n.span().start, format!("max_clients = {}: expected 1 to 1000", n.get_ref()));
+            }
+            *n.get_ref()
+        });
+        let nmi = Nmi {
+            socket: self.path(file.nmi.socket),
+            max_clients: max_clients as usize,
+            text: file.nmi.text,
+        };
+        let has_sysplex = file.sysplex.is_some();
+        let sysplex = file.sysplex.and_then(|s| self.sysplex(s.into_inner()));
+        let mut uses = Uses::new();
+        let stacks = self.stacks(file.stack, &mut uses);
+        let dvipas = self.dvipas(file.dvipa, &stacks, has_sysplex, &mut uses);
+        if let Err(e) = tracing_subscriber::EnvFilter::builder().parse(file.log.filter.get_ref()) {
+            self.problem(
+                file.log.filter.span().start,
+                format!("filter: {e}; expected as in \"iked=debug,info\""),
+            );
+        }
+        Some(Config {
+            system: system?,
+            state_dir: self.path(file.state_dir),
+            policy: file.policy.map(|p| self.path(p)),
+            servauth: file.servauth.map(|p| self.path(p)),
+            nmi,
+            sysplex,
+            stacks,
+            dvipas,
+            log: Log { filter: file.log.filter.into_inner(), json: file.log.format == LogFormat::Json },
+        })
+    }
+
+    fn sysplex(&mut self, s: file::Sysplex) -> Option<Sysplex> {
+        let name = self.name(&s.name);
+        let key_file = self.path(s.key_file.get_ref());
+        if let Err(e) = SysplexKey::load(&key_file) {
+            self.problem(s.key_file.span().start, e.to_string());
+        }
+        Some(Sysplex { name: name?, key_file, facility: s.coupling_facility })
+    }
+
+    fn stacks(&mut self, entries: Vec<Spanned<file::Stack>>, uses: &mut Uses) -> Vec<StackEntry> {
+        let mut stacks: Vec<StackEntry> = Vec::new();
+        if entries.is_empty() {
+            self.problem(0, "no [[stack]]: expected at least one");
+        }
+        if entries.len() > MAX_STACKS {
+            self.problem(entries[MAX_STACKS].span().start, format!("more than {MAX_STACKS} stacks"));
+        }
+        for entry in entries.into_iter().take(MAX_STACKS) {
+            let start = entry.span().start;
+            let Some(stack) = self.stack(entry.into_inner(), uses) else { continue };
+            if let Some(other) = stacks.iter().find(|s| s.name.is(stack.name.as_str())) {
+                self.problem(start, format!("a second stack called {}", other.name));
+            }
+            if let Some(other) = stacks.iter().find(|s| s.netns == stack.netns) {
+                let place = stack.netns.as_ref().map_or("the daemon's".to_owned(), |n| format!("{n:?}"));
+                self.problem(
+                    start,
+                    format!(
+                        "stacks {} and {} share a network namespace ({place}): expected one each (netns = …)",
+                        other.name, stack.name
+                    ),
+                );
+            }
+            stacks.push(stack);
+        }
+        if let Some(first) = stacks.iter().find_map(|s| s.xcf.as_ref())
+            && stacks
+                .iter()
+                .filter_map(|s| s.xcf.as_ref())
+                .any(|x| x.address.is_ipv4() != first.address.is_ipv4())
+        {
+            self.problem(0, "XCF addresses of both families: expected all IPv4 or all IPv6");
+        }
+        stacks
+    }
+
+    fn stack(&mut self, s: file::Stack, uses: &mut Uses) -> Option<StackEntry> {
+        let name = self.name(&s.name);
+        let shown = s.name.get_ref().clone();
+        if let Some(netns) = &s.netns
+            && (netns.get_ref().is_empty()
+                || netns.get_ref().contains(['/', '\0'])
+                || netns.get_ref().starts_with('.'))
+        {
+            self.problem(
+                netns.span().start,
+                format!("{:?} is no name of a network namespace", netns.get_ref()),
+            );
+        }
+        if s.network.get_ref().is_empty() {
+            self.problem(s.network.span().start, "network = []: expected at least one interface to peers");
+        }
+        for interface in s.network.get_ref() {
+            self.interface(interface);
+        }
+        let xcf = s.xcf.map(|x| {
+            let x = x.into_inner();
+            self.interface(&x.interface);
+            if s.network.get_ref().iter().any(|n| n.get_ref() == x.interface.get_ref()) {
+                self.problem(
+                    x.interface.span().start,
+                    format!(
+                        "{:?} is both the XCF link and a network interface of {shown}: the trusted link must be its own",
+                        x.interface.get_ref()
+                    ),
+                );
+            }
+            self.address(&x.address, format!("the XCF address of {shown}"), uses);
+            XcfEntry { interface: x.interface.into_inner(), address: x.address.into_inner() }
+        });
+        for home in &s.home {
+            self.address(home, format!("a home address of {shown}"), uses);
+        }
+        let mask = s.mark_mask.as_ref().map_or(DEFAULT_MARK.1, |m| *m.get_ref());
+        let mark = s.mark.unwrap_or(DEFAULT_MARK.0);
+        if mark == 0 || mark & !mask != 0 {
+            let at = s.mark_mask.as_ref().map_or(s.name.span().start, |m| m.span().start);
+            self.problem(
+                at,
+                format!("mark {mark:#x} with mask {mask:#x}: expected bits of the mask only, and not 0"),
+            );
+        }
+        let max_connections = s.max_connections.map_or(DEFAULT_CONNECTIONS, |n| {
+            if !(1..=16_777_216).contains(n.get_ref()) {
+                self.problem(
+                    n.span().start,
+                    format!("max_connections = {}: expected 1 to 16777216", n.get_ref()),
+                );
+            }
+            *n.get_ref()
+        });
+        Some(StackEntry {
+            name: name?,
+            netns: s.netns.map(Spanned::into_inner),
+            network: s.network.into_inner().into_iter().map(Spanned::into_inner).collect(),
+            xcf,
+            home: s.home.into_iter().map(Spanned::into_inner).collect(),
+            policy: s.policy.map(|p| self.path(p)),
+            stackd: s.stackd.map_or_else(default_stackd, |p| self.path(p)),
+            mark: (mark, mask),
+            max_connections,
+        })
+    }
+
+    fn interface(&mut self, i: &Spanned<String>) {
+        let n = i.get_ref();
+        if n.is_empty() || n.len() > MAX_INTERFACE || n.contains(['/', ' ', '\0']) {
+            self.problem(i.span().start, format!("{n:?} is no interface name: expected 1 to 15 characters"));
+        }
+    }
+
+    fn address(&mut self, a: &Spanned<IpAddr>, what: String, uses: &mut Uses) {
+        let at = a.span().start;
+        let a = *a.get_ref();
+        if a.is_unspecified() || a.is_multicast() || a.is_loopback() || is_broadcast(a) {
+            self.problem(at, format!("{a} cannot be {what}: expected a unicast address"));
+        }
+        if let Some(other) = uses.get(&a) {
+            self.problem(at, format!("{a} is {what} and {other}: expected one use of an address"));
+        } else {
+            uses.insert(a, what);
+        }
+    }
+
+    fn dvipas(
+        &mut self,
+        entries: Vec<Spanned<file::Dvipa>>,
+        stacks: &[StackEntry],
+        has_sysplex: bool,
+        uses: &mut Uses,
+    ) -> Vec<Dvipa> {
+        if let (Some(first), false) = (entries.first(), has_sysplex) {
+            self.problem(first.span().start, "a [[dvipa]] needs a [sysplex] with a name and a key file");
+        }
+        entries.into_iter().filter_map(|e| self.dvipa(e.into_inner(), stacks, uses)).collect()
+    }
+
+    fn dvipa(&mut self, d: file::Dvipa, stacks: &[StackEntry], uses: &mut Uses) -> Option<Dvipa> {
+        self.address(&d.address, "a DVIPA".into(), uses);
+        let owner = self.member(&d.owner, "owner", stacks);
+        let mut backups = Vec::new();
+        for b in &d.backups {
+            let Some(name) = self.member(b, "backup", stacks) else { continue };
+            if owner.as_ref() == Some(&name) || backups.contains(&name) {
+                self.problem(b.span().start, format!("{name} stands twice among owner and backups"));
+            }
+            backups.push(name);
+        }
+        let mut distribute: Vec<Distribute> = Vec::new();
+        for entry in &d.distribute {
+            let next = self.distribute(entry.get_ref(), owner.as_ref(), stacks);
+            let clash = |a: &(u16, u16), b: &(u16, u16)| a.0 <= b.1 && b.0 <= a.1;
+            let taken = distribute
+                .iter()
+                .filter(|o| o.protocol == next.protocol)
+                .any(|o| o.ports.iter().any(|a| next.ports.iter().any(|b| clash(a, b))));
+            if taken {
+                let at = entry.get_ref().ports.span().start;
+                self.problem(at, format!("a port of {} is already distributed above", d.address.get_ref()));
+            }
+            distribute.push(next);
+        }
+        let needs_xcf = owner.iter().chain(&backups).filter(|_| !backups.is_empty());
+        for name in needs_xcf.filter(|n| no_xcf(stacks, n)) {
+            let message = format!(
+                "{name} has no xcf: a DVIPA with backups or targets needs `xcf = {{ interface = …, address = … }}` there"
+            );
+            self.problem(d.owner.span().start, message);
+        }
+        Some(Dvipa {
+            address: d.address.into_inner(),
+            owner: owner?,
+            backups,
+            takeover: d.takeover,
+            giveback: d.giveback,
+            distribute,
+        })
+    }
+
+    fn distribute(
+        &mut self,
+        d: &file::Distribute,
+        owner: Option<&Name>,
+        stacks: &[StackEntry],
+    ) -> Distribute {
+        if d.ports.get_ref().is_empty() {
+            self.problem(d.ports.span().start, "ports = []: expected at least one port or range");
+        }
+        let mut ports = Vec::new();
+        for p in d.ports.get_ref() {
+            match port_range(p.get_ref()) {
+                Some(range) => ports.push(range),
+                None => self.problem(p.span().start, "expected a port from 1 or a range \"low-high\""),
+            }
+        }
+        if d.targets.get_ref().is_empty() {
+            self.problem(d.targets.span().start, "targets = []: expected at least one stack");
+        }
+        let mut targets: Vec<Name> = Vec::new();
+        for t in d.targets.get_ref() {
+            let Some(name) = self.member(t, "target", stacks) else { continue };
+            if targets.contains(&name) {
+                self.problem(t.span().start, format!("{name} stands twice among the targets"));
+            }
+            if Some(&name) != owner {
+                for lacking in [Some(&name), owner].into_iter().flatten().filter(|n| no_xcf(stacks, n)) {
+                    let message = format!(
+                        "{lacking} has no xcf: distribution from {} to {name} goes over it",
+                        owner.map_or("the owner", Name::as_str)
+                    );
+                    self.problem(t.span().start, message);
+                }
+            }
+            targets.push(name);
+        }
+        let protocol = match d.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        };
+        Distribute { protocol, ports, method: d.method, targets }
+    }
+
+    /// The stack that `s` names, with its name as it stands in its own table.
+    fn member(&mut self, s: &Spanned<String>, what: &str, stacks: &[StackEntry]) -> Option<Name> {
+        let found = stacks.iter().find(|e| e.name.is(s.get_ref())).map(|e| e.name.clone());
+        if found.is_none() {
+            let known = stacks.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
+            self.problem(
+                s.span().start,
+                format!("{what} {:?} is no [[stack]]: expected one of {known}", s.get_ref()),
+            );
+        }
+        found
+    }
+}
+
+fn no_xcf(stacks: &[StackEntry], name: &Name) -> bool {
+    stacks.iter().any(|s| s.name == *name && s.xcf.is_none())
+}
+
+fn is_broadcast(a: IpAddr) -> bool {
+    matches!(a, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+fn port_range(p: &Ports) -> Option<(u16, u16)> {
+    let (low, high) = match p {
+        Ports::One(p) => (*p, *p),
+        Ports::Range(text) => {
+            let (low, high) = text.split_once('-')?;
+            (low.trim().parse().ok()?, high.trim().parse().ok()?)
+        }
+    };
+    (low > 0 && low <= high).then_some((low, high))
+}
+
+/// `stackd` beside the running program, as both are installed together.
+fn default_stackd() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.parent().unwrap_or_else(|| Path::new("/usr/sbin")).join("stackd")
+}

@@ -1,0 +1,138 @@
+//! The shape of `iked.toml`. Nothing here is checked beyond types; unknown keys are errors everywhere.
+
+use super::{Facility, Giveback, Method, NmiText, Takeover};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) system: Spanned<String>,
+    #[serde(default = "default_state_dir")]
+    pub(super) state_dir: PathBuf,
+    pub(super) policy: Option<PathBuf>,
+    pub(super) servauth: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) nmi: Nmi,
+    pub(super) sysplex: Option<Spanned<Sysplex>>,
+    #[serde(default)]
+    pub(super) stack: Vec<Spanned<Stack>>,
+    #[serde(default)]
+    pub(super) dvipa: Vec<Spanned<Dvipa>>,
+    #[serde(default)]
+    pub(super) log: Log,
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/iked".into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Nmi {
+    pub(super) socket: PathBuf,
+    pub(super) max_clients: Option<Spanned<u32>>,
+    pub(super) text: NmiText,
+}
+
+impl Default for Nmi {
+    fn default() -> Self {
+        Self { socket: "/var/sock/ipsecmgmt".into(), max_clients: None, text: NmiText::Ascii }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sysplex {
+    pub(super) name: Spanned<String>,
+    pub(super) key_file: Spanned<PathBuf>,
+    pub(super) coupling_facility: Facility,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stack {
+    pub(super) name: Spanned<String>,
+    pub(super) netns: Option<Spanned<String>>,
+    pub(super) network: Spanned<Vec<Spanned<String>>>,
+    pub(super) xcf: Option<Spanned<Xcf>>,
+    #[serde(default)]
+    pub(super) home: Vec<Spanned<IpAddr>>,
+    pub(super) policy: Option<PathBuf>,
+    pub(super) stackd: Option<PathBuf>,
+    pub(super) mark: Option<u32>,
+    pub(super) mark_mask: Option<Spanned<u32>>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Xcf {
+    pub(super) interface: Spanned<String>,
+    pub(super) address: Spanned<IpAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dvipa {
+    pub(super) address: Spanned<IpAddr>,
+    pub(super) owner: Spanned<String>,
+    #[serde(default)]
+    pub(super) backups: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) takeover: Takeover,
+    #[serde(default)]
+    pub(super) giveback: Giveback,
+    #[serde(default)]
+    pub(super) distribute: Vec<Spanned<Distribute>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Distribute {
+    pub(super) ports: Spanned<Vec<Spanned<Ports>>>,
+    #[serde(default)]
+    pub(super) protocol: Protocol,
+    #[serde(default)]
+    pub(super) method: Method,
+    pub(super) targets: Spanned<Vec<Spanned<String>>>,
+}
+
+/// `443` or `"8000-8099"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a port (443) or a range of ports (\"8000-8099\")")]
+pub(super) enum Ports {
+    One(u16),
+    Range(String),
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) filter: Spanned<String>,
+    pub(super) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: Spanned::new(0..0, "info".to_owned()), format: LogFormat::Text }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}

@@ -1,0 +1,169 @@
+//! The whole example of the documentation, and what each mistake is told as.
+
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+const GOOD: &str = r#"
+system = "SYSA"
+state_dir = "state"
+policy = "policy.conf"
+servauth = "servauth.toml"
+
+[nmi]
+socket = "/var/sock/ipsecmgmt"
+max_clients = 50
+text = "ascii"
+
+[sysplex]
+name = "PLEX1"
+key_file = "sysplex.key"
+coupling_facility = "sled"
+
+[[stack]]
+name = "TCPCS1"
+netns = "dist1"
+network = ["eth0"]
+xcf = { interface = "xcf0", address = "10.99.0.1" }
+home = []
+
+[[stack]]
+name = "TGT1"
+netns = "tgt1"
+network = ["eth0"]
+xcf = { interface = "xcf0", address = "10.99.0.2" }
+stackd = "/opt/stackd"
+
+[[dvipa]]
+address = "203.0.113.10"
+owner = "tcpcs1"
+backups = ["TGT1"]
+takeover = "renegotiate"
+giveback = "immediate"
+
+[[dvipa.distribute]]
+ports = [80, 443, "8000-8099"]
+protocol = "tcp"
+method = "round-robin"
+targets = ["TGT1", "TCPCS1"]
+"#;
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        let dir = Self(tempfile::tempdir().unwrap());
+        dir.key(&"ab".repeat(32), 0o600);
+        dir
+    }
+    fn key(&self, text: &str, mode: u32) {
+        let path = self.0.path().join("sysplex.key");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fn parse(&self, text: &str) -> Result<Config, String> {
+        let path = self.0.path().join("iked.toml");
+        Config::parse(&path, text)
+            .map_err(|e| e.to_string().replace(&format!("{}/", self.0.path().display()), ""))
+    }
+    fn errors(&self, text: &str) -> String {
+        self.parse(text).unwrap_err()
+    }
+}
+
+#[test]
+fn the_documented_example_is_good() {
+    let dir = Dir::new();
+    let c = dir.parse(GOOD).unwrap();
+    assert_eq!(c.state_dir, dir.0.path().join("state"));
+    assert_eq!(c.stacks[1].stackd, Path::new("/opt/stackd"));
+    assert!(c.stacks[0].stackd.ends_with("stackd"));
+    assert_eq!(c.dvipas[0].owner.as_str(), "TCPCS1");
+    assert_eq!(c.dvipas[0].distribute[0].ports, [(80, 80), (443, 443), (8000, 8099)]);
+    assert_eq!(c.stack("tgt1").unwrap().name.as_str(), "TGT1");
+    assert_eq!(c.log, Log { filter: "info".into(), json: false });
+}
+
+#[test]
+fn t58_unknown_key_says_where_and_what_was_expected() {
+    let dir = Dir::new();
+    insta::assert_snapshot!(dir.errors(&GOOD.replace("max_clients", "max_client")), @"iked.toml:9:1: unknown field `max_client`, expected one of `socket`, `max_clients`, `text`");
+    insta::assert_snapshot!(dir.errors(&GOOD.replace("\"sled\"", "\"redis\"")), @"iked.toml:15:21: unknown variant `redis`, expected `sled`");
+    insta::assert_snapshot!(dir.errors(&GOOD.replace("\"10.99.0.2\"", "\"10.99.0.256\"")), @"iked.toml:28:39: invalid IP address syntax");
+    insta::assert_snapshot!(dir.errors("system = \"SYSA\"\nsystem = \"B\""), @"iked.toml:2:1: duplicate key");
+    insta::assert_snapshot!(dir.errors("system = \"SYSA"), @r#"iked.toml:1:15: invalid basic string, expected `"`"#);
+}
+
+#[test]
+fn t58_all_contradictions_are_told_at_once() {
+    let text = GOOD
+        .replace("\"SYSA\"", "\"SYSTEM-NUMBER-1\"")
+        .replace("owner = \"tcpcs1\"", "owner = \"TCPCS9\"")
+        .replace("backups = [\"TGT1\"]", "backups = [\"TGT1\", \"TGT1\"]")
+        .replace("netns = \"tgt1\"", "netns = \"dist1\"")
+        .replace("10.99.0.2", "10.99.0.1")
+        .replace("443, \"8000-8099\"", "0, \"8099-8000\"")
+        .replace("max_clients = 50", "max_clients = 0");
+    insta::assert_snapshot!(Dir::new().errors(&text), @r#"
+        iked.toml:2:10: "SYSTEM-NUMBER-1" is no name: expected 1 to 8 characters out of A-Z a-z 0-9 @ # $ _ - (not first)
+        iked.toml:9:15: max_clients = 0: expected 1 to 1000
+        iked.toml:24:1: stacks TCPCS1 and TGT1 share a network namespace ("dist1"): expected one each (netns = …)
+        iked.toml:28:39: 10.99.0.1 is the XCF address of TGT1 and the XCF address of TCPCS1: expected one use of an address
+        iked.toml:33:9: owner "TCPCS9" is no [[stack]]: expected one of TCPCS1, TGT1
+        iked.toml:34:20: TGT1 stands twice among owner and backups
+        iked.toml:39:14: expected a port from 1 or a range "low-high"
+        iked.toml:39:17: expected a port from 1 or a range "low-high"
+    "#);
+}
+
+#[test]
+fn distribution_needs_the_trusted_link() {
+    let text = GOOD.replace("xcf = { interface = \"xcf0\", address = \"10.99.0.2\" }\n", "");
+    insta::assert_snapshot!(Dir::new().errors(&text), @r#"
+        iked.toml:32:9: TGT1 has no xcf: a DVIPA with backups or targets needs `xcf = { interface = …, address = … }` there
+        iked.toml:41:12: TGT1 has no xcf: distribution from TCPCS1 to TGT1 goes over it
+    "#);
+    let text = GOOD.replace(
+        "interface = \"xcf0\", address = \"10.99.0.1\"",
+        "interface = \"eth0\", address = \"10.99.0.1\"",
+    );
+    insta::assert_snapshot!(Dir::new().errors(&text), @r#"iked.toml:21:21: "eth0" is both the XCF link and a network interface of TCPCS1: the trusted link must be its own"#);
+}
+
+#[test]
+fn a_port_is_distributed_once() {
+    let text = format!("{GOOD}\n[[dvipa.distribute]]\nports = [\"8050-9000\"]\ntargets = [\"TGT1\"]\n");
+    insta::assert_snapshot!(Dir::new().errors(&text), @"iked.toml:45:9: a port of 203.0.113.10 is already distributed above");
+}
+
+#[test]
+fn a_dvipa_needs_a_sysplex() {
+    let (head, rest) = GOOD.split_once("[sysplex]").unwrap();
+    let (_, stacks) = rest.split_once("[[stack]]").unwrap();
+    insta::assert_snapshot!(Dir::new().errors(&format!("{head}[[stack]]{stacks}")), @"iked.toml:26:1: a [[dvipa]] needs a [sysplex] with a name and a key file");
+}
+
+#[test]
+fn t27_key_file_open_to_others_is_refused() {
+    let dir = Dir::new();
+    dir.key(&"ab".repeat(32), 0o640);
+    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: mode 0640 gives group or others access; expected 0600 (chmod 600)");
+    dir.key(&"ab".repeat(31), 0o600);
+    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line");
+    dir.key(&"zz".repeat(32), 0o600);
+    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line");
+}
+
+#[test]
+fn t58_empty_binary_and_huge_files() {
+    let dir = Dir::new();
+    let path = dir.0.path().join("iked.toml");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Config::load(&path).unwrap_err().to_string().replace(&format!("{}/", dir.0.path().display()), "")
+    };
+    insta::assert_snapshot!(load(b""), @"iked.toml:1:1: missing field `system`");
+    insta::assert_snapshot!(load(b"system = 'A'\n\xff\xfe\x00"), @"iked.toml: line 2: not UTF-8 text");
+    insta::assert_snapshot!(load(&vec![b'#'; (1 << 20) + 1]), @"iked.toml: larger than 1048576 bytes");
+    std::fs::remove_file(&path).unwrap();
+    insta::assert_snapshot!(Config::load(&path).unwrap_err().to_string().rsplit_once('/').unwrap().1.to_owned(), @"iked.toml: No such file or directory (os error 2)");
+}
