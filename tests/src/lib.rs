@@ -7,6 +7,7 @@
 //! dropped. Nothing here waits for a fixed time: [`wait::until`] awaits a condition.
 
 pub mod capture;
+pub mod forge;
 pub mod http;
 pub mod lab;
 pub mod node;

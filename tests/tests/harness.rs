@@ -44,8 +44,10 @@ fn strongswan_to_strongswan_is_esp_in_udp_and_every_byte_is_checked() -> Result<
         return Ok(());
     }
     let lab = two_hosts()?;
-    let left = Swan::start(&lab, "A", &[Connection::host_to_host("t", "192.0.2.11", "192.0.2.12", "secret")])?;
-    let _right = Swan::start(&lab, "B", &[Connection::host_to_host("t", "192.0.2.12", "192.0.2.11", "secret")])?;
+    let left =
+        Swan::start(&lab, "A", &[Connection::host_to_host("t", "192.0.2.11", "192.0.2.12", "secret")])?;
+    let _right =
+        Swan::start(&lab, "B", &[Connection::host_to_host("t", "192.0.2.12", "192.0.2.11", "secret")])?;
     let _server = http::start_server(&lab, "B", "B", 80)?;
     left.initiate("t")?;
     assert_eq!(left.spis()?.len(), 1);
