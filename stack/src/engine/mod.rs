@@ -6,6 +6,7 @@ pub mod connection;
 pub mod distribute;
 pub mod filter;
 pub mod io;
+pub mod spd;
 pub mod verdict;
 
 use crate::control::{Answer, FilterSet, Question, SaPair, StackConfig};

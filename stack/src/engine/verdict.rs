@@ -51,8 +51,6 @@ drop_reasons! {
     ProtectedButClearRequired => "protected_but_clear_required",
     /// In clear, but the filters want it protected (T38).
     ClearButIpsecRequired => "clear_but_ipsec_required",
-    /// Inbound for an ipsec rule that has no SA.
-    AnchorWithoutSa => "anchor_without_sa",
     /// The SA is past its hard lifetime in bytes, or out of sequence numbers.
     SaExpired => "sa_expired",
     /// ESP arrived from another UDP port or address, or without UDP, than the SA was negotiated for (T40).

@@ -1,0 +1,888 @@
+//! The filters in force: policy's table, the dynamic filters in front of their anchors, and what each has counted.
+//!
+//! A dynamic filter never widens its anchor, so it needs no place in the compiled table: the table finds the anchor, and
+//! the anchor's own [`DynamicSet`] the tunnel. SAs therefore come and go without anything being compiled again, and
+//! a new table invalidates nothing: tunnels hang on the *name* of their rule.
+
+use super::filter::{Classifier, Subject, Upper, number};
+use super::verdict::DropReason;
+use crate::control::{
+    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FilterTotals, FilterView,
+    PortRange, SaPair, Scope, Selector, TcpQualifier,
+};
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Name of the implicit rule at the end of every table.
+pub const IMPLICIT_RULE: &str = "SYSDEFAULTDENYRULE";
+/// Name of the generated filters that let GRE of the XCF pass (spec 5.3).
+pub const XCF_RULE: &str = "SYSXCFGRE";
+
+/// What the filters say about an outbound packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outbound {
+    /// In clear.
+    Clear,
+    /// By the pair with this inbound SPI.
+    Protect {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+    /// By an SA that must be negotiated first; the rule's position in the table.
+    Wanted {
+        /// Position of the anchor.
+        rule: usize,
+    },
+}
+
+/// A packet that the filters do not let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub reason: DropReason,
+    /// Position of the rule; `None`: no rule matched.
+    pub rule: Option<usize>,
+    /// The sender is to be told (DiscardAction Icmp).
+    pub tell: bool,
+    /// A line for the log is wanted.
+    pub log: bool,
+}
+
+/// A packet that the filters let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admitted {
+    /// Position of the rule.
+    pub rule: usize,
+    /// A line for the log is wanted.
+    pub log: bool,
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    number: u32,
+    /// Anchor name, as an index of [`Spd::sets`].
+    set: usize,
+    pairs: Vec<Pair>,
+    /// The pair in use for outbound packets.
+    current: u32,
+    local: Vec<Selector>,
+    remote: Vec<Selector>,
+    created: u64,
+    /// Newer filters stand before older ones.
+    order: u64,
+    /// By direction.
+    totals: [FilterTotals; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    spi_in: u32,
+    generation: u32,
+}
+
+/// The dynamic filters of the anchors of one rule, found by the peer's address.
+#[derive(Debug, Default)]
+struct DynamicSet {
+    by_prefix: HashMap<(bool, u8, u128), Vec<usize>, FixedState>,
+    /// How many prefixes of each length there are, IPv4 and IPv6.
+    lengths: [Vec<(u8, usize)>; 2],
+}
+
+/// The filter table with its dynamic filters and counters.
+#[derive(Debug)]
+pub struct Spd {
+    seed: u64,
+    classifier: Classifier,
+    rules: Vec<FilterRule>,
+    totals: Vec<FilterTotals>,
+    /// Set of dynamic filters of each rule; `usize::MAX` of rules that are no anchors.
+    set_of: Vec<usize>,
+    installed: u64,
+    epoch: u64,
+    logging: bool,
+    predecap: bool,
+    log_implicit: bool,
+    implicit_icmp: bool,
+    sets: Vec<DynamicSet>,
+    set_names: HashMap<String, usize>,
+    tunnels: Vec<Option<Tunnel>>,
+    tunnel_numbers: HashMap<u32, usize, FixedState>,
+    tunnel_of_spi: HashMap<u32, usize>,
+    next_order: u64,
+    /// By family and direction.
+    implicit: [[FilterTotals; 2]; 2],
+    /// By direction.
+    xcf: [FilterTotals; 2],
+    xcf_range: Option<AddressRange>,
+    all: FilterTotals,
+}
+
+const fn side(d: Direction) -> usize {
+    match d {
+        Direction::Inbound => 0,
+        Direction::Outbound => 1,
+    }
+}
+
+const NO_SET: usize = usize::MAX;
+
+impl Spd {
+    /// A table without rules: everything is denied. `seed` keys the hashes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            classifier: Classifier::default(),
+            rules: Vec::new(),
+            totals: Vec::new(),
+            set_of: Vec::new(),
+            installed: 0,
+            epoch: 0,
+            logging: false,
+            predecap: false,
+            log_implicit: false,
+            implicit_icmp: false,
+            sets: Vec::new(),
+            set_names: HashMap::new(),
+            tunnels: Vec::new(),
+            tunnel_numbers: HashMap::with_hasher(FixedState::with_seed(seed)),
+            tunnel_of_spi: HashMap::new(),
+            next_order: 0,
+            implicit: Default::default(),
+            xcf: Default::default(),
+            xcf_range: None,
+            all: FilterTotals::default(),
+        }
+    }
+
+    /// Replaces the table. Counters of rules that stay the same are kept, and so are all dynamic filters.
+    pub fn set_filters(&mut self, unix_secs: u64, set: FilterSet) {
+        let mut old: HashMap<(String, u32, Direction), (FilterRule, FilterTotals)> =
+            std::mem::take(&mut self.rules)
+                .into_iter()
+                .zip(std::mem::take(&mut self.totals))
+                .map(|(r, t)| ((r.name.clone(), r.extension, r.direction), (r, t)))
+                .collect();
+        self.totals = set
+            .rules
+            .iter()
+            .map(|r| match old.remove(&(r.name.clone(), r.extension, r.direction)) {
+                Some((before, totals)) if before == *r => totals,
+                _ => FilterTotals::default(),
+            })
+            .collect();
+        self.set_of = set
+            .rules
+            .iter()
+            .map(|r| match r.action {
+                FilterAction::Ipsec { .. } => self.set_named(&r.name),
+                FilterAction::Permit | FilterAction::Deny => NO_SET,
+            })
+            .collect();
+        self.classifier = Classifier::compile(&set.rules);
+        self.rules = set.rules;
+        self.installed = unix_secs;
+        self.epoch = set.epoch;
+        self.logging = set.logging;
+        self.predecap = set.predecap;
+        self.log_implicit = set.log_implicit;
+        self.implicit_icmp = set.implicit_icmp;
+    }
+
+    /// Epoch of the table, 0 if there is none.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether ESP is filtered before it is opened.
+    #[must_use]
+    pub fn predecap(&self) -> bool {
+        self.predecap
+    }
+
+    /// A rule by its position.
+    #[must_use]
+    pub fn rule(&self, position: usize) -> Option<&FilterRule> {
+        self.rules.get(position)
+    }
+
+    /// Between which addresses the common GRE filters permit; `None`: this stack has no XCF.
+    pub fn set_xcf(&mut self, range: Option<AddressRange>) {
+        self.xcf_range = range;
+    }
+
+    /// Counts a GRE packet that the common filters let pass.
+    pub fn count_xcf(&mut self, direction: Direction) {
+        self.xcf[side(direction)].permits += 1;
+        self.all.permits += 1;
+    }
+
+    fn set_named(&mut self, name: &str) -> usize {
+        if let Some(&i) = self.set_names.get(name) {
+            return i;
+        }
+        self.sets.push(DynamicSet {
+            by_prefix: HashMap::with_hasher(FixedState::with_seed(self.seed)),
+            lengths: Default::default(),
+        });
+        self.set_names.insert(name.to_owned(), self.sets.len() - 1);
+        self.sets.len() - 1
+    }
+
+    /// Adds an SA pair, and the dynamic filter of its tunnel if this is the first one or its selectors changed.
+    pub fn add_pair(&mut self, unix_secs: u64, pair: &SaPair) {
+        self.remove_pair(pair.spi_in);
+        let set = self.set_named(&pair.rule);
+        let fresh = Pair { spi_in: pair.spi_in, generation: pair.generation };
+        let place = if let Some(&i) = self.tunnel_numbers.get(&pair.tunnel) {
+            i
+        } else {
+            let i = self.tunnels.iter().position(Option::is_none).unwrap_or_else(|| {
+                self.tunnels.push(None);
+                self.tunnels.len() - 1
+            });
+            self.tunnel_numbers.insert(pair.tunnel, i);
+            i
+        };
+        self.next_order += 1;
+        let order = self.next_order;
+        let tunnel = match self.tunnels[place].take() {
+            Some(mut t) => {
+                self.sets[t.set].remove(place, &t.remote);
+                t.pairs.push(fresh);
+                if pair.outbound_active {
+                    t.current = pair.spi_in;
+                }
+                Tunnel {
+                    set,
+                    order,
+                    local: pair.local_selectors.clone(),
+                    remote: pair.remote_selectors.clone(),
+                    ..t
+                }
+            }
+            None => Tunnel {
+                number: pair.tunnel,
+                set,
+                pairs: vec![fresh],
+                current: pair.spi_in,
+                local: pair.local_selectors.clone(),
+                remote: pair.remote_selectors.clone(),
+                created: unix_secs,
+                order,
+                totals: Default::default(),
+            },
+        };
+        self.sets[set].insert(place, &tunnel.remote);
+        self.tunnels[place] = Some(tunnel);
+        self.tunnel_of_spi.insert(pair.spi_in, place);
+    }
+
+    /// Makes a pair the one that its tunnel sends with. True if it was not so before.
+    pub fn activate(&mut self, spi_in: u32) -> bool {
+        let Some(t) = self.tunnel_of_spi.get(&spi_in).and_then(|&i| self.tunnels[i].as_mut()) else {
+            return false;
+        };
+        let changed = t.current != spi_in;
+        t.current = spi_in;
+        changed
+    }
+
+    /// Whether its tunnel sends with this pair.
+    #[must_use]
+    pub fn is_active(&self, spi_in: u32) -> bool {
+        self.tunnel_of_spi
+            .get(&spi_in)
+            .and_then(|&i| self.tunnels[i].as_ref())
+            .is_some_and(|t| t.current == spi_in)
+    }
+
+    /// Removes a pair; with the last one of its tunnel the dynamic filter goes.
+    pub fn remove_pair(&mut self, spi_in: u32) {
+        let Some(place) = self.tunnel_of_spi.remove(&spi_in) else { return };
+        let Some(t) = self.tunnels[place].as_mut() else { return };
+        t.pairs.retain(|p| p.spi_in != spi_in);
+        match t.pairs.iter().max_by_key(|p| p.generation) {
+            Some(newest) if t.current == spi_in => t.current = newest.spi_in,
+            Some(_) => {}
+            None => {
+                if let Some(t) = self.tunnels[place].take() {
+                    self.sets[t.set].remove(place, &t.remote);
+                    self.tunnel_numbers.remove(&t.number);
+                }
+            }
+        }
+    }
+
+    /// Removes every pair.
+    pub fn remove_all_pairs(&mut self) {
+        self.tunnels.clear();
+        self.tunnel_numbers.clear();
+        self.tunnel_of_spi.clear();
+        for set in &mut self.sets {
+            set.by_prefix.clear();
+            set.lengths = Default::default();
+        }
+    }
+
+    /// Judges a packet that came in. `through` is the tunnel that opened it; of an ICMP error `quoted` is the
+    /// flow that it is about, as packets of it come in: it decides where no rule names the error itself.
+    pub fn inbound(
+        &mut self,
+        s: &Subject,
+        quoted: Option<&Subject>,
+        through: Option<u32>,
+    ) -> Result<Admitted, Denied> {
+        let Some((position, _)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
+        let rule = &self.rules[position];
+        let reason = match (rule.action, through) {
+            (FilterAction::Permit, None) => None,
+            (FilterAction::Permit, Some(_)) => Some(DropReason::ProtectedButClearRequired),
+            (FilterAction::Deny, _) => Some(DropReason::FilterDeny),
+            (FilterAction::Ipsec { .. }, None) => Some(DropReason::ClearButIpsecRequired),
+            (FilterAction::Ipsec { .. }, Some(tunnel)) => {
+                // The opening SA has checked its own selectors, which are those of its dynamic filter.
+                let own = self.tunnel_numbers.get(&tunnel).copied();
+                let own =
+                    own.filter(|&i| self.tunnels[i].as_ref().is_some_and(|t| t.set == self.set_of[position]));
+                if let Some(t) = own.and_then(|i| self.tunnels[i].as_mut()) {
+                    t.totals[side(Direction::Inbound)].permits += 1;
+                    self.all.permits += 1;
+                    return Ok(Admitted { rule: position, log: self.logging && rule.log_permit });
+                }
+                Some(DropReason::TunnelMismatch)
+            }
+        };
+        self.count(position, reason)?;
+        Ok(Admitted { rule: position, log: self.logging && self.rules[position].log_permit })
+    }
+
+    /// Judges a packet that wants out; `quoted` as for [`Spd::inbound`], as packets of that flow go out.
+    pub fn outbound(
+        &mut self,
+        s: &Subject,
+        quoted: Option<&Subject>,
+    ) -> Result<(Outbound, Admitted), Denied> {
+        let Some((position, by)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
+        let rule = &self.rules[position];
+        let admitted = Admitted { rule: position, log: self.logging && rule.log_permit };
+        match rule.action {
+            FilterAction::Permit => {
+                self.count(position, None)?;
+                Ok((Outbound::Clear, admitted))
+            }
+            FilterAction::Deny => {
+                self.count(position, Some(DropReason::FilterDeny))?;
+                Ok((Outbound::Clear, admitted))
+            }
+            FilterAction::Ipsec { on_demand } => {
+                let by = if by { quoted.unwrap_or(s) } else { s };
+                let found = self.sets[self.set_of[position]].find(&self.tunnels, by);
+                if let Some(t) = found.and_then(|i| self.tunnels[i].as_mut()) {
+                    t.totals[side(Direction::Outbound)].permits += 1;
+                    self.all.permits += 1;
+                    return Ok((Outbound::Protect { spi_in: t.current }, admitted));
+                }
+                if on_demand {
+                    return Ok((Outbound::Wanted { rule: position }, admitted));
+                }
+                self.count(position, Some(DropReason::NoSa))?;
+                Ok((Outbound::Clear, admitted))
+            }
+        }
+    }
+
+    /// What the filters would do with an outbound packet, without counting: permit, deny or ipsec.
+    #[must_use]
+    pub fn would(&self, s: &Subject, quoted: Option<&Subject>) -> Option<FilterAction> {
+        self.find(s, quoted).map(|(position, _)| self.rules[position].action)
+    }
+
+    fn find(&self, s: &Subject, quoted: Option<&Subject>) -> Option<(usize, bool)> {
+        if let Some(position) = self.classifier.classify(&self.rules, s) {
+            return Some((position, false));
+        }
+        quoted.and_then(|q| self.classifier.classify(&self.rules, q)).map(|position| (position, true))
+    }
+
+    fn count(&mut self, position: usize, reason: Option<DropReason>) -> Result<(), Denied> {
+        let totals = &mut self.totals[position];
+        let rule = &self.rules[position];
+        let Some(reason) = reason else {
+            totals.permits += 1;
+            self.all.permits += 1;
+            return Ok(());
+        };
+        if reason == DropReason::FilterDeny || reason == DropReason::NoSa {
+            totals.denies += 1;
+            self.all.denies += 1;
+        } else {
+            totals.mismatches += 1;
+            self.all.mismatches += 1;
+        }
+        let tell = rule.discard_icmp && reason == DropReason::FilterDeny;
+        Err(Denied { reason, rule: Some(position), tell, log: self.logging && rule.log_deny })
+    }
+
+    fn implicit(&mut self, s: &Subject) -> Denied {
+        self.implicit[usize::from(s.source.is_ipv6())][side(s.direction)].denies += 1;
+        self.all.denies += 1;
+        Denied {
+            reason: DropReason::ImplicitDeny,
+            rule: None,
+            tell: self.implicit_icmp,
+            log: self.logging && self.log_implicit,
+        }
+    }
+
+    /// Packet totals of all filters.
+    #[must_use]
+    pub fn summary(&self) -> FilterTotals {
+        self.all
+    }
+
+    /// The filters in force: the XCF's, policy's with the dynamic ones before their anchors, the implicit ones.
+    #[must_use]
+    pub fn view(&self) -> Vec<FilterView> {
+        let mut views = Vec::with_capacity(self.rules.len() + self.tunnels.len() * 2 + 6);
+        if let Some(range) = self.xcf_range {
+            for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
+                let mut rule = generated(XCF_RULE, extension, direction, range, FilterAction::Permit);
+                rule.protocol = Some(47);
+                let totals = self.xcf[side(direction)];
+                views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
+            }
+        }
+        let mut by_set: HashMap<usize, Vec<&Tunnel>> = HashMap::new();
+        for t in self.tunnels.iter().flatten() {
+            by_set.entry(t.set).or_default().push(t);
+        }
+        for set in by_set.values_mut() {
+            set.sort_unstable_by_key(|t| std::cmp::Reverse(t.order));
+        }
+        let mut shown = hashbrown::HashSet::new();
+        for ((rule, totals), set) in self.rules.iter().zip(&self.totals).zip(&self.set_of) {
+            for tunnel in by_set.get(set).into_iter().flatten() {
+                for (number, rule) in dynamic_rules(rule, tunnel) {
+                    if shown.insert((tunnel.number, rule.direction, number)) {
+                        let totals = tunnel.totals[side(rule.direction)];
+                        let kind = FilterKind::Dynamic(tunnel.number);
+                        views.push(FilterView { rule, kind, totals, created: tunnel.created });
+                    }
+                }
+            }
+            let kind = if *set == NO_SET { FilterKind::Generic } else { FilterKind::DynamicAnchor };
+            views.push(FilterView { rule: rule.clone(), kind, totals: *totals, created: self.installed });
+        }
+        let mut extension = 0;
+        for (family, range) in [
+            AddressRange { low: Ipv4Addr::UNSPECIFIED.into(), high: Ipv4Addr::BROADCAST.into() },
+            AddressRange { low: Ipv6Addr::UNSPECIFIED.into(), high: IpAddr::V6(u128::MAX.into()) },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for direction in [Direction::Outbound, Direction::Inbound] {
+                extension += 1;
+                let mut rule = generated(IMPLICIT_RULE, extension, direction, range, FilterAction::Deny);
+                rule.scope = Scope::Either;
+                let totals = self.implicit[family][side(direction)];
+                views.push(FilterView { rule, kind: FilterKind::Generic, totals, created: self.installed });
+            }
+        }
+        views
+    }
+}
+
+/// The filters that a tunnel has before one anchor: one for each pair of selectors that the anchor can let through.
+fn dynamic_rules<'a>(
+    anchor: &'a FilterRule,
+    t: &'a Tunnel,
+) -> impl Iterator<Item = (usize, FilterRule)> + 'a {
+    let pairs = t.local.iter().flat_map(move |l| t.remote.iter().map(move |r| (l, r)));
+    pairs.enumerate().filter_map(move |(number, (local, remote))| {
+        let (from, to) = match anchor.direction {
+            Direction::Inbound => (remote, local),
+            Direction::Outbound => (local, remote),
+        };
+        let meets = overlap(&anchor.source, &from.addresses)
+            && overlap(&anchor.destination, &to.addresses)
+            && from.protocol.zip(anchor.protocol).is_none_or(|(a, b)| a == b);
+        meets.then(|| {
+            let protocol = from.protocol.or(to.protocol).or(anchor.protocol);
+            let typed = matches!(protocol, Some(1 | 58));
+            let (kind, code) = if typed && from.ports != PortRange::ANY {
+                let [low, high] = [from.ports.low.to_be_bytes(), from.ports.high.to_be_bytes()];
+                (Some((low[0], high[0])), Some((low[1], high[1])))
+            } else {
+                (anchor.icmp_type, anchor.icmp_code)
+            };
+            let rule = FilterRule {
+                source: from.addresses,
+                destination: to.addresses,
+                protocol,
+                source_ports: if typed { PortRange::ANY } else { from.ports },
+                destination_ports: if typed { PortRange::ANY } else { to.ports },
+                icmp_type: kind,
+                icmp_code: code,
+                ..anchor.clone()
+            };
+            (number, rule)
+        })
+    })
+}
+
+fn overlap(a: &AddressRange, b: &AddressRange) -> bool {
+    a.low.is_ipv4() == b.low.is_ipv4() && a.low <= b.high && b.low <= a.high
+}
+
+fn generated(
+    name: &str,
+    extension: u32,
+    direction: Direction,
+    range: AddressRange,
+    action: FilterAction,
+) -> FilterRule {
+    FilterRule {
+        name: name.to_owned(),
+        extension,
+        group: None,
+        local_start: None,
+        vpn_action: None,
+        direction,
+        scope: Scope::Local,
+        security_class: 0,
+        source: range,
+        destination: range,
+        protocol: None,
+        source_ports: PortRange::ANY,
+        destination_ports: PortRange::ANY,
+        icmp_type: None,
+        icmp_code: None,
+        tcp_qualifier: TcpQualifier::None,
+        fragments_only: false,
+        action,
+        log_permit: false,
+        log_deny: false,
+        discard_icmp: false,
+    }
+}
+
+/// Whether a packet of the subject's flow lies inside the selectors (RFC 7296 section 2.9, RFC 4301 section 4.4.1.1).
+#[must_use]
+pub fn selected(local: &[Selector], remote: &[Selector], s: &Subject) -> bool {
+    let (own, peer) = s.local_remote();
+    let (own_port, peer_port) = match (s.upper, s.direction) {
+        (Upper::Ports { source, destination, .. }, Direction::Outbound) => (Some(source), Some(destination)),
+        (Upper::Ports { source, destination, .. }, Direction::Inbound) => (Some(destination), Some(source)),
+        (Upper::Type { kind, code }, _) => {
+            let both = u16::from_be_bytes([kind, code]);
+            (Some(both), Some(both))
+        }
+        (Upper::None | Upper::Opaque, _) => (None, None),
+    };
+    let any = |list: &[Selector], address: IpAddr, port: Option<u16>| {
+        list.iter().any(|t| {
+            t.addresses.contains(address)
+                && t.protocol.is_none_or(|p| p == s.protocol)
+                && (t.ports == PortRange::ANY || port.is_some_and(|p| t.ports.contains(p)))
+        })
+    };
+    any(local, own, own_port) && any(remote, peer, peer_port)
+}
+
+impl DynamicSet {
+    fn insert(&mut self, place: usize, remote: &[Selector]) {
+        for (v6, length, value) in prefixes(remote) {
+            let list = self.by_prefix.entry((v6, length, value)).or_default();
+            if list.is_empty() {
+                let lengths = &mut self.lengths[usize::from(v6)];
+                match lengths.iter_mut().find(|l| l.0 == length) {
+                    Some(l) => l.1 += 1,
+                    None => lengths.push((length, 1)),
+                }
+            }
+            if !list.contains(&place) {
+                list.push(place);
+            }
+        }
+    }
+
+    fn remove(&mut self, place: usize, remote: &[Selector]) {
+        for (v6, length, value) in prefixes(remote) {
+            let Some(list) = self.by_prefix.get_mut(&(v6, length, value)) else { continue };
+            list.retain(|&p| p != place);
+            if list.is_empty() {
+                self.by_prefix.remove(&(v6, length, value));
+                let lengths = &mut self.lengths[usize::from(v6)];
+                if let Some(l) = lengths.iter_mut().find(|l| l.0 == length) {
+                    l.1 -= 1;
+                }
+                lengths.retain(|l| l.1 > 0);
+            }
+        }
+    }
+
+    /// The newest dynamic filter that the packet matches.
+    fn find(&self, tunnels: &[Option<Tunnel>], s: &Subject) -> Option<usize> {
+        let (_, peer) = s.local_remote();
+        let v6 = peer.is_ipv6();
+        let mut best: Option<(u64, usize)> = None;
+        for &(length, _) in &self.lengths[usize::from(v6)] {
+            let Some(list) = self.by_prefix.get(&(v6, length, prefix_of(number(peer), length, v6))) else {
+                continue;
+            };
+            for &place in list {
+                let Some(t) = &tunnels[place] else { continue };
+                if best.is_none_or(|(order, _)| order < t.order) && selected(&t.local, &t.remote, s) {
+                    best = Some((t.order, place));
+                }
+            }
+        }
+        best.map(|(_, place)| place)
+    }
+}
+
+/// The first `length` bits of an address, as a number.
+fn prefix_of(value: u128, length: u8, v6: bool) -> u128 {
+    let width: u32 = if v6 { 128 } else { 32 };
+    value.checked_shr(width - u32::from(length)).unwrap_or(0)
+}
+
+/// The prefixes that together are the addresses of the selectors.
+fn prefixes(selectors: &[Selector]) -> Vec<(bool, u8, u128)> {
+    let mut found = Vec::new();
+    for s in selectors {
+        let v6 = s.addresses.low.is_ipv6();
+        let width: u32 = if v6 { 128 } else { 32 };
+        let (mut low, high) = (number(s.addresses.low), number(s.addresses.high));
+        while low <= high {
+            // The largest block that starts at `low` and does not reach beyond `high`.
+            let aligned = low.trailing_zeros().min(width);
+            let room = (high - low).checked_add(1).map_or(128, u128::ilog2).min(width);
+            let bits = aligned.min(room);
+            let length = u8::try_from(width - bits).expect("at most 128");
+            let p = (v6, length, low.checked_shr(bits).unwrap_or(0));
+            if !found.contains(&p) {
+                found.push(p);
+            }
+            let step = 1u128.checked_shl(bits);
+            match step.and_then(|s| low.checked_add(s)) {
+                Some(next) => low = next,
+                None => break,
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{DfMode, EspSuite, KeyBytes, Mode};
+    use proptest::prelude::*;
+
+    fn v4(low: u32, high: u32) -> AddressRange {
+        AddressRange { low: IpAddr::V4(low.into()), high: IpAddr::V4(high.into()) }
+    }
+
+    fn selector(low: u32, high: u32) -> Selector {
+        Selector { addresses: v4(low, high), protocol: None, ports: PortRange::ANY }
+    }
+
+    fn anchor(name: &str, direction: Direction, on_demand: bool) -> FilterRule {
+        let any = v4(0, u32::MAX);
+        generated(name, 1, direction, any, FilterAction::Ipsec { on_demand })
+    }
+
+    fn table(rules: Vec<FilterRule>) -> FilterSet {
+        FilterSet {
+            epoch: 3,
+            policy: true,
+            logging: false,
+            predecap: false,
+            log_implicit: false,
+            implicit_icmp: false,
+            rules,
+        }
+    }
+
+    fn pair(tunnel: u32, generation: u32, spi_in: u32, remote: Selector) -> SaPair {
+        SaPair {
+            tunnel,
+            generation,
+            ike_tunnel: 1,
+            spi_in,
+            spi_out: spi_in + 1,
+            local: IpAddr::from([192, 0, 2, 1]),
+            remote: IpAddr::from([203, 0, 113, 1]),
+            udp: None,
+            mode: Mode::Tunnel,
+            suite: EspSuite::AesGcm16 { key_bits: 128 },
+            key_in: KeyBytes(vec![1; 20]),
+            key_out: KeyBytes(vec![2; 20]),
+            esn: false,
+            replay_window: 64,
+            local_selectors: vec![selector(0, u32::MAX)],
+            remote_selectors: vec![remote],
+            rule: "R".into(),
+            outbound_active: true,
+            df: DfMode::Copy,
+            copy_dscp: false,
+            soft_bytes: None,
+            hard_bytes: None,
+        }
+    }
+
+    fn subject(direction: Direction, source: u32, destination: u32) -> Subject {
+        Subject {
+            direction,
+            routed: false,
+            security_class: 0,
+            source: IpAddr::V4(source.into()),
+            destination: IpAddr::V4(destination.into()),
+            protocol: 6,
+            upper: Upper::Ports { source: 1, destination: 2, opens: false },
+            fragment: false,
+        }
+    }
+
+    #[test]
+    fn the_dynamic_filter_of_the_peer_decides_and_the_newest_first() {
+        let mut spd = Spd::new(1);
+        spd.set_filters(
+            1,
+            table(vec![anchor("R", Direction::Outbound, false), anchor("R", Direction::Inbound, false)]),
+        );
+        let out = subject(Direction::Outbound, 1, 0x0a00_0005);
+        assert_eq!(spd.outbound(&out, None).unwrap_err().reason, DropReason::NoSa);
+        spd.add_pair(1, &pair(7, 1, 100, selector(0x0a00_0000, 0x0a00_00ff)));
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 100 });
+        spd.add_pair(1, &pair(8, 1, 200, selector(0x0a00_0005, 0x0a00_0005)));
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 200 });
+        let other = subject(Direction::Outbound, 1, 0x0a00_0006);
+        assert_eq!(spd.outbound(&other, None).unwrap().0, Outbound::Protect { spi_in: 100 });
+        spd.remove_pair(200);
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 100 });
+        spd.remove_pair(100);
+        assert_eq!(spd.outbound(&out, None).unwrap_err().reason, DropReason::NoSa);
+    }
+
+    #[test]
+    fn t18_the_responder_of_a_rekey_sends_on_the_old_pair_until_told() {
+        let mut spd = Spd::new(1);
+        spd.set_filters(1, table(vec![anchor("R", Direction::Outbound, false)]));
+        let remote = selector(9, 9);
+        spd.add_pair(1, &pair(7, 1, 100, remote.clone()));
+        spd.add_pair(1, &SaPair { outbound_active: false, ..pair(7, 2, 101, remote) });
+        let out = subject(Direction::Outbound, 1, 9);
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 100 });
+        assert!(spd.activate(101));
+        assert!(!spd.activate(101));
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 101 });
+        spd.remove_pair(100);
+        assert_eq!(spd.outbound(&out, None).unwrap().0, Outbound::Protect { spi_in: 101 });
+        assert_eq!(spd.tunnels.iter().flatten().count(), 1);
+    }
+
+    #[test]
+    fn t38_clear_and_protected_are_not_exchanged() {
+        let mut spd = Spd::new(1);
+        let mut permit = generated("P", 1, Direction::Inbound, v4(1, 1), FilterAction::Permit);
+        permit.destination = v4(0, u32::MAX);
+        let mut other = anchor("S", Direction::Inbound, true);
+        other.source = v4(2, 2);
+        spd.set_filters(1, table(vec![permit, other, anchor("R", Direction::Inbound, true)]));
+        spd.add_pair(1, &pair(7, 1, 100, selector(0, u32::MAX)));
+        let from = |n| subject(Direction::Inbound, n, 99);
+        let mut judge =
+            |n, through| spd.inbound(&from(n), None, through).map(|a| a.rule).map_err(|d| d.reason);
+        assert_eq!(judge(1, None), Ok(0));
+        assert_eq!(judge(1, Some(7)), Err(DropReason::ProtectedButClearRequired));
+        assert_eq!(judge(2, Some(7)), Err(DropReason::TunnelMismatch));
+        assert_eq!(judge(3, None), Err(DropReason::ClearButIpsecRequired));
+        assert_eq!(judge(3, Some(7)), Ok(2));
+        assert_eq!(judge(3, Some(8)), Err(DropReason::TunnelMismatch), "a tunnel that is gone");
+        assert_eq!(spd.summary(), FilterTotals { permits: 2, denies: 0, mismatches: 4 });
+    }
+
+    #[test]
+    fn views_show_dynamic_filters_before_their_anchor_and_counters_survive_a_reload() {
+        let mut spd = Spd::new(1);
+        let rules = vec![anchor("R", Direction::Outbound, false), anchor("R", Direction::Inbound, false)];
+        spd.set_filters(5, table(rules.clone()));
+        spd.set_xcf(Some(v4(1, 3)));
+        spd.add_pair(6, &pair(7, 1, 100, selector(9, 9)));
+        spd.outbound(&subject(Direction::Outbound, 1, 9), None).unwrap();
+        spd.inbound(&subject(Direction::Inbound, 9, 1), None, None).unwrap_err();
+        spd.set_filters(8, table(rules));
+        let view = spd.view();
+        let line = |v: &FilterView| (v.rule.name.clone(), v.rule.direction, v.kind);
+        let (i, o) = (Direction::Inbound, Direction::Outbound);
+        assert_eq!(
+            view.iter().map(line).collect::<Vec<_>>(),
+            [
+                (XCF_RULE.into(), o, FilterKind::Common),
+                (XCF_RULE.into(), i, FilterKind::Common),
+                ("R".into(), o, FilterKind::Dynamic(7)),
+                ("R".into(), o, FilterKind::DynamicAnchor),
+                ("R".into(), i, FilterKind::Dynamic(7)),
+                ("R".into(), i, FilterKind::DynamicAnchor),
+                (IMPLICIT_RULE.into(), o, FilterKind::Generic),
+                (IMPLICIT_RULE.into(), i, FilterKind::Generic),
+                (IMPLICIT_RULE.into(), o, FilterKind::Generic),
+                (IMPLICIT_RULE.into(), i, FilterKind::Generic),
+            ]
+        );
+        assert_eq!(view[2].totals.permits, 1);
+        assert_eq!(view[2].created, 6);
+        assert_eq!(view[5].totals.mismatches, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn prefixes_are_the_range_and_nothing_else(a in 0u32..600, b in 0u32..600, edge: bool) {
+            let (low, high) = (a.min(b), a.max(b));
+            let (low, high) = if edge { (u32::MAX - high, u32::MAX - low) } else { (low, high) };
+            let ps = prefixes(&[selector(low, high)]);
+            let hit = |n: u32| ps.iter().filter(|p| prefix_of(u128::from(n), p.1, false) == p.2).count();
+            for n in low.saturating_sub(3)..=high.saturating_add(3) {
+                prop_assert_eq!(hit(n), usize::from(n >= low && n <= high), "{}", n);
+            }
+            prop_assert!(ps.len() <= 62);
+        }
+
+        #[test]
+        fn lookup_by_prefix_equals_a_scan_of_the_tunnels(
+            ranges in prop::collection::vec((0u32..300, 0u32..300), 1..20), removed in prop::collection::vec(any::<bool>(), 20), peer in 0u32..310,
+        ) {
+            let mut spd = Spd::new(1);
+            spd.set_filters(1, table(vec![anchor("R", Direction::Outbound, false)]));
+            for (n, (a, b)) in (1u32..).zip(&ranges) {
+                spd.add_pair(1, &pair(n, 1, 1000 + n, selector(*a.min(b), *a.max(b))));
+            }
+            for (n, r) in (1u32..).zip(&removed) {
+                if *r { spd.remove_pair(1000 + n); }
+            }
+            let expected = (1u32..).zip(&ranges).zip(&removed).filter(|((_, (a, b)), r)| !**r && *a.min(b) <= peer && peer <= *a.max(b)).map(|((n, _), _)| 1000 + n).last();
+            let got = spd.outbound(&subject(Direction::Outbound, 1, peer), None);
+            match expected {
+                Some(spi_in) => prop_assert_eq!(got.unwrap().0, Outbound::Protect { spi_in }),
+                None => prop_assert_eq!(got.unwrap_err().reason, DropReason::NoSa),
+            }
+        }
+    }
+
+    #[test]
+    fn whole_families_are_one_prefix() {
+        assert_eq!(prefixes(&[selector(0, u32::MAX)]), [(false, 0, 0)]);
+        let all6 = Selector {
+            addresses: AddressRange { low: IpAddr::V6(0.into()), high: IpAddr::V6(u128::MAX.into()) },
+            protocol: None,
+            ports: PortRange::ANY,
+        };
+        assert_eq!(prefixes(&[all6]), [(true, 0, 0)]);
+    }
+}
