@@ -134,3 +134,20 @@ fn check_finds_every_error_and_starts_nothing() -> Result<()> {
     assert_eq!(good.status.code(), Some(0), "{}", text(&good));
     Ok(())
 }
+
+#[test]
+fn the_examples_are_valid() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for name in ["iked.toml", "policy.conf", "servauth.toml"] {
+        std::fs::copy(examples.join(name), dir.path().join(name))?;
+    }
+    let key = dir.path().join("sysplex.key");
+    std::fs::write(&key, "5a".repeat(32))?;
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let mut command = std::process::Command::new(e2e::node::binary("iked")?);
+    let output = run(command.arg("--config").arg(dir.path().join("iked.toml")).arg("--check"))?;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(!text(&output).contains("warning"), "{}", text(&output));
+    Ok(())
+}
