@@ -1,4 +1,5 @@
 //! One forwarding stack: ESP, filters, GRE and distribution.
+pub mod aead;
 pub mod control;
 pub mod counters;
 pub mod engine;

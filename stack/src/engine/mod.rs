@@ -4,9 +4,13 @@
 //! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
 pub mod connection;
 pub mod distribute;
+pub mod esp;
 pub mod filter;
 pub mod io;
+pub mod replay;
+pub mod sad;
 pub mod spd;
+pub mod udp_encap;
 pub mod verdict;
 
 use crate::control::{Answer, FilterSet, Question, SaPair, StackConfig};

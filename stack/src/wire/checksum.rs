@@ -15,7 +15,7 @@ impl Sum {
 
     /// Adds octets.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         // Independent lanes of 32-bit words in 64-bit sums: no carry to propagate, and the compiler makes vectors of it.
         let mut lanes = [0u64; 8];
         let (blocks, rest) = bytes.as_chunks::<32>();
@@ -84,7 +84,7 @@ fn fold(mut s: u64) -> u16 {
 /// they stand in the IP header (8 or 32 octets), `length` is that of the upper-layer header and data.
 #[must_use]
 pub fn pseudo_header(addresses: &[u8], protocol: u8, length: u32) -> Sum {
-    Sum::ZERO.add(addresses).add(&[0, protocol]).add(&length.to_be_bytes())
+    Sum::ZERO.with(addresses).with(&[0, protocol]).with(&length.to_be_bytes())
 }
 
 /// The checksum after `old` octets became `new` ones: HC' = ~(~HC + ~m + m') (RFC 1624 section 3).
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn rfc_1071_example() {
-        let s = Sum::ZERO.add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        let s = Sum::ZERO.with(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(s.folded(), [0xdd, 0xf2]);
         assert_eq!(s.finish(), [0x22, 0x0d]);
     }
@@ -130,17 +130,17 @@ mod tests {
     #[test]
     fn the_largest_sum_does_not_overflow() {
         let b = vec![0xff; 1 << 17];
-        assert!(Sum::ZERO.add(&b).add(&b).is_valid());
+        assert!(Sum::ZERO.with(&b).with(&b).is_valid());
     }
 
     proptest! {
         #[test]
         fn agrees_with_the_reference(b in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..150) {
-            prop_assert_eq!(Sum::ZERO.add(&b).finish(), reference(&b));
+            prop_assert_eq!(Sum::ZERO.with(&b).finish(), reference(&b));
             let cut = (cut * 2).min(b.len() & !1);
             let (x, y) = b.split_at(cut);
-            prop_assert_eq!(Sum::ZERO.add(x).add(y).finish(), reference(&b));
-            prop_assert_eq!(Sum::ZERO.add(x).add_sum(Sum::ZERO.add(y)).finish(), reference(&b));
+            prop_assert_eq!(Sum::ZERO.with(x).with(y).finish(), reference(&b));
+            prop_assert_eq!(Sum::ZERO.with(x).add_sum(Sum::ZERO.with(y)).finish(), reference(&b));
         }
 
         #[test]
@@ -148,12 +148,12 @@ mod tests {
             // The field is the first pair; data that is not all zero, or 0x0000 and 0xffff cannot be told apart.
             b[2] = 1;
             b[..2].fill(0);
-            let c = Sum::ZERO.add(&b).finish();
+            let c = Sum::ZERO.with(&b).finish();
             let at = at * 2 + 2;
             prop_assume!(at + 4 <= b.len());
             let old: [u8; 4] = b[at..at + 4].try_into().unwrap();
             b[at..at + 4].copy_from_slice(&new);
-            prop_assert_eq!(update(c, &old, &new), Sum::ZERO.add(&b).finish());
+            prop_assert_eq!(update(c, &old, &new), Sum::ZERO.with(&b).finish());
         }
     }
 }

@@ -83,7 +83,7 @@ mod tests {
         super::super::ipv4::fill_checksum(&mut p);
         set_traffic_class(&mut p, 0xb9);
         assert_eq!(p[1], 0xb9);
-        assert!(super::super::checksum::Sum::ZERO.add(&p).is_valid());
+        assert!(super::super::checksum::Sum::ZERO.with(&p).is_valid());
         let mut q = [0u8; 40];
         q[0] = 0x60;
         q[1] = 0x0f;

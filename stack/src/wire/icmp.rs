@@ -75,7 +75,7 @@ impl<'a> Icmp<'a> {
     pub fn checksum_ok(&self, addresses: &[u8]) -> bool {
         let Ok(length) = u32::try_from(self.bytes.len()) else { return false };
         let start = if self.v6 { pseudo_header(addresses, protocol::ICMPV6, length) } else { Sum::ZERO };
-        start.add(self.bytes).is_valid()
+        start.with(self.bytes).is_valid()
     }
 }
 
@@ -128,7 +128,7 @@ fn write_v4(out: &mut Vec<u8>, source: Ipv4Addr, offending: &[u8], error: Error)
         }
         Error::Prohibited => icmp[1] = ADMIN_PROHIBITED,
     }
-    let check = Sum::ZERO.add(&icmp).add(quote).finish();
+    let check = Sum::ZERO.with(&icmp).with(quote).finish();
     icmp[2..4].copy_from_slice(&check);
     out.extend_from_slice(&ip.to_bytes());
     out.extend_from_slice(&icmp);
@@ -163,7 +163,7 @@ fn write_v6(out: &mut Vec<u8>, source: Ipv6Addr, offending: &[u8], error: Error)
         }
     }
     let sum = pseudo_header(&ip[8..40], protocol::ICMPV6, u32::from(payload_len));
-    let check = sum.add(&icmp).add(quote).finish();
+    let check = sum.with(&icmp).with(quote).finish();
     icmp[2..4].copy_from_slice(&check);
     out.extend_from_slice(&ip);
     out.extend_from_slice(&icmp);

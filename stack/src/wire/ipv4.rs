@@ -115,7 +115,7 @@ impl<'a> Ipv4<'a> {
     /// Whether the header checksum is right.
     #[must_use]
     pub fn checksum_ok(&self) -> bool {
-        Sum::ZERO.add(&self.bytes[..self.header_len()]).is_valid()
+        Sum::ZERO.with(&self.bytes[..self.header_len()]).is_valid()
     }
 }
 
@@ -162,7 +162,7 @@ impl Ipv4Header {
 /// Computes the header checksum of `header`, which is the whole header with its options (at least 20 octets).
 pub fn fill_checksum(header: &mut [u8]) {
     header[10..12].fill(0);
-    let c = Sum::ZERO.add(header).finish();
+    let c = Sum::ZERO.with(header).finish();
     header[10..12].copy_from_slice(&c);
 }
 

@@ -178,7 +178,7 @@ mod tests {
         s[12] = u8::try_from(s.len() / 4).unwrap() << 4;
         s[FLAGS_AT] = 2;
         s[1] = 80;
-        let c = Sum::ZERO.add(&s).finish();
+        let c = Sum::ZERO.with(&s).finish();
         s[16..18].copy_from_slice(&c);
         s
     }
@@ -195,7 +195,7 @@ mod tests {
             assert!(clamp_mss(&mut s, 1300), "{options:?}");
             let at = Tcp::new_checked(&s).unwrap().mss_at().unwrap();
             assert_eq!(be16(&s, at), 1300);
-            assert!(Sum::ZERO.add(&s).is_valid());
+            assert!(Sum::ZERO.with(&s).is_valid());
         }
         let mut s = syn(&[2, 4, 5, 0xb4]);
         s[FLAGS_AT] = 0x10;

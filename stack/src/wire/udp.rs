@@ -67,7 +67,7 @@ impl<'a> Udp<'a> {
             return addresses.len() == 8;
         }
         let length = u32::from(be16(self.bytes, 4));
-        pseudo_header(addresses, super::protocol::UDP, length).add(self.bytes).is_valid()
+        pseudo_header(addresses, super::protocol::UDP, length).with(self.bytes).is_valid()
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!((u.payload(), u.source_port(), u.destination_port()), (&[1, 2, 3][..], 4500, 4500));
         assert!(u.checksum_ok(&addresses), "zero: none");
         assert!(!u.checksum_ok(&[0; 32]), "IPv6 has no zero checksum");
-        let c = pseudo_header(&addresses, 17, 11).add(&d[..11]).finish();
+        let c = pseudo_header(&addresses, 17, 11).with(&d[..11]).finish();
         d[6..8].copy_from_slice(&c);
         assert!(Udp::new_checked(&d).unwrap().checksum_ok(&addresses));
         d[8] ^= 1;

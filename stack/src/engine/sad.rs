@@ -1,0 +1,482 @@
+//! The security association database: pairs of SAs, found by inbound SPI or by tunnel in constant time.
+//!
+//! An SPI that we chose names an SA alone (RFC 4301 section 4.1), so the SPI is the key; that a packet also came to the
+//! right address and in the right encapsulation is asked of the [`Sa`] itself.
+
+use super::io::{RawArrival, UdpArrival};
+use super::replay::ReplayWindow;
+use crate::aead::{KeyError, Opener, Sealer};
+use crate::control::{Mode, SaNotice, SaPair, SaView};
+use crate::wire::esp::MAX_RESERVED_SPI;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Share of the sequence numbers after which IKE is told to rekey, in 16ths.
+const SOFT_SIXTEENTHS: u64 = 12;
+/// Path MTU that is taken for granted until something is learnt.
+const INITIAL_PATH_MTU: u16 = 1500;
+
+/// Why a pair was not installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InstallError {
+    /// SPIs up to 255 are reserved (RFC 4303 section 2.1).
+    #[error("SPI {0:#010x} is reserved")]
+    ReservedSpi(u32),
+    /// An SA with this inbound SPI is there.
+    #[error("SPI {0:#010x} is in use")]
+    SpiInUse(u32),
+    /// The keying material does not fit.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Both directions have the same keying material: numbers and so IVs would repeat (threats T26).
+    #[error("SPI {0:#010x}: both directions have the same key")]
+    SameKey(u32),
+    /// Endpoints of different address families.
+    #[error("endpoints {0} and {1} are of different families")]
+    Families(IpAddr, IpAddr),
+    /// Transport mode is not offered: the addresses of this stack's peers are always inside of tunnels.
+    #[error("transport mode")]
+    Transport,
+}
+
+/// Names an installed pair; stays valid until the pair is removed and is never taken for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SaHandle {
+    slot: u32,
+    generation: u32,
+}
+
+/// The pairs of a stack.
+#[derive(Debug)]
+pub struct Sad {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_spi: HashMap<u32, SaHandle, FixedState>,
+    /// Pairs of each tunnel; during a rekey two or three.
+    tunnels: HashMap<u32, Vec<SaHandle>, FixedState>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    sa: Option<Box<Sa>>,
+}
+
+/// What is left of a pair after its removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Number of its tunnel.
+    pub tunnel: u32,
+    /// Whether that tunnel has no pair any more: its dynamic filter goes too.
+    pub last_of_tunnel: bool,
+}
+
+impl Sad {
+    /// Without SAs; `seed` keys the hash tables.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_spi: HashMap::with_hasher(FixedState::with_seed(seed)),
+            tunnels: HashMap::with_hasher(FixedState::with_seed(seed.rotate_left(32))),
+        }
+    }
+
+    /// Installs a pair. Its keying material is wiped before this returns.
+    ///
+    /// # Errors
+    /// When the pair cannot be used; nothing changes then.
+    pub fn install(&mut self, pair: SaPair) -> Result<SaHandle, InstallError> {
+        let (spi, tunnel) = (pair.spi_in, pair.tunnel);
+        if self.by_spi.contains_key(&spi) {
+            return Err(InstallError::SpiInUse(spi));
+        }
+        let sa = Box::new(Sa::new(pair)?);
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.slots.push(Slot { generation: 0, sa: None });
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 pairs: SPIs differ")
+            }
+        };
+        let place = &mut self.slots[slot as usize];
+        place.sa = Some(sa);
+        let handle = SaHandle { slot, generation: place.generation };
+        self.by_spi.insert(spi, handle);
+        self.tunnels.entry(tunnel).or_default().push(handle);
+        Ok(handle)
+    }
+
+    /// Removes the pair with this inbound SPI.
+    pub fn remove(&mut self, spi_in: u32) -> Option<Removed> {
+        let handle = self.by_spi.remove(&spi_in)?;
+        let slot = &mut self.slots[handle.slot as usize];
+        let sa = slot.sa.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(handle.slot);
+        let tunnel = sa.pair.tunnel;
+        let mut last_of_tunnel = true;
+        if let Some(pairs) = self.tunnels.get_mut(&tunnel) {
+            pairs.retain(|h| *h != handle);
+            last_of_tunnel = pairs.is_empty();
+            if last_of_tunnel {
+                self.tunnels.remove(&tunnel);
+            }
+        }
+        Some(Removed { tunnel, last_of_tunnel })
+    }
+
+    /// Removes every pair.
+    pub fn clear(&mut self) {
+        for spi in self.spis() {
+            self.remove(spi);
+        }
+    }
+
+    /// The pair with this inbound SPI.
+    #[must_use]
+    pub fn lookup(&self, spi_in: u32) -> Option<SaHandle> {
+        self.by_spi.get(&spi_in).copied()
+    }
+
+    /// The pair that outbound traffic of a tunnel uses: of those that are active, the newest.
+    #[must_use]
+    pub fn outbound(&self, tunnel: u32) -> Option<SaHandle> {
+        let active = |h: &&SaHandle| self.get(**h).is_some_and(|sa| sa.outbound_active);
+        let generation = |h: &&SaHandle| self.get(**h).map(|sa| sa.pair.generation);
+        self.tunnels.get(&tunnel)?.iter().filter(active).max_by_key(generation).copied()
+    }
+
+    /// The pair, if it is still there.
+    #[must_use]
+    pub fn get(&self, handle: SaHandle) -> Option<&Sa> {
+        let slot = self.slots.get(handle.slot as usize)?;
+        if slot.generation == handle.generation { slot.sa.as_deref() } else { None }
+    }
+
+    /// The pair, if it is still there.
+    pub fn get_mut(&mut self, handle: SaHandle) -> Option<&mut Sa> {
+        let slot = self.slots.get_mut(handle.slot as usize)?;
+        if slot.generation == handle.generation { slot.sa.as_deref_mut() } else { None }
+    }
+
+    /// Every pair, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Sa> {
+        self.slots.iter().filter_map(|s| s.sa.as_deref())
+    }
+
+    /// Every pair, in no particular order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Sa> {
+        self.slots.iter_mut().filter_map(|s| s.sa.as_deref_mut())
+    }
+
+    /// Inbound SPIs, ascending.
+    #[must_use]
+    pub fn spis(&self) -> Vec<u32> {
+        let mut spis: Vec<u32> = self.iter().map(|sa| sa.pair.spi_in).collect();
+        spis.sort_unstable();
+        spis
+    }
+
+    /// Number of pairs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_spi.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_spi.is_empty()
+    }
+}
+
+/// Counters of one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the inner packets.
+    pub bytes: u64,
+}
+
+/// No number is left, or the lifetime in bytes is used up: nothing passes any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the SA is used up")]
+pub struct Expired;
+
+/// A pair of SAs in use.
+#[derive(Debug)]
+pub struct Sa {
+    /// As installed, without the keys.
+    pair: SaPair,
+    outbound_active: bool,
+    pub(super) sealer: Sealer,
+    pub(super) opener: Opener,
+    pub(super) replay: ReplayWindow,
+    /// Next number to send. Past `last_sequence`: none is left.
+    next_sequence: u64,
+    /// Greatest number that may be sent (RFC 4303 section 3.3.3: it never cycles).
+    last_sequence: u64,
+    soft_sequence: u64,
+    sent: Traffic,
+    received: Traffic,
+    last_inbound: Option<Instant>,
+    /// Bytes at which the next limit is reached.
+    next_limit: u64,
+    soft_told: bool,
+    hard_told: bool,
+    path_mtu: u16,
+}
+
+impl Sa {
+    fn new(mut pair: SaPair) -> Result<Self, InstallError> {
+        for spi in [pair.spi_in, pair.spi_out] {
+            if spi <= MAX_RESERVED_SPI {
+                return Err(InstallError::ReservedSpi(spi));
+            }
+        }
+        if pair.local.is_ipv4() != pair.remote.is_ipv4() {
+            return Err(InstallError::Families(pair.local, pair.remote));
+        }
+        if pair.mode == Mode::Transport {
+            return Err(InstallError::Transport);
+        }
+        if pair.key_in == pair.key_out {
+            return Err(InstallError::SameKey(pair.spi_in));
+        }
+        let sealer = Sealer::new(pair.suite, &pair.key_out.0)?;
+        let opener = Opener::new(pair.suite, &pair.key_in.0)?;
+        zeroize::Zeroize::zeroize(&mut pair.key_in);
+        zeroize::Zeroize::zeroize(&mut pair.key_out);
+        let last_sequence = if pair.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
+        let mut sa = Self {
+            outbound_active: pair.outbound_active,
+            sealer,
+            opener,
+            replay: ReplayWindow::new(pair.replay_window, pair.esn),
+            next_sequence: 1,
+            last_sequence,
+            soft_sequence: last_sequence / 16 * SOFT_SIXTEENTHS,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            last_inbound: None,
+            next_limit: 0,
+            soft_told: false,
+            hard_told: false,
+            path_mtu: INITIAL_PATH_MTU,
+            pair,
+        };
+        sa.next_limit = sa.limit_ahead();
+        Ok(sa)
+    }
+
+    /// The pair as it was installed; its keys are gone.
+    #[must_use]
+    pub fn pair(&self) -> &SaPair {
+        &self.pair
+    }
+
+    /// Whether the inbound SA takes ESP that arrived so: to its own address, from its peer's, not in UDP.
+    #[must_use]
+    pub fn accepts_raw(&self, arrival: &RawArrival) -> bool {
+        self.pair.udp.is_none()
+            && arrival.destination == self.pair.local
+            && arrival.source == self.pair.remote
+    }
+
+    /// Whether the inbound SA takes ESP in UDP that arrived so: to its own address and port. Where the peer sits may
+    /// change behind a NAT (RFC 3948 section 3.3); compare [`Sa::udp_remote`] after the packet proved authentic.
+    #[must_use]
+    pub fn accepts_udp(&self, arrival: &UdpArrival) -> bool {
+        self.pair.udp.is_some_and(|(own, _)| arrival.local == SocketAddr::new(self.pair.local, own))
+    }
+
+    /// Where ESP in UDP goes to.
+    #[must_use]
+    pub fn udp_remote(&self) -> Option<SocketAddr> {
+        self.pair.udp.map(|(_, port)| SocketAddr::new(self.pair.remote, port))
+    }
+
+    /// The peer moved: later packets go to `remote`. Only for packets that proved authentic and fresh (threats T20);
+    /// does nothing for ESP without UDP or across address families.
+    pub fn move_peer(&mut self, remote: SocketAddr) {
+        if let Some((_, port)) = &mut self.pair.udp
+            && remote.is_ipv4() == self.pair.remote.is_ipv4()
+        {
+            *port = remote.port();
+            self.pair.remote = remote.ip();
+        }
+    }
+
+    /// Whether outbound traffic may use it.
+    #[must_use]
+    pub const fn outbound_active(&self) -> bool {
+        self.outbound_active
+    }
+
+    /// Lets outbound traffic use it.
+    pub const fn activate_outbound(&mut self) {
+        self.outbound_active = true;
+    }
+
+    /// Path MTU towards the peer, octets of the outer packet.
+    #[must_use]
+    pub const fn path_mtu(&self) -> u16 {
+        self.path_mtu
+    }
+
+    /// Sets the path MTU; the caller judges whether the news can be believed (threats T39).
+    pub const fn set_path_mtu(&mut self, mtu: u16) {
+        self.path_mtu = mtu;
+    }
+
+    /// Octets that the outer IP header, UDP, ESP header and IV take before the inner packet.
+    #[must_use]
+    pub fn overhead_before(&self) -> usize {
+        let ip = if self.pair.remote.is_ipv4() { 20 } else { 40 };
+        ip + if self.pair.udp.is_some() { 8 } else { 0 } + crate::wire::esp::HEADER + self.pair.suite.iv_len()
+    }
+
+    /// The longest inner packet that fits into an outer one of `mtu` octets; 0 if none.
+    #[must_use]
+    pub fn max_inner(&self, mtu: usize) -> usize {
+        let fixed = self.overhead_before() + self.pair.suite.icv_len();
+        let room = mtu.saturating_sub(fixed);
+        (room - room % self.pair.suite.alignment()).saturating_sub(2)
+    }
+
+    /// Counters of what was sent.
+    #[must_use]
+    pub const fn sent(&self) -> Traffic {
+        self.sent
+    }
+
+    /// Counters of what arrived and was authentic.
+    #[must_use]
+    pub const fn received(&self) -> Traffic {
+        self.received
+    }
+
+    /// When the last authentic packet arrived.
+    #[must_use]
+    pub const fn last_inbound(&self) -> Option<Instant> {
+        self.last_inbound
+    }
+
+    /// Next sequence number to send, and the highest accepted.
+    #[must_use]
+    pub const fn sequence_numbers(&self) -> (u64, u64) {
+        (self.next_sequence, self.replay.highest())
+    }
+
+    /// Goes on where another process or node ended: sends from `next` and accepts only above `accepted` (threats T26).
+    /// Numbers never go back.
+    pub fn resume(&mut self, next: u64, accepted: u64) {
+        self.next_sequence = self.next_sequence.max(next);
+        self.replay.accept_only_above(accepted);
+    }
+
+    /// What a display shows.
+    #[must_use]
+    pub fn view(&self, now: Instant) -> SaView {
+        let idle =
+            |t: Instant| u64::try_from(now.saturating_duration_since(t).as_millis()).unwrap_or(u64::MAX);
+        SaView {
+            spi_in: self.pair.spi_in,
+            tunnel: self.pair.tunnel,
+            outbound_active: self.outbound_active,
+            out_packets: self.sent.packets,
+            out_bytes: self.sent.bytes,
+            in_packets: self.received.packets,
+            in_bytes: self.received.bytes,
+            next_sequence: self.next_sequence,
+            highest_received: self.replay.highest(),
+            idle_in_ms: self.last_inbound.map(idle),
+            path_mtu: self.path_mtu,
+        }
+    }
+
+    /// Takes `count` numbers for packets of `bytes` octets in all; returns the first. Numbers are never given out twice,
+    /// and never past the end: then nothing is taken (threats T26).
+    pub(super) fn take_numbers(
+        &mut self,
+        count: u64,
+        bytes: u64,
+        notices: &mut Vec<(u32, SaNotice)>,
+    ) -> Result<u64, Expired> {
+        if self.hard_told {
+            return Err(Expired);
+        }
+        let first = self.next_sequence;
+        // `last_sequence` is below 2^64 - 1, so the sum of what is left does not overflow.
+        if first > self.last_sequence || count > self.last_sequence - first + 1 {
+            self.expire(notices);
+            return Err(Expired);
+        }
+        self.next_sequence = first + count;
+        self.sent.packets += count;
+        self.sent.bytes = self.sent.bytes.saturating_add(bytes);
+        if self.next_sequence > self.soft_sequence {
+            self.tell_soft(notices);
+        }
+        self.check_bytes(notices);
+        Ok(first)
+    }
+
+    /// Counts an authentic packet.
+    pub(super) fn count_inbound(&mut self, bytes: u64, now: Instant, notices: &mut Vec<(u32, SaNotice)>) {
+        if self.received.packets == 0 {
+            notices.push((self.pair.spi_in, SaNotice::FirstInbound));
+            // The peer uses the new SA: so may we (RFC 7296 section 2.8).
+            self.outbound_active = true;
+        }
+        self.received.packets += 1;
+        self.received.bytes = self.received.bytes.saturating_add(bytes);
+        self.last_inbound = Some(now);
+        self.check_bytes(notices);
+    }
+
+    /// Whether the hard limit was reached.
+    #[must_use]
+    pub const fn is_expired(&self) -> bool {
+        self.hard_told
+    }
+
+    fn check_bytes(&mut self, notices: &mut Vec<(u32, SaNotice)>) {
+        let total = self.sent.bytes.saturating_add(self.received.bytes);
+        if total < self.next_limit {
+            return;
+        }
+        if self.pair.hard_bytes.is_some_and(|hard| total >= hard) {
+            self.expire(notices);
+        } else if self.pair.soft_bytes.is_some_and(|soft| total >= soft) {
+            self.tell_soft(notices);
+        }
+        self.next_limit = self.limit_ahead();
+    }
+
+    fn limit_ahead(&self) -> u64 {
+        let soft = if self.soft_told { None } else { self.pair.soft_bytes };
+        let hard = if self.hard_told { None } else { self.pair.hard_bytes };
+        soft.unwrap_or(u64::MAX).min(hard.unwrap_or(u64::MAX))
+    }
+
+    fn tell_soft(&mut self, notices: &mut Vec<(u32, SaNotice)>) {
+        if !self.soft_told {
+            self.soft_told = true;
+            self.next_limit = self.limit_ahead();
+            notices.push((self.pair.spi_in, SaNotice::SoftLimit));
+        }
+    }
+
+    fn expire(&mut self, notices: &mut Vec<(u32, SaNotice)>) {
+        if !self.hard_told {
+            self.hard_told = true;
+            notices.push((self.pair.spi_in, SaNotice::HardLimit));
+        }
+    }
+}
