@@ -41,7 +41,8 @@ impl Lab {
     /// # Errors
     /// When namespaces cannot be made (not root, or no kernel support).
     pub fn new(name: &str) -> Result<Self> {
-        let lock = File::create(std::env::temp_dir().join("e2e-lab.lock")).context("lab lock")?;
+        let lock = File::create(std::env::temp_dir().join(format!("e2e-lab-{}.lock", user()?)))
+            .context("lab lock")?;
         let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).context("lab lock")?;
         let temporary = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         let mut lab = Self {
@@ -187,6 +188,13 @@ impl Lab {
         std::fs::create_dir_all(&dir)?;
         Ok(dir)
     }
+}
+
+/// The user as the machine knows him, also inside a user namespace where he is root.
+fn user() -> Result<String> {
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    let outer = map.split_whitespace().nth(1).unwrap_or("0");
+    Ok(if outer == "0" { nix::unistd::getuid().to_string() } else { outer.to_owned() })
 }
 
 impl Drop for Lab {
