@@ -3,6 +3,7 @@
 //! It does no I/O, reads no clock and draws randomness only from the generator it was given. It imports nothing
 //! of this crate but itself.
 pub mod command;
+pub mod crypto;
 mod engine;
 pub mod event;
 pub mod rules;

@@ -13,7 +13,7 @@
 //! +---------------------------------------------------------------+
 //! ```
 
-use super::error::{Fault, WireError};
+use super::error::{EncodeError, Fault, WireError};
 use super::iana::{ExchangeType, PayloadType};
 use super::reader::Reader;
 
@@ -131,13 +131,24 @@ impl Header {
         PayloadType(datagram.get(NEXT_PAYLOAD_AT).copied().unwrap_or(0))
     }
 
-    /// Appends the header with the two fields that depend on what follows.
-    pub(crate) fn encode(&self, first: PayloadType, length: u32, out: &mut Vec<u8>) {
+    /// Appends the header of a message whose payloads take `payloads` octets, `first` in front.
+    ///
+    /// # Errors
+    /// More than the length field can say.
+    pub(crate) fn encode(
+        &self,
+        first: PayloadType,
+        payloads: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        let length = HEADER_LEN + payloads;
+        let field = u32::try_from(length).map_err(|_| EncodeError { what: "message", length })?;
         out.extend_from_slice(&self.spi_i.to_be_bytes());
         out.extend_from_slice(&self.spi_r.to_be_bytes());
         out.extend_from_slice(&[first.0, self.version, self.exchange.0, self.flags.to_octet()]);
         out.extend_from_slice(&self.message_id.to_be_bytes());
-        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&field.to_be_bytes());
+        Ok(())
     }
 }
 
@@ -149,7 +160,7 @@ mod tests {
         let flags = Flags { initiator: true, ..Flags::default() };
         let header = Header::new(0x0102_0304_0506_0708, 0, ExchangeType::IKE_SA_INIT, flags, 0);
         let mut out = Vec::new();
-        header.encode(PayloadType::SA, 28, &mut out);
+        header.encode(PayloadType::SA, 0, &mut out).unwrap();
         out
     }
 

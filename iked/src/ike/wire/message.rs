@@ -70,7 +70,6 @@ impl Message {
     }
 
     /// The content of an Encrypted payload: `plaintext` starts with a payload of type `first`.
-    #[allow(dead_code, reason = "crypto::sk calls it")]
     pub(crate) fn parse_inner(
         header: Header,
         first: PayloadType,
@@ -104,10 +103,8 @@ impl Message {
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         let mut chain = Vec::new();
         let first = encode_chain(&self.payloads, &mut chain)?;
-        let length = HEADER_LEN + chain.len();
-        let field = u32::try_from(length).map_err(|_| EncodeError { what: "message", length })?;
-        let mut out = Vec::with_capacity(length);
-        self.header.encode(first, field, &mut out);
+        let mut out = Vec::with_capacity(HEADER_LEN + chain.len());
+        self.header.encode(first, chain.len(), &mut out)?;
         out.extend_from_slice(&chain);
         Ok(out)
     }

@@ -235,11 +235,23 @@ impl Sa {
 
 /// How a suite is looked for in what was offered.
 trait Suite: Copy {
+    /// Encryption and integrity belong together: an AEAD without, another cipher with integrity. One that is not sound
+    /// is never chosen, whatever policy says.
+    fn is_sound(&self) -> bool;
+
     /// The transform types of it that are not offered.
     fn missing(&self, offered: &Offered) -> Vec<TransformType>;
 }
 
+const fn sound(encryption: Encryption, integrity: Option<Integrity>) -> bool {
+    encryption.is_aead() != integrity.is_some()
+}
+
 impl Suite for IkeSuite {
+    fn is_sound(&self) -> bool {
+        sound(self.encryption, self.integrity)
+    }
+
     fn missing(&self, offered: &Offered) -> Vec<TransformType> {
         let found = [
             (TransformType::ENCR, offered.encryption.contains(&self.encryption)),
@@ -252,6 +264,10 @@ impl Suite for IkeSuite {
 }
 
 impl Suite for ChildSuite {
+    fn is_sound(&self) -> bool {
+        sound(self.encryption, self.integrity)
+    }
+
     fn missing(&self, offered: &Offered) -> Vec<TransformType> {
         let found = [
             (TransformType::ENCR, offered.encryption.contains(&self.encryption)),
@@ -277,7 +293,7 @@ fn choose<S: Suite, Spi>(
             Err(fault) => faults.push((proposal.number, fault)),
         }
     }
-    for suite in ours {
+    for suite in ours.iter().filter(|suite| suite.is_sound()) {
         if let Some(index) = usable.iter().position(|(_, _, offered)| suite.missing(offered).is_empty()) {
             let (number, spi, _) = usable.swap_remove(index);
             return Ok(Chosen { number, spi, suite: *suite });

@@ -1,0 +1,372 @@
+//! Protected messages: sealing and opening of the Encrypted payload (RFC 7296 section 3.14, RFC 5282).
+//!
+//! ```text
+//! | IKE header | SK header | IV | payloads | padding | pad length | ICV |
+//! |<--- AEAD: associated --->|    |<------- encrypted ---------->|     |
+//! |<---------------- HMAC: authenticated ----------------------->|     |
+//! ```
+
+use super::aead::{Forged, GcmKey, IV_LEN, TAG_LEN};
+use super::cbc_hmac::{BLOCK_LEN, CbcHmacKey};
+use crate::ike::types::{Encryption, Secret};
+use crate::ike::wire::payload::encode_chain;
+use crate::ike::wire::{EncodeError, HEADER_LEN, IkeSuite, Message, PayloadType, Protected, WireError};
+use rand::CryptoRng;
+use thiserror::Error;
+
+/// Octets of the generic header of the Encrypted payload.
+const GENERIC_LEN: usize = 4;
+/// Bits of an IV that count; the rest are the epoch.
+const COUNTER_BITS: u32 = 48;
+
+/// The IVs of one AEAD key: each is given out once (T26).
+///
+/// The high 16 bits are the epoch of the address's owner, so that a new owner of the same SA never meets an IV of the old
+/// one; the low 48 bits count.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IvCounter {
+    next: u64,
+    left: u64,
+}
+
+impl IvCounter {
+    /// The IVs of a fresh key, or of a key that this side takes over in `epoch` for the first time.
+    #[must_use]
+    pub const fn of_epoch(epoch: u16) -> Self {
+        Self { next: (epoch as u64) << COUNTER_BITS, left: 1 << COUNTER_BITS }
+    }
+
+    /// What is left when `next` is the first that was never used, of the same epoch (a restart).
+    #[must_use]
+    pub const fn resume(next: u64) -> Self {
+        Self { next, left: (1 << COUNTER_BITS) - (next & ((1 << COUNTER_BITS) - 1)) }
+    }
+
+    /// The next IV, to be stored before a message is sent where SAs outlive the process.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    fn take(&mut self) -> Option<u64> {
+        self.left = self.left.checked_sub(1)?;
+        let iv = self.next;
+        self.next = self.next.wrapping_add(1);
+        Some(iv)
+    }
+}
+
+/// Seals what this side sends on one IKE SA.
+pub struct Sealer {
+    protection: Protection,
+    ivs: IvCounter,
+}
+
+/// Opens what the peer sends on one IKE SA.
+pub struct Opener {
+    protection: Protection,
+}
+
+enum Protection {
+    Gcm(GcmKey),
+    Cbc(CbcHmacKey),
+}
+
+/// Why a message of ours cannot be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SealError {
+    /// It does not fit.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// All IVs of the key are used: the IKE SA must be replaced.
+    #[error("the key has no IV left")]
+    Exhausted,
+}
+
+/// Why a peer's message is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// Cut, changed or made without the key. Nothing says which (T25); drop it and count it.
+    #[error("integrity check failed")]
+    Forged,
+    /// Authentic, but its content cannot be taken apart: answer with [`WireError::notify`].
+    #[error(transparent)]
+    Content(#[from] WireError),
+}
+
+impl From<Forged> for OpenError {
+    fn from(_: Forged) -> Self {
+        Self::Forged
+    }
+}
+
+impl Protection {
+    /// # Panics
+    /// AES-CBC without integrity, which `wire::choose_ike` never chooses, or keys of wrong length.
+    fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret) -> Self {
+        match suite.encryption {
+            Encryption::AesGcm16(_) => Self::Gcm(GcmKey::new(encryption)),
+            Encryption::AesCbc(_) => {
+                let integrity = suite.integrity.expect("a cipher that is no AEAD is chosen with integrity");
+                Self::Cbc(CbcHmacKey::new(encryption.clone(), integrity, authentication.clone()))
+            }
+        }
+    }
+
+    /// Octets of IV and ICV.
+    const fn overhead(&self) -> (usize, usize) {
+        match self {
+            Self::Gcm(_) => (IV_LEN, TAG_LEN),
+            Self::Cbc(key) => (BLOCK_LEN, key.icv_len()),
+        }
+    }
+}
+
+impl Sealer {
+    /// With SK_ei and SK_ai or SK_er and SK_ar.
+    ///
+    /// # Panics
+    /// The suite has neither AEAD nor integrity, or the keys have not its lengths: it did not come from negotiation.
+    #[must_use]
+    pub fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret, ivs: IvCounter) -> Self {
+        Self { protection: Protection::new(suite, encryption, authentication), ivs }
+    }
+
+    /// The next IV, for the state store.
+    #[must_use]
+    pub const fn next_iv(&self) -> u64 {
+        self.ivs.next()
+    }
+
+    /// The datagram of `message`, all its payloads inside one Encrypted payload.
+    ///
+    /// # Errors
+    /// It does not fit, or the key is used up.
+    pub fn seal(
+        &mut self,
+        message: &Message,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<Vec<u8>, SealError> {
+        let mut text = Vec::new();
+        let first = encode_chain(&message.payloads, &mut text)?;
+        let padding = match self.protection {
+            Protection::Gcm(_) => 0,
+            Protection::Cbc(_) => BLOCK_LEN - 1 - text.len() % BLOCK_LEN,
+        };
+        text.resize(text.len() + padding, 0);
+        text.push(u8::try_from(padding).expect("padding is shorter than a block"));
+
+        let (iv_len, icv_len) = self.protection.overhead();
+        let length = GENERIC_LEN + iv_len + text.len() + icv_len;
+        let field = u16::try_from(length).map_err(|_| EncodeError { what: "Encrypted payload", length })?;
+        let mut out = Vec::with_capacity(HEADER_LEN + length);
+        message.header.encode(PayloadType::ENCRYPTED, length, &mut out)?;
+        out.extend_from_slice(&[first.0, 0]);
+        out.extend_from_slice(&field.to_be_bytes());
+        match &self.protection {
+            Protection::Gcm(key) => {
+                let iv = self.ivs.take().ok_or(SealError::Exhausted)?.to_be_bytes();
+                let tag = key.seal(iv, &out, &mut text);
+                out.extend_from_slice(&iv);
+                out.extend_from_slice(&text);
+                out.extend_from_slice(&tag);
+            }
+            Protection::Cbc(key) => {
+                let mut iv = [0; BLOCK_LEN];
+                rng.fill_bytes(&mut iv);
+                key.encrypt(&iv, &mut text);
+                out.extend_from_slice(&iv);
+                out.extend_from_slice(&text);
+                let icv = key.checksum(&out);
+                out.extend_from_slice(&icv);
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Opener {
+    /// With SK_ei and SK_ai or SK_er and SK_ar.
+    ///
+    /// # Panics
+    /// As [`Sealer::new`].
+    #[must_use]
+    pub fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret) -> Self {
+        Self { protection: Protection::new(suite, encryption, authentication) }
+    }
+
+    /// The content of `datagram`, which [`Message::parse`] gave as `protected`.
+    ///
+    /// # Errors
+    /// It is forged, or its content is no chain of payloads.
+    pub fn open(&self, datagram: &[u8], protected: &Protected) -> Result<Message, OpenError> {
+        let text = self.decrypt(datagram, protected.body)?;
+        let (&padding, text) = text.split_last().ok_or(OpenError::Forged)?;
+        let end = text.len().checked_sub(usize::from(padding)).ok_or(OpenError::Forged)?;
+        Ok(Message::parse_inner(protected.header, protected.first, &text[..end])?)
+    }
+
+    /// Checks integrity and decrypts what stands from `body` on.
+    fn decrypt(&self, datagram: &[u8], body: usize) -> Result<Vec<u8>, OpenError> {
+        let (iv_len, icv_len) = self.protection.overhead();
+        let (covered, icv) =
+            datagram.len().checked_sub(icv_len).map(|at| datagram.split_at(at)).ok_or(OpenError::Forged)?;
+        let (associated, sealed) = covered.split_at_checked(body).ok_or(OpenError::Forged)?;
+        let (iv, text) = sealed.split_at_checked(iv_len).ok_or(OpenError::Forged)?;
+        let mut text = text.to_vec();
+        match &self.protection {
+            Protection::Gcm(key) => {
+                let iv = iv.try_into().map_err(|_| OpenError::Forged)?;
+                let tag = icv.try_into().map_err(|_| OpenError::Forged)?;
+                key.open(iv, associated, &mut text, tag)?;
+            }
+            Protection::Cbc(key) => {
+                let iv = iv.try_into().map_err(|_| OpenError::Forged)?;
+                if text.is_empty() || !text.len().is_multiple_of(BLOCK_LEN) {
+                    return Err(OpenError::Forged);
+                }
+                key.verify(covered, icv)?;
+                key.decrypt(iv, &mut text);
+            }
+        }
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keymat::{IkeKeys, Role};
+    use super::*;
+    use crate::ike::types::{Group, Integrity, Prf};
+    use crate::ike::wire::payload::{Delete, Notify};
+    use crate::ike::wire::{ExchangeType, Flags, Header, NotifyType, Parsed, Payload};
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    fn suites() -> [IkeSuite; 5] {
+        let suite = |encryption, integrity| IkeSuite {
+            encryption,
+            integrity,
+            prf: Prf::HmacSha256,
+            group: Group::Curve25519,
+        };
+        [
+            suite(Encryption::AesGcm16(128), None),
+            suite(Encryption::AesGcm16(256), None),
+            suite(Encryption::AesCbc(128), Some(Integrity::HmacSha256)),
+            suite(Encryption::AesCbc(256), Some(Integrity::HmacSha384)),
+            suite(Encryption::AesCbc(256), Some(Integrity::HmacSha512)),
+        ]
+    }
+
+    fn pair(suite: &IkeSuite) -> (Sealer, Opener) {
+        let keys = IkeKeys::initial(suite, &[1; 32], &[2; 32], &Secret(vec![3; 32]), 4, 5);
+        (keys.sealer(suite, Role::Initiator, IvCounter::of_epoch(7)), keys.opener(suite, Role::Responder))
+    }
+
+    fn message(payloads: Vec<Payload>) -> Message {
+        let flags = Flags { initiator: true, ..Flags::default() };
+        Message::new(Header::new(4, 5, ExchangeType::INFORMATIONAL, flags, 9), payloads)
+    }
+
+    fn some() -> Vec<Payload> {
+        vec![
+            Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, b"some data".to_vec())),
+            Payload::Delete(Delete::esp(vec![0x1000, 0x1001])),
+        ]
+    }
+
+    fn open(opener: &Opener, datagram: &[u8]) -> Result<Message, OpenError> {
+        match Message::parse(datagram).unwrap() {
+            Parsed::Protected(protected) => opener.open(datagram, &protected),
+            Parsed::Clear(_) => panic!("not protected"),
+        }
+    }
+
+    #[test]
+    fn sealed_messages_open_again() {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        for suite in suites() {
+            let (mut sealer, opener) = pair(&suite);
+            for payloads in [vec![], some()] {
+                let message = message(payloads);
+                let datagram = sealer.seal(&message, &mut rng).unwrap();
+                assert_eq!(open(&opener, &datagram), Ok(message));
+            }
+        }
+    }
+
+    #[test]
+    fn t25_any_flipped_bit_and_any_cut_is_one_and_the_same_failure() {
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        for suite in suites() {
+            let (mut sealer, opener) = pair(&suite);
+            let datagram = sealer.seal(&message(some()), &mut rng).unwrap();
+            let Ok(Parsed::Protected(protected)) = Message::parse(&datagram) else { panic!() };
+            for bit in 0..datagram.len() * 8 {
+                let mut forged = datagram.clone();
+                forged[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(opener.open(&forged, &protected), Err(OpenError::Forged), "bit {bit}");
+            }
+            for len in 0..datagram.len() {
+                assert_eq!(opener.open(&datagram[..len], &protected), Err(OpenError::Forged), "cut to {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn t25_pad_length_beyond_the_content() {
+        // Authentic messages whose pad length lies can only come from a peer with the key.
+        for (suite, text) in [(suites()[0], vec![9; 3]), (suites()[2], vec![200; 16])] {
+            let (mut sealer, opener) = pair(&suite);
+            let (iv_len, icv_len) = sealer.protection.overhead();
+            let length = GENERIC_LEN + iv_len + text.len() + icv_len;
+            let mut out = Vec::new();
+            let header = message(vec![]).header;
+            header.encode(PayloadType::ENCRYPTED, length, &mut out).unwrap();
+            out.extend_from_slice(&[PayloadType::NOTIFY.0, 0, 0, u8::try_from(length).unwrap()]);
+            let mut text = text;
+            match &mut sealer.protection {
+                Protection::Gcm(key) => {
+                    let tag = key.seal([1; 8], &out, &mut text);
+                    out.extend_from_slice(&[&[1; 8][..], &text, &tag].concat());
+                }
+                Protection::Cbc(key) => {
+                    key.encrypt(&[1; 16], &mut text);
+                    out.extend_from_slice(&[&[1; 16][..], &text].concat());
+                    let icv = key.checksum(&out);
+                    out.extend_from_slice(&icv);
+                }
+            }
+            assert_eq!(open(&opener, &out), Err(OpenError::Forged));
+        }
+    }
+
+    #[test]
+    fn t26_ivs_never_repeat_and_run_out() {
+        let mut ivs = IvCounter::of_epoch(3);
+        assert_eq!((ivs.take(), ivs.take()), (Some(3 << 48), Some((3 << 48) + 1)));
+        assert_eq!(IvCounter::resume(ivs.next()), ivs);
+        let mut last = IvCounter::resume((4 << 48) - 1);
+        assert_eq!((last.take(), last.take()), (Some((4 << 48) - 1), None));
+        let mut top = IvCounter::resume(u64::MAX);
+        assert_eq!((top.take(), top.take()), (Some(u64::MAX), None));
+
+        let suite = suites()[0];
+        let (mut sealer, _) = pair(&suite);
+        sealer.ivs = IvCounter { next: 5, left: 0 };
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        assert_eq!(sealer.seal(&message(some()), &mut rng), Err(SealError::Exhausted));
+    }
+
+    proptest! {
+        #[test]
+        fn any_length_round_trips(len in 0_usize..300, which in 0_usize..5) {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+            let (mut sealer, opener) = pair(&suites()[which]);
+            let message = message(vec![Payload::Notify(Notify::new(NotifyType::COOKIE2, vec![7; len]))]);
+            let datagram = sealer.seal(&message, &mut rng).unwrap();
+            prop_assert_eq!(open(&opener, &datagram), Ok(message));
+        }
+    }
+}
