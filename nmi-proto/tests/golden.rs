@@ -1,5 +1,6 @@
 //! Golden bytes. `golden/NMsec*.txt` were made from the tables of the format by another program, with another IBM-1047
 //! table (iconv's): each field with its value, then the structure's bytes in both code pages.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
 use nmi_proto::control::{LoadPolicy, Tunnel};
 use nmi_proto::display::{
