@@ -2,11 +2,15 @@
 //!
 //! The driver calls one `handle_…` for each piece that it read, always with the same [`Output`], then
 //! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
+pub mod acquire;
 pub mod connection;
 pub mod distribute;
 pub mod esp;
 pub mod filter;
+pub mod icmp;
 pub mod io;
+pub mod log;
+pub mod pmtu;
 pub mod replay;
 pub mod sad;
 pub mod spd;

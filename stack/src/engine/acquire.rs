@@ -1,0 +1,283 @@
+//! Packets that wait for an SA: one negotiation for each rule and pair of addresses, a few packets each.
+//!
+//! Bounded in every direction: negotiations, their rate, packets and octets held, time. A negotiation that failed
+//! is not asked for again for a while, so that a packet stream to a dead peer is not a stream of negotiations.
+
+use super::filter::Subject;
+use super::io::VnetHeader;
+use crate::control::Acquire;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Negotiations that may be wanted at a time.
+const MAX_PENDING: usize = 4096;
+/// Packets that wait for one SA.
+const MAX_PACKETS: usize = 16;
+/// Octets that wait for all SAs together.
+const MAX_BYTES: usize = 4 << 20;
+/// How long a packet waits.
+const WAIT: Duration = Duration::from_secs(10);
+/// How long nothing is asked for again after a failure.
+const COOL: Duration = Duration::from_secs(2);
+/// Negotiations that may be asked for at once, and how fast that is given back.
+const BURST: u32 = 200;
+const REFILL: Duration = Duration::from_millis(10);
+
+/// A packet that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its header from the TUN.
+    pub header: VnetHeader,
+    /// The IP packet.
+    pub packet: Vec<u8>,
+    /// The stack that it came from; `None`: this one.
+    pub from: Option<IpAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    rule: String,
+    source: IpAddr,
+    destination: IpAddr,
+}
+
+#[derive(Debug)]
+struct Pending {
+    id: u64,
+    since: Instant,
+    /// The negotiation failed; the entry only keeps the next one from starting at once.
+    failed: bool,
+    packets: Vec<Held>,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Queued {
+    /// It waits, and this negotiation is to be asked for.
+    Ask(Acquire),
+    /// It waits for one that runs already.
+    Waits,
+    /// Too much waits already.
+    Full,
+    /// The negotiation failed a moment ago.
+    Failed,
+}
+
+/// What waits for SAs.
+#[derive(Debug)]
+pub struct AcquireTable {
+    pending: HashMap<Key, Pending, FixedState>,
+    /// Order of the deadlines; entries that are gone are skipped.
+    order: VecDeque<(Instant, u64, Key)>,
+    next_id: u64,
+    bytes: usize,
+    tokens: u32,
+    refilled: Option<Instant>,
+    ready: Vec<Held>,
+    /// When packets became ready, so that the driver comes back for them.
+    ready_since: Option<Instant>,
+}
+
+impl AcquireTable {
+    /// Nothing waits. `seed` keys the hash.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            pending: HashMap::with_hasher(FixedState::with_seed(seed)),
+            order: VecDeque::new(),
+            next_id: 1,
+            bytes: 0,
+            tokens: BURST,
+            refilled: None,
+            ready: Vec::new(),
+            ready_since: None,
+        }
+    }
+
+    /// Lets a packet wait for an SA of `rule`.
+    pub fn wait(&mut self, now: Instant, rule: &str, s: &Subject, ports: (u16, u16), held: Held) -> Queued {
+        let key = Key { rule: rule.to_owned(), source: s.source, destination: s.destination };
+        let size = held.packet.len();
+        if let Some(p) = self.pending.get_mut(&key) {
+            if p.failed {
+                return Queued::Failed;
+            }
+            if p.packets.len() >= MAX_PACKETS || self.bytes + size > MAX_BYTES {
+                return Queued::Full;
+            }
+            self.bytes += size;
+            p.packets.push(held);
+            return Queued::Waits;
+        }
+        if self.pending.len() >= MAX_PENDING || self.bytes + size > MAX_BYTES || !self.token(now) {
+            return Queued::Full;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.bytes += size;
+        self.order.push_back((now + WAIT, id, key.clone()));
+        self.pending.insert(key, Pending { id, since: now, failed: false, packets: vec![held] });
+        Queued::Ask(Acquire {
+            id,
+            rule: rule.to_owned(),
+            source: s.source,
+            destination: s.destination,
+            protocol: s.protocol,
+            source_port: ports.0,
+            destination_port: ports.1,
+        })
+    }
+
+    fn token(&mut self, now: Instant) -> bool {
+        let last = *self.refilled.get_or_insert(now);
+        let back = now.saturating_duration_since(last).as_millis() / REFILL.as_millis();
+        if back > 0 {
+            let back = u32::try_from(back).unwrap_or(BURST).min(BURST);
+            self.tokens = (self.tokens + back).min(BURST);
+            self.refilled = Some(now);
+        }
+        if self.tokens == 0 {
+            return false;
+        }
+        self.tokens -= 1;
+        true
+    }
+
+    /// An SA of `rule` came: what waits between addresses that it covers may try again.
+    pub fn sa_came(&mut self, now: Instant, rule: &str, covers: impl Fn(IpAddr, IpAddr) -> bool) {
+        let ready = &mut self.ready;
+        let before = ready.len();
+        self.pending.retain(|key, p| {
+            if key.rule == rule && !p.failed && covers(key.source, key.destination) {
+                ready.append(&mut p.packets);
+                return false;
+            }
+            true
+        });
+        if ready.len() > before {
+            self.ready_since.get_or_insert(now);
+        }
+    }
+
+    /// Packets that may try again.
+    pub fn take_ready(&mut self) -> Vec<Held> {
+        self.ready_since = None;
+        let ready = std::mem::take(&mut self.ready);
+        self.bytes -= ready.iter().map(|h| h.packet.len()).sum::<usize>();
+        ready
+    }
+
+    /// A negotiation failed; how many packets are dropped by it.
+    pub fn failed(&mut self, id: u64) -> u64 {
+        let Some(p) = self.pending.values_mut().find(|p| p.id == id) else { return 0 };
+        p.failed = true;
+        let packets = std::mem::take(&mut p.packets);
+        self.bytes -= packets.iter().map(|h| h.packet.len()).sum::<usize>();
+        // The deadline of the wait ends the cooling too; a shorter one goes to the front.
+        if let Some(key) = self.pending.iter().find(|(_, p)| p.id == id).map(|(k, p)| (k.clone(), p.since)) {
+            self.order.push_front((key.1 + COOL, id, key.0));
+        }
+        packets.len() as u64
+    }
+
+    /// Gives up what waited too long; how many packets that were.
+    pub fn expire(&mut self, now: Instant) -> u64 {
+        let mut dropped = 0;
+        while let Some((deadline, id, key)) = self.order.pop_front_if(|(deadline, _, _)| *deadline <= now) {
+            let _ = deadline;
+            if self.pending.get(&key).is_some_and(|p| p.id == id)
+                && let Some(p) = self.pending.remove(&key)
+            {
+                dropped += p.packets.len() as u64;
+                self.bytes -= p.packets.iter().map(|h| h.packet.len()).sum::<usize>();
+            }
+        }
+        dropped
+    }
+
+    /// When something is to be done.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.ready_since.into_iter().chain(self.order.front().map(|o| o.0)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Direction;
+    use crate::engine::filter::Upper;
+
+    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    fn subject(n: u32) -> Subject {
+        Subject {
+            direction: Direction::Outbound,
+            routed: false,
+            security_class: 0,
+            source: IpAddr::from([192, 0, 2, 1]),
+            destination: IpAddr::V4(n.into()),
+            protocol: 6,
+            upper: Upper::Ports { source: 1, destination: 2, opens: true },
+            fragment: false,
+        }
+    }
+
+    fn held(octets: usize) -> Held {
+        Held { header: VnetHeader::default(), packet: vec![0; octets], from: None }
+    }
+
+    #[test]
+    fn one_negotiation_and_its_packets_come_back_in_order() {
+        let (now, mut t) = (start(), AcquireTable::new(1));
+        let Queued::Ask(a) = t.wait(now, "R", &subject(1), (1, 2), held(1)) else { panic!() };
+        assert_eq!((a.id, a.rule.as_str(), a.destination_port), (1, "R", 2));
+        assert_eq!(t.wait(now, "R", &subject(1), (1, 2), held(2)), Queued::Waits);
+        t.sa_came(now, "S", |_, _| true);
+        t.sa_came(now, "R", |_, _| false);
+        assert!(t.take_ready().is_empty());
+        t.sa_came(now, "R", |_, _| true);
+        assert_eq!(t.next_timeout(), Some(now));
+        assert_eq!(t.take_ready().iter().map(|h| h.packet.len()).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(t.bytes, 0);
+        assert_eq!(t.expire(now + WAIT), 0);
+        assert_eq!(t.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_failure_drops_what_waits_and_cools() {
+        let (now, mut t) = (start(), AcquireTable::new(1));
+        let Queued::Ask(a) = t.wait(now, "R", &subject(1), (1, 2), held(1)) else { panic!() };
+        assert_eq!(t.failed(a.id), 1);
+        assert_eq!(t.failed(a.id), 0);
+        assert_eq!(t.failed(99), 0);
+        assert_eq!(t.wait(now, "R", &subject(1), (1, 2), held(1)), Queued::Failed);
+        assert_eq!(t.expire(now + COOL), 0);
+        assert!(matches!(t.wait(now + COOL, "R", &subject(1), (1, 2), held(1)), Queued::Ask(_)));
+        assert_eq!(t.expire(now + COOL + WAIT), 1, "nobody answered");
+        assert_eq!(t.bytes, 0);
+    }
+
+    #[test]
+    fn nothing_grows_without_bound() {
+        let (now, mut t) = (start(), AcquireTable::new(1));
+        let mut asked = 0;
+        for n in 0..100_000u32 {
+            let at = now + Duration::from_millis(u64::from(n) / 10);
+            asked += u32::from(matches!(t.wait(at, "R", &subject(n), (1, 2), held(1400)), Queued::Ask(_)));
+            assert!(t.bytes <= MAX_BYTES && t.pending.len() <= MAX_PENDING);
+        }
+        assert!(asked <= BURST + 1100, "{asked} in ten seconds");
+        for _ in 0..100 {
+            let full = t.wait(now, "R", &subject(0), (1, 2), held(10));
+            assert!(matches!(full, Queued::Waits | Queued::Full));
+        }
+        assert!(t.pending.values().all(|p| p.packets.len() <= MAX_PACKETS));
+    }
+}
