@@ -3,6 +3,7 @@
 //! The driver calls one `handle_…` for each piece that it read, always with the same [`Output`], then
 //! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
 pub mod acquire;
+pub mod coalesce;
 pub mod connection;
 pub mod distribute;
 pub mod esp;
@@ -11,8 +12,10 @@ pub mod icmp;
 pub mod io;
 pub mod log;
 pub mod pmtu;
+pub mod reassemble;
 pub mod replay;
 pub mod sad;
+pub mod segment;
 pub mod spd;
 pub mod udp_encap;
 pub mod verdict;
