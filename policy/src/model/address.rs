@@ -1,9 +1,9 @@
 //! Addresses: single ones, prefixes and ranges are all ranges; a set is a list of them.
 
-use super::NonEmpty;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// Inclusive range of addresses of one family.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,25 +81,25 @@ impl fmt::Debug for AddressRange {
     }
 }
 
-/// One or more ranges, in the order coded; `All` is one range of each family.
+/// One or more ranges, in the order coded; `All` is one range of each family. Cheap to copy: groups are large.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressSet(NonEmpty<AddressRange>);
+pub struct AddressSet(Arc<[AddressRange]>);
 
 impl AddressSet {
     /// `None` if there is no range.
     #[must_use]
     pub fn new(ranges: Vec<AddressRange>) -> Option<Self> {
-        NonEmpty::new(ranges).map(Self)
+        (!ranges.is_empty()).then(|| Self(ranges.into()))
     }
     /// Every address of both families.
     #[must_use]
     pub fn all() -> Self {
-        Self(NonEmpty(vec![AddressRange::ALL_V4, AddressRange::ALL_V6]))
+        Self([AddressRange::ALL_V4, AddressRange::ALL_V6].into())
     }
     /// One range.
     #[must_use]
     pub fn one(range: AddressRange) -> Self {
-        Self(NonEmpty::one(range))
+        Self([range].into())
     }
     /// The ranges.
     #[must_use]

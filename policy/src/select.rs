@@ -1,0 +1,250 @@
+//! Which rule stands for a tunnel that shall be started here, and between which selectors.
+//!
+//! A filter rule is not linked to a key exchange rule: the two security endpoints, known only when a tunnel is
+//! started, make the link.
+
+use crate::compile;
+use crate::model::local_dyn_vpn::LocalTraffic;
+use crate::model::{
+    Action, AddressRange, ByteRange, ExchangeRule, FilterRule, Granularity, Initiation, LocalDynVpnRule,
+    Policy, PortRange, Protocol,
+};
+use std::net::IpAddr;
+
+/// A tunnel to negotiate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start<'p> {
+    /// The dynamic anchor.
+    pub rule: &'p FilterRule,
+    /// The key exchange rule, as far as the endpoints decide it.
+    pub exchange: &'p ExchangeRule,
+    /// Own security endpoint.
+    pub local_endpoint: IpAddr,
+    /// The peer's security endpoint.
+    pub remote_endpoint: IpAddr,
+    /// What is to be protected.
+    pub traffic: Traffic,
+}
+
+/// Selectors of a tunnel, seen from an outbound packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Own addresses.
+    pub local: AddressRange,
+    /// The peer's addresses.
+    pub remote: AddressRange,
+    /// Protocol and what is selected of it.
+    pub protocol: Protocol,
+}
+
+/// An outbound packet without an SA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Source.
+    pub source: IpAddr,
+    /// Destination.
+    pub destination: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// Source port, 0 without ports.
+    pub source_port: u16,
+    /// Destination port, 0 without ports.
+    pub destination_port: u16,
+}
+
+/// Why no tunnel can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoStart {
+    /// No rule of that name, or none whose anchor covers the selectors.
+    #[error("no IpFilterRule with a dynamic VPN action covers the selectors")]
+    NoFilterRule,
+    /// The rule does not say between which addresses to negotiate.
+    #[error("the security endpoints are not known: IpLocalStartAction has to name them")]
+    NoEndpoints,
+    /// No KeyExchangeRule for the two endpoints.
+    #[error("no KeyExchangeRule for {local} and {remote}")]
+    NoExchangeRule {
+        /// Own security endpoint.
+        local: IpAddr,
+        /// The peer's.
+        remote: IpAddr,
+    },
+    /// Initiation RemoteOnly or None, or HowToInitiate DoNot.
+    #[error("policy does not allow this side to initiate")]
+    NotInitiator,
+    /// The rule does not allow to negotiate on demand.
+    #[error("policy does not allow to negotiate on demand")]
+    NotOnDemand,
+}
+
+/// Whether packets of `rule` may start a negotiation.
+#[must_use]
+pub fn on_demand(policy: &Policy, rule: &FilterRule) -> bool {
+    let allowed = rule.local_start.as_ref().and_then(|s| s.allow_on_demand);
+    rule.dyn_vpn().is_some_and(|vpn| may_initiate(vpn.initiation))
+        && allowed.unwrap_or(policy.filter.allow_on_demand)
+}
+
+/// The first dynamic anchor that covers the selectors of `start`.
+pub fn anchor<'p>(policy: &'p Policy, start: &LocalDynVpnRule) -> Option<&'p FilterRule> {
+    policy.filter.rules.iter().filter(|rule| rule.dyn_vpn().is_some()).find(|rule| {
+        compile::pairs(rule).any(|(service, local, remote)| {
+            local.covers(&start.local)
+                && remote.covers(&start.remote)
+                && covers_traffic(&service.protocol, &start.traffic)
+        })
+    })
+}
+
+/// A tunnel that a LocalDynVpnRule asks for (command, AutoActivate).
+pub fn by_rule<'p>(policy: &'p Policy, start: &LocalDynVpnRule) -> Result<Start<'p>, NoStart> {
+    let rule = anchor(policy, start).ok_or(NoStart::NoFilterRule)?;
+    let coded = rule.local_start.as_deref();
+    let local_endpoint = coded.and_then(|s| s.local_endpoint).or_else(|| start.local.as_single());
+    let remote_endpoint = coded.and_then(|s| s.remote_endpoint).or_else(|| start.remote.as_single());
+    let (local_endpoint, remote_endpoint) =
+        local_endpoint.zip(remote_endpoint).ok_or(NoStart::NoEndpoints)?;
+    let protocol = match start.traffic {
+        LocalTraffic::Any => Protocol::Any,
+        LocalTraffic::Ports { number, local, remote } => {
+            Protocol::Ports { number, source: local, destination: remote }
+        }
+        LocalTraffic::Typed { number, kind, code } => Protocol::Typed { number, kind, code },
+        LocalTraffic::Other(number) => Protocol::Other(number),
+    };
+    let traffic = Traffic { local: start.local, remote: start.remote, protocol };
+    finish(policy, rule, local_endpoint, remote_endpoint, traffic)
+}
+
+/// A tunnel that an outbound packet asks for which met the anchor of the rule called `rule`.
+pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<Start<'p>, NoStart> {
+    let rule = policy.filter_rule(rule).filter(|r| r.dyn_vpn().is_some()).ok_or(NoStart::NoFilterRule)?;
+    if !on_demand(policy, rule) {
+        let initiation = rule.dyn_vpn().map(|vpn| vpn.initiation);
+        return Err(if initiation.is_some_and(may_initiate) {
+            NoStart::NotOnDemand
+        } else {
+            NoStart::NotInitiator
+        });
+    }
+    let (service, local, remote) = compile::pairs(rule)
+        .find(|(service, local, remote)| {
+            local.contains(packet.source)
+                && remote.contains(packet.destination)
+                && matches_packet(&service.protocol, packet)
+        })
+        .ok_or(NoStart::NoFilterRule)?;
+    let coded = rule.local_start.as_deref();
+    let address = |granularity: Option<Granularity>, from_rule, from_packet| match granularity
+        .unwrap_or(Granularity::Packet)
+    {
+        Granularity::Rule => from_rule,
+        Granularity::Packet => AddressRange::single(from_packet),
+    };
+    let port = |granularity: Option<Granularity>, from_rule: PortRange, from_packet| {
+        // Not coded: from the rule where it has one port or all, from the packet where it has several.
+        let whole = from_rule.is_any() || from_rule.is_single();
+        match granularity.unwrap_or(if whole { Granularity::Rule } else { Granularity::Packet }) {
+            Granularity::Rule => from_rule,
+            Granularity::Packet => PortRange::new(from_packet, from_packet).unwrap_or(from_rule),
+        }
+    };
+    let protocol_from_packet = coded.is_some_and(|s| s.protocol == Granularity::Packet);
+    let (local_port, remote_port) = (coded.and_then(|s| s.local_port), coded.and_then(|s| s.remote_port));
+    let protocol = match service.protocol {
+        Protocol::Any if protocol_from_packet => match packet.protocol {
+            number @ (6 | 17 | 132) => Protocol::Ports {
+                number,
+                source: port(local_port, PortRange::ANY, packet.source_port),
+                destination: port(remote_port, PortRange::ANY, packet.destination_port),
+            },
+            number @ (1 | 58) => Protocol::Typed { number, kind: None, code: None },
+            number => Protocol::Other(number),
+        },
+        Protocol::Ports { number, source, destination } => Protocol::Ports {
+            number,
+            source: port(local_port, source, packet.source_port),
+            destination: port(remote_port, destination, packet.destination_port),
+        },
+        other => other,
+    };
+    let traffic = Traffic {
+        local: address(coded.and_then(|s| s.local_ip), local, packet.source),
+        remote: address(coded.and_then(|s| s.remote_ip), remote, packet.destination),
+        protocol,
+    };
+    let local_endpoint = coded.and_then(|s| s.local_endpoint).unwrap_or(packet.source);
+    let remote_endpoint = coded.and_then(|s| s.remote_endpoint).unwrap_or(packet.destination);
+    finish(policy, rule, local_endpoint, remote_endpoint, traffic)
+}
+
+fn finish<'p>(
+    policy: &'p Policy,
+    rule: &'p FilterRule,
+    local_endpoint: IpAddr,
+    remote_endpoint: IpAddr,
+    traffic: Traffic,
+) -> Result<Start<'p>, NoStart> {
+    if local_endpoint.is_ipv4() != remote_endpoint.is_ipv4() {
+        return Err(NoStart::NoEndpoints);
+    }
+    let exchange = exchange_rule(policy, local_endpoint, remote_endpoint)
+        .ok_or(NoStart::NoExchangeRule { local: local_endpoint, remote: remote_endpoint })?;
+    match &rule.action {
+        Action::Ipsec { vpn, .. } if may_initiate(vpn.initiation) && exchange.initiate => {
+            Ok(Start { rule, exchange, local_endpoint, remote_endpoint, traffic })
+        }
+        Action::Ipsec { .. } => Err(NoStart::NotInitiator),
+        Action::Permit { .. } | Action::Deny { .. } => Err(NoStart::NoFilterRule),
+    }
+}
+
+/// The first KeyExchangeRule for two security endpoints whose identities are not known yet.
+#[must_use]
+pub fn exchange_rule(policy: &Policy, local: IpAddr, remote: IpAddr) -> Option<&ExchangeRule> {
+    let rules = policy.key_exchange.as_ref().map_or(&[][..], |k| &k.rules);
+    rules.iter().find(|r| r.local.location.contains(local) && r.remote.location.contains(remote))
+}
+
+const fn may_initiate(initiation: Initiation) -> bool {
+    matches!(initiation, Initiation::Either | Initiation::LocalOnly)
+}
+
+fn covers_traffic(rule: &Protocol, wanted: &LocalTraffic) -> bool {
+    match (*rule, *wanted) {
+        (Protocol::Any, _) => true,
+        (
+            Protocol::Ports { number, source, destination },
+            LocalTraffic::Ports { number: n, local, remote },
+        ) => number == n && source.covers(local) && destination.covers(remote),
+        (Protocol::Typed { number, kind, code }, LocalTraffic::Typed { number: n, kind: k, code: c }) => {
+            number == n && covers_bytes(kind, k) && covers_bytes(code, c)
+        }
+        (Protocol::Other(number), LocalTraffic::Other(n)) => number == n,
+        (Protocol::Ports { .. } | Protocol::Typed { .. } | Protocol::Other(_), _) => false,
+    }
+}
+
+/// Whether a type or code selection holds all of another one; `None` is any.
+pub(crate) const fn covers_bytes(outer: Option<ByteRange>, inner: Option<ByteRange>) -> bool {
+    match (outer, inner) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(o), Some(i)) => o.low() <= i.low() && i.high() <= o.high(),
+    }
+}
+
+/// Whether a packet can be one of the service's; its ICMP type is not known here.
+fn matches_packet(service: &Protocol, packet: &Packet) -> bool {
+    match *service {
+        Protocol::Any => true,
+        Protocol::Ports { number, source, destination } => {
+            number == packet.protocol
+                && source.low() <= packet.source_port
+                && packet.source_port <= source.high()
+                && destination.low() <= packet.destination_port
+                && packet.destination_port <= destination.high()
+        }
+        Protocol::Typed { number, .. } | Protocol::Other(number) => number == packet.protocol,
+    }
+}

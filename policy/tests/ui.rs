@@ -1,0 +1,21 @@
+//! Every message that an operator can see: `ui/*.conf` with a snapshot each.
+
+use policy::{Source, load};
+
+#[test]
+fn messages() {
+    let folder = format!("{}/tests/ui", env!("CARGO_MANIFEST_DIR"));
+    let mut names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    for name in names {
+        let name = name.to_str().unwrap();
+        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let shown = match load(&[Source::common(name, bytes)]) {
+            Err(report) => report.to_string(),
+            Ok((_, warnings)) => warnings.iter().map(|w| format!("{w}\n")).collect(),
+        };
+        assert!(!shown.contains("geheim"), "a message shows a shared key:\n{shown}");
+        insta::assert_snapshot!(name.trim_end_matches(".conf"), shown);
+    }
+}
