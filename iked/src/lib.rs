@@ -1,12 +1,22 @@
 //! The IKE daemon: lib and thin bin.
 #[cfg(feature = "shell")]
+mod act;
+#[cfg(feature = "shell")]
 pub mod cf;
 #[cfg(feature = "shell")]
 pub mod config;
+#[cfg(feature = "shell")]
+pub mod core;
 pub mod ike;
 #[cfg(feature = "shell")]
 pub mod log;
 #[cfg(feature = "shell")]
+pub mod policies;
+#[cfg(feature = "shell")]
 pub mod request;
 #[cfg(feature = "shell")]
+pub mod stack_link;
+#[cfg(feature = "shell")]
 pub mod supervise;
+#[cfg(feature = "shell")]
+pub mod topology;

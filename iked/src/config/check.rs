@@ -143,8 +143,8 @@ impl Checker<'_> {
                 format!("{:?} is no name of a network namespace", netns.get_ref()),
             );
         }
-        if s.network.get_ref().is_empty() {
-            self.problem(s.network.span().start, "network = []: expected at least one interface to peers");
+        if s.network.get_ref().is_empty() && s.xcf.is_none() {
+            self.problem(s.network.span().start, "network = [] without xcf: expected at least one interface");
         }
         for interface in s.network.get_ref() {
             self.interface(interface);

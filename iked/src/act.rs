@@ -1,0 +1,301 @@
+//! The one place where effects happen: what an engine wants becomes a message to its stack, an order to the
+//! coupling facility, or a line of the log.
+//!
+//! Events go before datagrams: when a peer hears that an SA exists, the stack holds it already.
+
+use crate::cf::keeper::Order;
+use crate::core::{Now, Stack};
+use crate::ike::event::{ChildInstall, Event, Payload, Transmit};
+use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, Mode, TrafficSelector, TunnelId};
+use crate::topology::Owners;
+use stack::control::{
+    Acquire, AddressRange, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes, Mode as StackMode,
+    PortRange, SaPair, Selector, ToStack,
+};
+use std::net::IpAddr;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Replay window of every SA in packets: many cores and paths reorder widely.
+const REPLAY_WINDOW: u32 = 1024;
+
+/// Acts upon everything that `stack`'s engine has to say.
+pub(crate) fn drain(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, now: Now) {
+    while let Some(event) = stack.engine.poll_event() {
+        act(stack, keeper, owners, now, event);
+    }
+    while let Some(transmit) = stack.engine.poll_transmit() {
+        if let Some(link) = &stack.link {
+            link.send_datagram(datagram(transmit));
+        }
+    }
+}
+
+/// Sends the orders again that did not fit into the keeper's queue.
+pub(crate) fn write_again(stack: &mut Stack, keeper: &mpsc::Sender<Order>) {
+    let orders = stack.ledger.take_unsent();
+    order(stack, Some(keeper), orders);
+}
+
+/// A negotiation that the stack asked for cannot be started.
+pub(crate) fn acquire_failed(stack: &mut Stack, acquire: &Acquire, reason: &str) {
+    warn!(stack = %stack.entry.name, rule = %acquire.rule, source = %acquire.source,
+        destination = %acquire.destination, "on-demand negotiation not started: {reason}");
+    stack.send(ToStack::AcquireFailed { id: acquire.id });
+}
+
+fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, now: Now, event: Event) {
+    let name = stack.entry.name.clone();
+    match event {
+        Event::InstallChild(child) => {
+            stack.installed.insert(child.spi_in, child.tunnel);
+            let df = stack.policy.as_ref().map_or(DfMode::Copy, |p| p.df(&child.vpn_action));
+            stack.send(ToStack::InstallSa(Box::new(sa_pair(*child, df))));
+        }
+        Event::ActivateOutbound { spi_in } => stack.send(ToStack::ActivateOutbound { spi_in }),
+        Event::RemoveChild { spi_in } => {
+            stack.installed.remove(&spi_in);
+            stack.send(ToStack::RemoveSa { spi_in });
+        }
+        Event::IkeUp(id) => ike_up(stack, keeper, owners, id),
+        Event::IkeDown { id, reason } => {
+            info!(stack = %name, tunnel = %format_args!("K{}", id.0), "IKE tunnel ended: {reason}");
+            let orders = stack.ledger.ike_down(id);
+            order(stack, keeper, orders);
+        }
+        Event::ChildUp(id) => child_up(stack, keeper, now, id),
+        Event::ChildDown { id, reason } => {
+            info!(stack = %name, tunnel = %format_args!("Y{}", id.0), "dynamic tunnel ended: {reason}");
+            let orders = stack.ledger.child_down(id);
+            order(stack, keeper, orders);
+        }
+        Event::Failed { peer, rule, reason, acquire } => {
+            warn!(stack = %name, %peer, rule = rule.as_deref().unwrap_or("-"), "negotiation failed: {reason}");
+            if let Some(id) = acquire {
+                stack.send(ToStack::AcquireFailed { id });
+            }
+        }
+        Event::Notice { peer, text } => info!(stack = %name, %peer, "{}", text.escape_debug()),
+    }
+}
+
+fn ike_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, id: IkeTunnelId) {
+    let Some(view) = stack.engine.ike_tunnel(id) else { return };
+    info!(stack = %stack.entry.name, tunnel = %format_args!("K{}", id.0), generation = view.generation,
+        rule = %view.rule, local = %view.local, peer = %view.remote,
+        peer_id = %view.remote_id.as_ref().map_or_else(|| "-".to_owned(), shown),
+        suite = ?view.suite, "IKE tunnel established");
+    if !owns(stack, owners, view.local.ip()) {
+        return;
+    }
+    let rules = stack.policy.as_ref().map(|p| p.rules()).unwrap_or_default();
+    let offers = rules.exchange.iter().find(|r| r.name == view.rule).map_or(&[][..], |r| &r.offers);
+    let orders = stack.ledger.ike_up(&view, offers);
+    order(stack, keeper, orders);
+}
+
+fn child_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, id: TunnelId) {
+    let Some(view) = stack.engine.child(id) else { return };
+    info!(stack = %stack.entry.name, tunnel = %format_args!("Y{}", id.0), generation = view.generation,
+        ike = %format_args!("K{}", view.ike.0), rule = %view.rule, peer = %view.remote, mode = ?view.mode,
+        udp = view.udp, spi_in = %format_args!("{:08x}", view.spi_in),
+        spi_out = %format_args!("{:08x}", view.spi_out), encryption = ?view.encryption, "dynamic tunnel active");
+    // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
+    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
+    order(stack, keeper, orders);
+}
+
+fn owns(stack: &Stack, owners: &Owners, address: IpAddr) -> bool {
+    owners.get(&address).is_some_and(|o| o.stack == stack.entry.name)
+}
+
+fn order(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, orders: Vec<Order>) {
+    let Some(keeper) = keeper else { return };
+    for order in orders {
+        if let Err(e) = keeper.try_send(order) {
+            stack.ledger.unsent(e.into_inner());
+        }
+    }
+}
+
+fn datagram(t: Transmit) -> ToStack {
+    let Transmit { local, remote, payload } = t;
+    match payload {
+        Payload::Message(bytes) => ToStack::Ike(IkeDatagram { local, remote, bytes }),
+        Payload::NatKeepalive => ToStack::NatKeepalive { local, remote },
+    }
+}
+
+fn sa_pair(child: ChildInstall, df: DfMode) -> SaPair {
+    let ChildInstall { mut key_in, mut key_out, .. } = child;
+    SaPair {
+        tunnel: child.tunnel.0,
+        generation: child.generation,
+        ike_tunnel: child.ike.0,
+        spi_in: child.spi_in,
+        spi_out: child.spi_out,
+        local: child.local.ip(),
+        remote: child.remote.ip(),
+        udp: child.udp.then(|| (child.local.port(), child.remote.port())),
+        mode: match child.mode {
+            Mode::Tunnel => StackMode::Tunnel,
+            Mode::Transport => StackMode::Transport,
+        },
+        suite: suite(child.encryption, child.integrity),
+        // Moved, not copied: the bytes stay in one place and are wiped there.
+        key_in: KeyBytes(std::mem::take(&mut key_in.0)),
+        key_out: KeyBytes(std::mem::take(&mut key_out.0)),
+        esn: child.esn,
+        replay_window: REPLAY_WINDOW,
+        local_selectors: child.local_selectors.iter().map(selector).collect(),
+        remote_selectors: child.remote_selectors.iter().map(selector).collect(),
+        rule: child.rule,
+        outbound_active: child.outbound_active,
+        df,
+        copy_dscp: true,
+        soft_bytes: child.soft_bytes,
+        hard_bytes: child.hard_bytes,
+    }
+}
+
+fn suite(encryption: Encryption, integrity: Option<Integrity>) -> EspSuite {
+    let integrity = match integrity {
+        Some(Integrity::HmacSha384) => EspIntegrity::HmacSha384,
+        Some(Integrity::HmacSha512) => EspIntegrity::HmacSha512,
+        // An SA with AES-CBC always has one: proposals without are not accepted.
+        Some(Integrity::HmacSha256) | None => EspIntegrity::HmacSha256,
+    };
+    match encryption {
+        Encryption::AesGcm16(key_bits) => EspSuite::AesGcm16 { key_bits },
+        Encryption::AesCbc(key_bits) => EspSuite::AesCbc { key_bits, integrity },
+    }
+}
+
+fn selector(ts: &TrafficSelector) -> Selector {
+    Selector {
+        addresses: AddressRange { low: ts.addresses.low, high: ts.addresses.high },
+        protocol: (ts.protocol != 0).then_some(ts.protocol),
+        ports: PortRange { low: ts.port_low, high: ts.port_high },
+    }
+}
+
+/// An identity for people. What a peer sent is escaped (threats T10).
+fn shown(id: &Identity) -> String {
+    match id {
+        Identity::Address(a) => a.to_string(),
+        Identity::Fqdn(s) | Identity::UserFqdn(s) => s.escape_debug().to_string(),
+        Identity::Dn(der) => format!("dn:{}", hex::encode(der)),
+        Identity::KeyId(id) => format!("key-id:{}", hex::encode(id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::types::Secret;
+
+    #[test]
+    fn an_sa_pair_says_what_the_engine_said() {
+        let range = crate::ike::types::AddressRange {
+            low: "10.0.0.0".parse().unwrap(),
+            high: "10.0.0.255".parse().unwrap(),
+        };
+        let ts = |protocol| TrafficSelector { addresses: range, protocol, port_low: 0, port_high: u16::MAX };
+        let pair = sa_pair(
+            ChildInstall {
+                tunnel: TunnelId(7),
+                generation: 2,
+                ike: IkeTunnelId(3),
+                spi_in: 0x100,
+                spi_out: 0x200,
+                local: "192.0.2.1:4500".parse().unwrap(),
+                remote: "192.0.2.2:1024".parse().unwrap(),
+                udp: true,
+                mode: Mode::Transport,
+                encryption: Encryption::AesCbc(256),
+                integrity: Some(Integrity::HmacSha384),
+                key_in: Secret(vec![1; 80]),
+                key_out: Secret(vec![2; 80]),
+                esn: true,
+                local_selectors: vec![ts(0)],
+                remote_selectors: vec![ts(6)],
+                rule: "Web".into(),
+                vpn_action: "Gold".into(),
+                outbound_active: false,
+                soft_bytes: Some(1),
+                hard_bytes: Some(2),
+            },
+            DfMode::Set,
+        );
+        insta::assert_debug_snapshot!(pair, @r#"
+        SaPair {
+            tunnel: 7,
+            generation: 2,
+            ike_tunnel: 3,
+            spi_in: 256,
+            spi_out: 512,
+            local: 192.0.2.1,
+            remote: 192.0.2.2,
+            udp: Some(
+                (
+                    4500,
+                    1024,
+                ),
+            ),
+            mode: Transport,
+            suite: AesCbc {
+                key_bits: 256,
+                integrity: HmacSha384,
+            },
+            key_in: Key(80 bytes),
+            key_out: Key(80 bytes),
+            esn: true,
+            replay_window: 1024,
+            local_selectors: [
+                Selector {
+                    addresses: AddressRange {
+                        low: 10.0.0.0,
+                        high: 10.0.0.255,
+                    },
+                    protocol: None,
+                    ports: PortRange {
+                        low: 0,
+                        high: 65535,
+                    },
+                },
+            ],
+            remote_selectors: [
+                Selector {
+                    addresses: AddressRange {
+                        low: 10.0.0.0,
+                        high: 10.0.0.255,
+                    },
+                    protocol: Some(
+                        6,
+                    ),
+                    ports: PortRange {
+                        low: 0,
+                        high: 65535,
+                    },
+                },
+            ],
+            rule: "Web",
+            outbound_active: false,
+            df: Set,
+            copy_dscp: true,
+            soft_bytes: Some(
+                1,
+            ),
+            hard_bytes: Some(
+                2,
+            ),
+        }
+    "#);
+    }
+
+    #[test]
+    fn t10_identities_are_escaped() {
+        assert_eq!(shown(&Identity::Fqdn("a\x1b[2J\n".into())), "a\\u{1b}[2J\\n");
+        assert_eq!(shown(&Identity::KeyId(vec![0, 255])), "key-id:00ff");
+    }
+}

@@ -1,0 +1,123 @@
+//! Display requests: what the engine knows, together with what the stack answers, as values of one moment.
+
+use super::{Core, Internal, Now};
+use crate::request::{CoreError, DvipaInfo, Snapshot, StackInfo, Want};
+use crate::stack_link::{ANSWER_TIME, StackIndex};
+use crate::topology;
+use stack::control::{Answer, FilterTotals, Question};
+use tokio::sync::oneshot;
+
+type Reply = oneshot::Sender<Result<Snapshot, CoreError>>;
+
+/// A display request whose answer of the stack is there.
+#[derive(Debug)]
+pub struct Pending {
+    index: StackIndex,
+    want: Want,
+    reply: Reply,
+    answer: Option<Answer>,
+}
+
+/// What has to be asked of the stack.
+const fn question(want: Want) -> Option<Question> {
+    match want {
+        Want::Summary => Some(Question::Summary),
+        Want::Filters => Some(Question::Filters),
+        Want::Children => Some(Question::Sas),
+        Want::IkeTunnels => None,
+        Want::Interfaces => Some(Question::Interfaces),
+        Want::Drops => Some(Question::Drops),
+        Want::Distribution => Some(Question::Distribution),
+    }
+}
+
+impl Core {
+    pub(super) fn display(&mut self, now: Now, name: &str, want: Want, reply: Reply) {
+        // The asker may be gone; so it is with every reply.
+        let Some(index) = self.find(name) else {
+            let _ = reply.send(Err(CoreError::UnknownStack));
+            return;
+        };
+        let Some(question) = question(want) else {
+            self.finish_display(now, Pending { index, want, reply, answer: None });
+            return;
+        };
+        let Some(link) = &self.stacks[index].link else { return };
+        let (answer, internal) = (link.ask(question), self.internal.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(ANSWER_TIME, answer).await {
+                Ok(Ok(answer)) => {
+                    let pending = Pending { index, want, reply, answer: Some(answer) };
+                    let _ = internal.send(Internal::Display(Box::new(pending))).await;
+                }
+                _ => drop(reply.send(Err(CoreError::StackSilent))),
+            }
+        });
+    }
+
+    /// Puts the answer together.
+    pub(super) fn finish_display(&self, now: Now, pending: Pending) {
+        let Pending { index, want, reply, answer } = pending;
+        let stack = &self.stacks[index];
+        let engine = &stack.engine;
+        let both = matches!(want, Want::Summary | Want::Children | Want::IkeTunnels);
+        let mut snapshot = Snapshot {
+            stack: self.stack_info(index),
+            now: now.instant,
+            unix_now: now.unix,
+            ike: if both { engine.ike_tunnels() } else { Vec::new() },
+            children: if both { engine.children() } else { Vec::new() },
+            engine: engine.counters(),
+            sas: Vec::new(),
+            filters: Vec::new(),
+            totals: FilterTotals::default(),
+            interfaces: Vec::new(),
+            drops: Vec::new(),
+            targets: Vec::new(),
+            dvipas: self.dvipas_of(index),
+            cf_ike: stack.ledger.ike_states(),
+            cf_children: stack.ledger.child_states(),
+        };
+        match answer {
+            None => {}
+            Some(Answer::Summary(totals)) => snapshot.totals = totals,
+            Some(Answer::Filters(filters)) => snapshot.filters = filters,
+            Some(Answer::Sas(sas)) => snapshot.sas = sas,
+            Some(Answer::Interfaces(interfaces)) => snapshot.interfaces = interfaces,
+            Some(Answer::Drops(drops)) => snapshot.drops = drops,
+            Some(Answer::Distribution(targets)) => snapshot.targets = targets,
+        }
+        let _ = reply.send(Ok(snapshot));
+    }
+
+    /// DVIPAs that this stack owns.
+    fn dvipas_of(&self, index: StackIndex) -> Vec<DvipaInfo> {
+        let name = &self.stacks[index].entry.name;
+        let owned = self.owners.iter().filter(|(_, o)| o.stack == *name);
+        owned
+            .map(|(address, o)| DvipaInfo {
+                address: *address,
+                owner: o.stack.as_str().to_owned(),
+                epoch: o.epoch,
+            })
+            .collect()
+    }
+
+    pub(super) fn stack_info(&self, index: StackIndex) -> StackInfo {
+        let stack = &self.stacks[index];
+        let keepalive = stack.policy.as_ref().map_or_else(Default::default, |p| p.settings()).nat_keepalive;
+        let dvipas =
+            self.config.dvipas.iter().map(|d| (d.address, topology::takes_part_in(d, &stack.entry.name)));
+        StackInfo {
+            name: stack.entry.name.as_str().to_owned(),
+            active: stack.link.is_some() && stack.configured,
+            ipv6: stack.entry.home.iter().any(std::net::IpAddr::is_ipv6)
+                || dvipas.clone().any(|(a, part)| part && a.is_ipv6()),
+            dvipsec: dvipas.clone().any(|(_, part)| part),
+            logging: stack.filters.logging,
+            predecap: stack.filters.predecap,
+            policy_filters: stack.filters.policy,
+            nat_keepalive_secs: u32::try_from(keepalive.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Which records of a stack's DVIPAs stand in the coupling facility, and which should.
+//!
+//! Two tunnels between the same ends have one record (simultaneous negotiation, distributor.md R4): it stands as
+//! long as one of them does.
+
+use crate::cf::RecordKey;
+use crate::cf::fence::{Contents, Record};
+use crate::cf::keeper::Order;
+use crate::cf::record::{self, Phase2, RecordId};
+use crate::cf::seal::SysplexKey;
+use crate::ike::command::{ActivationMethod, Initiate};
+use crate::ike::rules::IkeOffer;
+use crate::ike::types::{IkeTunnelId, TunnelId};
+use crate::ike::view::{ChildView, IkeView};
+use crate::request::CfState;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A record's place.
+type Place = (IpAddr, RecordKey);
+
+/// The ledger of one stack.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    key: Option<SysplexKey>,
+    ike: BTreeMap<IkeTunnelId, Place>,
+    children: BTreeMap<TunnelId, Place>,
+    /// Numbers of the tunnels that share a record.
+    users: BTreeMap<Place, BTreeSet<u32>>,
+    state: BTreeMap<Place, CfState>,
+    /// Orders that the keeper's queue did not take.
+    unsent: BTreeMap<Place, Option<Record>>,
+    /// What is to be negotiated again.
+    left: Vec<Initiate>,
+}
+
+impl Ledger {
+    /// A ledger; without a sysplex there is nothing to keep.
+    pub(crate) const fn new(key: Option<SysplexKey>) -> Self {
+        Self {
+            key,
+            ike: BTreeMap::new(),
+            children: BTreeMap::new(),
+            users: BTreeMap::new(),
+            state: BTreeMap::new(),
+            unsent: BTreeMap::new(),
+            left: Vec::new(),
+        }
+    }
+
+    /// An IKE tunnel of a DVIPA was made or changed.
+    pub(crate) fn ike_up(&mut self, view: &IkeView, offers: &[IkeOffer]) -> Vec<Order> {
+        let dvipa = view.local.ip();
+        let Some((id, r)) = self.key.as_ref().and_then(|k| record::of_ike(k, view, offers)) else {
+            return vec![];
+        };
+        let place = (dvipa, RecordKey::Phase1(id));
+        let mut orders = match self.ike.insert(view.id, place) {
+            Some(old) if old != place => self.release(old, view.id.0),
+            _ => vec![],
+        };
+        orders.push(self.hold(place, view.id.0, Record::Phase1(Box::new(r))));
+        orders
+    }
+
+    /// An IKE tunnel is gone.
+    pub(crate) fn ike_down(&mut self, id: IkeTunnelId) -> Vec<Order> {
+        self.ike.remove(&id).map_or_else(Vec::new, |place| self.release(place, id.0))
+    }
+
+    /// A dynamic tunnel of a DVIPA was made or changed. `vpn_life_ends` is in Unix seconds.
+    pub(crate) fn child_up(&mut self, view: &ChildView, vpn_life_ends: Option<u64>) -> Vec<Order> {
+        let Some(&(dvipa, RecordKey::Phase1(phase1))) = self.ike.get(&view.ike) else { return vec![] };
+        let Some((id, r)) = self.key.as_ref().and_then(|k| record::of_child(k, view, phase1, vpn_life_ends))
+        else {
+            return vec![];
+        };
+        let place = (dvipa, RecordKey::Phase2(id));
+        let mut orders = match self.children.insert(view.id, place) {
+            Some(old) if old != place => self.release(old, view.id.0),
+            _ => vec![],
+        };
+        orders.push(self.hold(place, view.id.0, Record::Phase2(Box::new(r))));
+        orders
+    }
+
+    /// A dynamic tunnel is gone.
+    pub(crate) fn child_down(&mut self, id: TunnelId) -> Vec<Order> {
+        self.children.remove(&id).map_or_else(Vec::new, |place| self.release(place, id.0))
+    }
+
+    fn hold(&mut self, place: Place, user: u32, record: Record) -> Order {
+        self.users.entry(place).or_default().insert(user);
+        // Until the store says otherwise: what is not yet there protects nothing.
+        self.state.entry(place).or_insert(CfState::Failed);
+        Order::Write { dvipa: place.0, key: place.1, record: Some(record) }
+    }
+
+    fn release(&mut self, place: Place, user: u32) -> Vec<Order> {
+        let Some(users) = self.users.get_mut(&place) else { return vec![] };
+        users.remove(&user);
+        if !users.is_empty() {
+            return vec![];
+        }
+        self.users.remove(&place);
+        self.state.remove(&place);
+        vec![Order::Write { dvipa: place.0, key: place.1, record: None }]
+    }
+
+    /// The keeper's queue did not take this order.
+    pub(crate) fn unsent(&mut self, order: Order) {
+        if let Order::Write { dvipa, key, record } = order {
+            self.unsent.insert((dvipa, key), record);
+        }
+    }
+
+    /// Orders to be sent again.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Order> {
+        let orders = std::mem::take(&mut self.unsent).into_iter();
+        orders.map(|((dvipa, key), record)| Order::Write { dvipa, key, record }).collect()
+    }
+
+    /// These records are written.
+    pub(crate) fn written(&mut self, dvipa: IpAddr, keys: &[RecordKey]) {
+        self.set(dvipa, keys, CfState::Stored);
+    }
+
+    /// These could not be written.
+    pub(crate) fn failed(&mut self, dvipa: IpAddr, keys: &[RecordKey]) {
+        self.set(dvipa, keys, CfState::Failed);
+    }
+
+    /// Nothing of `dvipa` can be written any more.
+    pub(crate) fn lost(&mut self, dvipa: IpAddr) {
+        self.state.iter_mut().filter(|((d, _), _)| *d == dvipa).for_each(|(_, s)| *s = CfState::Failed);
+    }
+
+    fn set(&mut self, dvipa: IpAddr, keys: &[RecordKey], state: CfState) {
+        for key in keys {
+            if let Some(s) = self.state.get_mut(&(dvipa, *key)) {
+                *s = state;
+            }
+        }
+    }
+
+    /// States by IKE tunnel.
+    pub(crate) fn ike_states(&self) -> BTreeMap<IkeTunnelId, CfState> {
+        self.ike.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()
+    }
+
+    /// States by dynamic tunnel.
+    pub(crate) fn child_states(&self) -> BTreeMap<TunnelId, CfState> {
+        self.children.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()
+    }
+
+    /// Remembers what the owners before left, to be negotiated again.
+    pub(crate) fn owned(&mut self, dvipa: IpAddr, left: &Contents) {
+        let ends: BTreeMap<RecordId, _> = left.phase1.iter().map(|(id, _, p)| (*id, p)).collect();
+        for (_, _, child) in &left.phase2 {
+            // Behind a NAT the peer must begin (distributor.md R16).
+            if let Some(phase1) = ends.get(&child.phase1)
+                && !phase1.nat_remote
+            {
+                self.left.push(start_again(dvipa, phase1.remote.ip(), child));
+            }
+        }
+    }
+
+    /// What is to be negotiated again, once.
+    pub(crate) fn take_left(&mut self) -> Vec<Initiate> {
+        std::mem::take(&mut self.left)
+    }
+}
+
+fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
+    Initiate {
+        rule: child.rule.clone(),
+        local_endpoint: dvipa,
+        remote_endpoint: peer,
+        local: child.local_selectors.clone(),
+        remote: child.remote_selectors.clone(),
+        local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),
+        method: ActivationMethod::Takeover,
+        acquire: None,
+    }
+}

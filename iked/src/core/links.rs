@@ -1,0 +1,204 @@
+//! What a link's events mean: a stack that comes up is brought to the desired state, and its SAs are compared
+//! with the engine's.
+
+use super::{Core, Now, Stack};
+use crate::act;
+use crate::ike::command::{ActivationMethod, Command, Initiate};
+use crate::ike::view::{ChildView, SaState};
+use crate::stack_link::{Connection, StackIndex};
+use crate::topology;
+use stack::control::{FromStack, Hello, SaNotice, ToStack};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// How the SAs of a stack differ from the engine's.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// The engine has them, the stack does not: they are lost.
+    pub(super) lost: Vec<u32>,
+    /// The stack has them, nobody knows their keys any more: they go.
+    pub(super) stray: Vec<u32>,
+    /// Both have them.
+    pub(super) common: Vec<u32>,
+}
+
+/// Compares by inbound SPI.
+pub(super) fn compare<T>(engine: &BTreeMap<u32, T>, stack: &[u32]) -> Difference {
+    let held: BTreeSet<u32> = stack.iter().copied().collect();
+    let (common, lost) = engine.keys().copied().partition(|spi| held.contains(spi));
+    let stray = held.into_iter().filter(|spi| !engine.contains_key(spi)).collect();
+    Difference { lost, stray, common }
+}
+
+impl Core {
+    /// A stack is there. Its desired state goes first; what it protects is denied until SAs are there, never sent
+    /// in clear.
+    pub(super) fn link_up(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        hello: Hello,
+        connection: Connection,
+        adopted: bool,
+    ) {
+        let stack = &mut self.stacks[index];
+        let difference = compare(&stack.installed, &hello.sas);
+        info!(stack = %stack.entry.name, adopted, configured = hello.configured, sas = hello.sas.len(),
+            lost = difference.lost.len(), stray = difference.stray.len(), "stack connected");
+        stack.link = Some(connection);
+        stack.start_id = Some(hello.start_id);
+        stack.filters.epoch = stack.filters.epoch.max(hello.filter_epoch.saturating_add(1));
+        self.configure(index);
+        let stack = &mut self.stacks[index];
+        stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
+        if difference.common.is_empty() {
+            stack.send(ToStack::RemoveAllSas);
+        } else {
+            difference.stray.iter().for_each(|&spi_in| stack.send(ToStack::RemoveSa { spi_in }));
+            activate_only_ones(stack, &difference.common);
+        }
+        let children = stack.engine.children();
+        for spi_in in difference.lost {
+            stack.installed.remove(&spi_in);
+            stack.engine.handle_command(now.instant, Command::ChildLost { spi_in });
+            // The newest SA of the tunnel is negotiated again; a peer that would do so itself finds it done.
+            let child = children.iter().find(|c| c.spi_in == spi_in && c.state == SaState::Active);
+            if let Some(again) = child.and_then(again) {
+                stack.engine.handle_command(now.instant, Command::Initiate(Box::new(again)));
+            }
+        }
+    }
+
+    /// Sends a stack its configuration, if it is connected.
+    pub(super) fn configure(&mut self, index: StackIndex) {
+        let stack = &mut self.stacks[index];
+        let config = topology::stack_config(&self.config, &stack.entry, &self.owners);
+        stack.send(ToStack::Configure(Box::new(config)));
+    }
+
+    pub(super) fn message(&mut self, now: Now, index: StackIndex, message: FromStack) {
+        let stack = &mut self.stacks[index];
+        match message {
+            FromStack::Configured { warnings } => {
+                let first = !std::mem::replace(&mut stack.configured, true);
+                for w in warnings {
+                    warn!(stack = %stack.entry.name, "{}", w.escape_debug());
+                }
+                if first {
+                    info!(stack = %stack.entry.name, "stack active");
+                    self.auto_activate(now, index);
+                    self.renegotiate_left(now, index);
+                }
+            }
+            FromStack::Refused { reason } => {
+                warn!(stack = %stack.entry.name, "refused by the stack: {}", reason.escape_debug());
+            }
+            FromStack::Ike(d) => {
+                stack.engine.handle_datagram(now.instant, d.local, d.remote, &d.bytes);
+            }
+            FromStack::Acquire(acquire) => {
+                let started = match &stack.policy {
+                    Some(policy) => policy.start_on_demand(&acquire),
+                    None => Err("no policy is in force".into()),
+                };
+                match started {
+                    Ok(mut initiate) => {
+                        initiate.acquire = Some(acquire.id);
+                        stack.engine.handle_command(now.instant, Command::Initiate(Box::new(initiate)));
+                    }
+                    Err(reason) => act::acquire_failed(stack, &acquire, &reason),
+                }
+            }
+            FromStack::Sa { spi_in, notice } => {
+                let command = match notice {
+                    SaNotice::FirstInbound => Command::InboundTraffic { spi_in, idle: Duration::ZERO },
+                    SaNotice::SoftLimit => Command::SoftLimit { spi_in },
+                    SaNotice::HardLimit => Command::ChildLost { spi_in },
+                };
+                stack.engine.handle_command(now.instant, command);
+            }
+            FromStack::Log { warning: true, text } => {
+                warn!(target: "stackd", stack = %stack.entry.name, "{}", text.escape_debug());
+            }
+            FromStack::Log { warning: false, text } => {
+                info!(target: "stackd", stack = %stack.entry.name, "{}", text.escape_debug());
+            }
+            // The link keeps these.
+            FromStack::Hello(_) | FromStack::Answer { .. } => debug!("out of place"),
+        }
+    }
+
+    /// Negotiates again what an earlier owner had with its peers, as far as policy still says so.
+    pub(super) fn renegotiate_left(&mut self, now: Now, index: StackIndex) {
+        let stack = &mut self.stacks[index];
+        if !stack.configured {
+            return;
+        }
+        for start in stack.ledger.take_left() {
+            debug!(stack = %stack.entry.name, rule = %start.rule, peer = %start.remote_endpoint, "negotiating again");
+            stack.engine.handle_command(now.instant, Command::Initiate(Box::new(start)));
+        }
+    }
+}
+
+/// A rekey's last step may have been lost with the connection: what is alone in its tunnel is sent on.
+fn activate_only_ones(stack: &mut Stack, common: &[u32]) {
+    let mut per_tunnel: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+    for spi in common {
+        if let Some(tunnel) = stack.installed.get(spi) {
+            per_tunnel.entry(*tunnel).or_default().push(*spi);
+        }
+    }
+    for spis in per_tunnel.into_values() {
+        if let [spi_in] = spis[..] {
+            stack.send(ToStack::ActivateOutbound { spi_in });
+        }
+    }
+}
+
+fn again(child: &ChildView) -> Option<Initiate> {
+    // Behind a NAT only the peer can begin.
+    (!child.nat_remote).then(|| Initiate {
+        rule: child.rule.clone(),
+        local_endpoint: child.local.ip(),
+        remote_endpoint: child.remote.ip(),
+        local: child.local_selectors.clone(),
+        remote: child.remote_selectors.clone(),
+        local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),
+        method: match child.method {
+            ActivationMethod::Remote => ActivationMethod::OnDemand,
+            other => other,
+        },
+        acquire: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(engine: &[u32], stack: &[u32]) -> Difference {
+        compare(&engine.iter().map(|s| (*s, ())).collect(), stack)
+    }
+
+    #[test]
+    fn every_sa_is_lost_stray_or_common() {
+        assert_eq!(difference(&[], &[]), Difference::default());
+        let d = difference(&[1, 2, 3], &[2, 3, 4, 4]);
+        assert_eq!(d, Difference { lost: vec![1], stray: vec![4], common: vec![2, 3] });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_forgotten_or_doubled(e: BTreeSet<u8>, s: Vec<u8>) {
+            let engine: Vec<u32> = e.iter().map(|x| u32::from(*x)).collect();
+            let stack: Vec<u32> = s.iter().map(|x| u32::from(*x)).collect();
+            let d = difference(&engine, &stack);
+            let union: BTreeSet<u32> = engine.iter().chain(&stack).copied().collect();
+            let mut all: Vec<u32> = [d.lost, d.stray, d.common].concat();
+            all.sort_unstable();
+            proptest::prop_assert_eq!(all, union.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

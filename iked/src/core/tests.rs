@@ -1,0 +1,483 @@
+//! The core with real engines and stacks that are only channels: negotiations, restarts, control, display and the
+//! coupling facility, under a clock moved by hand.
+
+#![allow(dead_code, unused_imports, reason = "used by the negotiations that follow")]
+
+use super::*;
+use crate::cf::RecordKey;
+use crate::ike::command::Initiate;
+use crate::ike::event::{Payload, Transmit};
+use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Settings};
+use crate::ike::types::*;
+use crate::policies::StartError;
+use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Snapshot, Want};
+use crate::stack_link::ConnectionEnd;
+use rand::SeedableRng;
+use stack::control::{
+    Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, Role, SaNotice, SaPair,
+};
+use std::sync::Mutex;
+use tokio::sync::oneshot;
+
+const VIP: &str = "203.0.113.10";
+const PEER: &str = "198.51.100.7";
+
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+fn selector(a: &str) -> TrafficSelector {
+    let a = ip(a);
+    TrafficSelector {
+        addresses: AddressRange { low: a, high: a },
+        protocol: 0,
+        port_low: 0,
+        port_high: u16::MAX,
+    }
+}
+
+/// The policy of one end, which protects everything to the other.
+struct Fixed {
+    local: &'static str,
+    remote: &'static str,
+    auto: bool,
+}
+
+impl Fixed {
+    fn initiate(&self, method: ActivationMethod, name: Option<&str>) -> Initiate {
+        Initiate {
+            rule: "all".into(),
+            local_endpoint: ip(self.local),
+            remote_endpoint: ip(self.remote),
+            local: vec![selector(self.local)],
+            remote: vec![selector(self.remote)],
+            local_dyn_vpn_rule: name.map(str::to_owned),
+            method,
+            acquire: None,
+        }
+    }
+}
+
+impl StackPolicy for Fixed {
+    fn filters(&self) -> FilterSet {
+        FilterSet { policy: true, logging: true, ..Source::default().default_filters() }
+    }
+    fn rules(&self) -> Rules {
+        let range = |a| vec![selector(a).addresses];
+        let lifetime = Duration::from_secs(3600);
+        Rules {
+            exchange: vec![ExchangeRule {
+                name: "kx".into(),
+                action: "kxa".into(),
+                local_id: Identity::Address(ip(self.local)),
+                local_location: range(self.local),
+                remote_id: IdentityPattern::Exact(Identity::Address(ip(self.remote))),
+                remote_location: range(self.remote),
+                initiate: true,
+                respond: true,
+                shared_key: Secret(b"correct horse".to_vec()),
+                offers: vec![IkeOffer {
+                    encryption: Encryption::AesGcm16(128),
+                    integrity: None,
+                    prf: Prf::HmacSha256,
+                    group: Group::Curve25519,
+                    lifetime: lifetime * 8,
+                }],
+                allow_nat: true,
+                reauth_interval: None,
+            }],
+            child: vec![ChildRule {
+                rule: "all".into(),
+                vpn_action: "gold".into(),
+                local: vec![selector(self.local)],
+                remote: vec![selector(self.remote)],
+                initiation: Initiation::Either,
+                modes: vec![Mode::Tunnel],
+                pfs_initiate: None,
+                pfs_accept: vec![None],
+                offers: vec![ChildOffer {
+                    encryption: Encryption::AesGcm16(128),
+                    integrity: None,
+                    esn: true,
+                    lifetime,
+                    lifesize_bytes: None,
+                }],
+                vpn_life: None,
+                local_endpoint: None,
+                remote_endpoint: None,
+            }],
+        }
+    }
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+    fn local_rules(&self) -> Vec<String> {
+        vec!["toPeer".into()]
+    }
+    fn auto_activate(&self) -> Vec<String> {
+        if self.auto { self.local_rules() } else { vec![] }
+    }
+    fn start_named(&self, name: &str, method: ActivationMethod) -> Result<Initiate, StartError> {
+        match name {
+            "toPeer" => Ok(self.initiate(method, Some(name))),
+            "noFilter" => Err(StartError::NoFilterRule),
+            _ => Err(StartError::NotFound),
+        }
+    }
+    fn start_on_demand(&self, acquire: &Acquire) -> Result<Initiate, String> {
+        match acquire.rule.as_str() {
+            "all" => Ok(self.initiate(ActivationMethod::OnDemand, None)),
+            other => Err(format!("{other} does not start on demand")),
+        }
+    }
+    fn df(&self, _: &str) -> DfMode {
+        DfMode::Copy
+    }
+}
+
+/// Policies of both ends; can be made to fail as a file with a mistake does.
+#[derive(Clone, Default)]
+struct Source {
+    auto: bool,
+    broken: Arc<Mutex<bool>>,
+}
+
+impl PolicySource for Source {
+    fn load(&mut self, stack: &StackEntry) -> Result<Arc<dyn StackPolicy>, String> {
+        if *self.broken.lock().unwrap() {
+            return Err("policy.conf:3: unknown keyword".into());
+        }
+        let auto = self.auto && stack.name.is("OWN");
+        Ok(Arc::new(match stack.name.is("PEER") {
+            false => Fixed { local: VIP, remote: PEER, auto },
+            true => Fixed { local: PEER, remote: VIP, auto },
+        }))
+    }
+}
+
+/// What a channel that stands for a stack remembers.
+#[derive(Default)]
+struct FakeStack {
+    end: Option<ConnectionEnd>,
+    sas: BTreeMap<u32, SaPair>,
+    heard: Vec<ToStack>,
+}
+
+struct Lab {
+    core: Core,
+    now: Now,
+    stacks: [FakeStack; 2],
+    internal: mpsc::Receiver<Internal>,
+    orders: mpsc::Receiver<Order>,
+    source: Source,
+}
+
+const OWN: usize = 0;
+const OTHER: usize = 1;
+
+impl Lab {
+    fn new() -> Self {
+        Self::with(Source::default())
+    }
+
+    fn with(source: Source) -> Self {
+        let text = format!(
+            "system = 'SYSA'\n\
+             [[stack]]\nname = 'OWN'\nnetns = 'a'\nnetwork = ['e']\n\
+             [[stack]]\nname = 'PEER'\nnetns = 'b'\nnetwork = ['e']\nhome = ['{PEER}']\n\
+             [sysplex]\nname = 'P'\nkey_file = 'k'\ncoupling_facility = 'sled'\n\
+             [[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\n"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("k");
+        std::fs::write(&key, "00".repeat(32)).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let config = Config::parse(&dir.path().join("iked.toml"), &text).unwrap();
+        let now = Now { instant: tokio::time::Instant::now().into_std(), unix: 1_700_000_000 };
+        let (internal_tx, internal) = mpsc::channel(64);
+        let (orders_tx, orders) = mpsc::channel(64);
+        let mut seed = 0;
+        let engine = |_: &StackEntry, at| {
+            seed += 1;
+            Engine::new(Settings::default(), rand::rngs::StdRng::seed_from_u64(seed), at)
+        };
+        let sysplex = Some((orders_tx, SysplexKey::new([7; 32])));
+        let core = Core::new(Arc::new(config), Box::new(source.clone()), engine, sysplex, internal_tx, now);
+        Self { core, now, stacks: Default::default(), internal, orders, source }
+    }
+
+    /// Connects a stack whose process began as `start_id` with the SAs that the fake holds.
+    async fn connect(&mut self, index: usize, start_id: u64, adopted: bool) {
+        let (connection, end) = Connection::pair();
+        let sas: Vec<u32> = self.stacks[index].sas.keys().copied().collect();
+        self.stacks[index].end = Some(end);
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            name: String::new(),
+            start_id,
+            configured: adopted,
+            filter_epoch: 5,
+            sas,
+        };
+        self.core.on_link(self.now, index, LinkEvent::Up { hello, connection, adopted });
+        self.settle().await;
+    }
+
+    async fn both() -> Self {
+        let mut lab = Self::new();
+        lab.connect(OWN, 1, false).await;
+        lab.connect(OTHER, 1, false).await;
+        lab
+    }
+
+    /// Carries messages until nothing moves any more.
+    async fn settle(&mut self) {
+        for _ in 0..200 {
+            let mut moved = false;
+            for index in [OWN, OTHER] {
+                while let Some(message) =
+                    self.stacks[index].end.as_mut().and_then(|e| e.from_core.try_recv().ok())
+                {
+                    moved = true;
+                    self.stack_hears(index, message);
+                }
+            }
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+            while let Ok(internal) = self.internal.try_recv() {
+                moved = true;
+                self.core.on_internal(self.now, internal);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("does not come to rest");
+    }
+
+    fn stack_hears(&mut self, index: usize, message: ToStack) {
+        let stack = &mut self.stacks[index];
+        match &message {
+            ToStack::Configure(_) => {
+                let configured = FromStack::Configured { warnings: vec![] };
+                self.core.on_link(self.now, index, LinkEvent::Message(Box::new(configured)));
+            }
+            ToStack::InstallSa(pair) => drop(stack.sas.insert(pair.spi_in, (**pair).clone())),
+            ToStack::RemoveSa { spi_in } => drop(stack.sas.remove(spi_in)),
+            ToStack::RemoveAllSas => stack.sas.clear(),
+            ToStack::Ike(d) => {
+                let arrived =
+                    FromStack::Ike(IkeDatagram { local: d.remote, remote: d.local, bytes: d.bytes.clone() });
+                if self.stacks[1 - index].end.is_some() {
+                    self.core.on_link(self.now, 1 - index, LinkEvent::Message(Box::new(arrived)));
+                }
+            }
+            ToStack::Ask { id, question } => {
+                let answer = match question {
+                    Question::Sas => Answer::Sas(stack.sas.keys().map(|s| view(*s)).collect()),
+                    Question::Filters => Answer::Filters(vec![]),
+                    _ => Answer::Drops(vec![]),
+                };
+                if let Some(end) = &stack.end {
+                    end.answer(*id, answer);
+                }
+            }
+            _ => {}
+        }
+        self.stacks[index].heard.push(message);
+    }
+
+    /// Moves the clock, doing what is due on the way.
+    async fn pass(&mut self, time: Duration) {
+        let until = self.now.instant + time;
+        while self.now.instant < until {
+            let next = self.core.next_deadline().clamp(self.now.instant, until);
+            self.now.instant = next;
+            self.core.on_deadline(self.now);
+            self.settle().await;
+        }
+    }
+
+    async fn control(
+        &mut self,
+        action: ControlAction,
+        objects: &[ControlObject],
+    ) -> Vec<(Option<String>, ControlStatus)> {
+        let (reply, answer) = oneshot::channel();
+        let (stack, objects) = ("own".to_owned(), objects.to_vec());
+        self.core.on_request(self.now, CoreRequest::Control { stack, action, objects, reply });
+        self.settle().await;
+        let outcomes = answer.await.unwrap().unwrap();
+        outcomes.into_iter().map(|o| (o.object.tunnel_id, o.status)).collect()
+    }
+
+    async fn activate(&mut self, name: &str) -> (Option<String>, ControlStatus) {
+        self.control(ControlAction::ActivateChild, &[named(name)]).await.remove(0)
+    }
+
+    async fn display(&mut self, want: Want) -> Result<Snapshot, CoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.core.on_request(self.now, CoreRequest::Display { stack: "OWN".into(), want, reply });
+        self.settle().await;
+        answer.await.unwrap()
+    }
+
+    /// The pairs of both stacks, as each other's mirror image.
+    fn assert_mirrored(&self, pairs: usize) {
+        let [a, b] = &self.stacks;
+        assert_eq!((a.sas.len(), b.sas.len()), (pairs, pairs));
+        for pair in a.sas.values() {
+            let other = &b.sas[&pair.spi_out];
+            assert_eq!(
+                (other.spi_out, &other.key_in, &other.key_out),
+                (pair.spi_in, &pair.key_out, &pair.key_in)
+            );
+        }
+    }
+
+    fn writes(&mut self) -> Vec<(RecordKey, bool)> {
+        let mut writes = Vec::new();
+        while let Ok(order) = self.orders.try_recv() {
+            if let Order::Write { key, record, .. } = order {
+                writes.push((key, record.is_some()));
+            }
+        }
+        writes
+    }
+}
+
+fn view(spi_in: u32) -> SaView {
+    SaView {
+        spi_in,
+        tunnel: 0,
+        outbound_active: true,
+        out_packets: 0,
+        out_bytes: 0,
+        in_packets: 0,
+        in_bytes: 0,
+        next_sequence: 1,
+        highest_received: 0,
+        idle_in_ms: Some(10),
+        path_mtu: 1500,
+    }
+}
+
+fn named(name: &str) -> ControlObject {
+    ControlObject { name: Some(name.into()), tunnel_id: None }
+}
+
+fn kinds(heard: &[ToStack]) -> Vec<String> {
+    heard.iter().map(|m| format!("{m:?}").split(['(', ' ']).next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_stack_is_brought_to_the_desired_state_and_protects_at_once() {
+    let mut lab = Lab::new();
+    lab.stacks[OWN].sas.insert(77, pair_of(77));
+    lab.connect(OWN, 1, true).await;
+    // Filters stand before the SAs go: what was protected is denied then, not sent in clear.
+    assert_eq!(kinds(&lab.stacks[OWN].heard), ["Configure", "SetFilters", "RemoveAllSas"]);
+    let ToStack::Configure(c) = &lab.stacks[OWN].heard[0] else { panic!() };
+    assert_eq!(c.home[0].role, Role::Owner { distribution: vec![] });
+    let ToStack::SetFilters(f) = &lab.stacks[OWN].heard[1] else { panic!() };
+    assert!(f.policy && f.epoch > 5);
+}
+
+fn pair_of(spi_in: u32) -> SaPair {
+    SaPair {
+        tunnel: 1,
+        generation: 1,
+        ike_tunnel: 1,
+        spi_in,
+        spi_out: 1,
+        local: ip(VIP),
+        remote: ip(PEER),
+        udp: None,
+        mode: stack::control::Mode::Tunnel,
+        suite: stack::control::EspSuite::AesGcm16 { key_bits: 128 },
+        key_in: stack::control::KeyBytes(vec![]),
+        key_out: stack::control::KeyBytes(vec![]),
+        esn: false,
+        replay_window: 64,
+        local_selectors: vec![],
+        remote_selectors: vec![],
+        rule: String::new(),
+        outbound_active: true,
+        df: DfMode::Copy,
+        copy_dscp: true,
+        soft_bytes: None,
+        hard_bytes: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_for_stacks_that_are_not_there_are_refused() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.display(Want::Filters).await.unwrap_err(), CoreError::UnknownStack);
+    lab.connect(OWN, 1, false).await;
+    assert!(lab.display(Want::Filters).await.is_ok());
+    let (reply, answer) = oneshot::channel();
+    lab.core.on_request(lab.now, CoreRequest::Stacks(reply));
+    let stacks = answer.await.unwrap();
+    assert_eq!(
+        stacks.iter().map(|s| (s.name.as_str(), s.active, s.dvipsec)).collect::<Vec<_>>(),
+        [("OWN", true, true), ("PEER", false, false)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_does_not_answer_delays_only_its_asker() {
+    let mut lab = Lab::new();
+    lab.connect(OWN, 1, false).await;
+    // The end is kept, but nobody reads it.
+    let _end = lab.stacks[OWN].end.take();
+    let (reply, answer) = oneshot::channel();
+    lab.core.on_request(lab.now, CoreRequest::Display { stack: "OWN".into(), want: Want::Drops, reply });
+    assert_eq!(answer.await.unwrap().unwrap_err(), CoreError::StackSilent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t58_a_bad_reload_keeps_the_policy_before() {
+    let mut lab = Lab::new();
+    lab.connect(OWN, 1, false).await;
+    let load = |lab: &mut Lab, policy| {
+        let (reply, mut answer) = oneshot::channel();
+        lab.core.on_request(lab.now, CoreRequest::LoadPolicy { stack: "OWN".into(), policy, reply });
+        answer.try_recv().unwrap()
+    };
+    *lab.source.broken.lock().unwrap() = true;
+    let e = load(&mut lab, true).unwrap_err();
+    assert_eq!(e, CoreError::Policy("policy.conf:3: unknown keyword".into()));
+    assert!(lab.core.stack_info(OWN).policy_filters);
+    lab.settle().await;
+    lab.stacks[OWN].heard.clear();
+    load(&mut lab, false).unwrap();
+    lab.settle().await;
+    let [ToStack::SetFilters(f)] = &lab.stacks[OWN].heard[..] else { panic!() };
+    assert!(!f.policy && f.rules.is_empty());
+    let epoch = f.epoch;
+    *lab.source.broken.lock().unwrap() = false;
+    load(&mut lab, true).unwrap();
+    lab.settle().await;
+    let Some(ToStack::SetFilters(f)) = lab.stacks[OWN].heard.last() else { panic!() };
+    assert!(f.policy && f.epoch > epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_that_policy_does_not_allow_is_answered() {
+    let mut lab = Lab::new();
+    lab.connect(OWN, 1, false).await;
+    let acquire = FromStack::Acquire(Acquire {
+        id: 9,
+        rule: "other".into(),
+        source: ip(VIP),
+        destination: ip(PEER),
+        protocol: 6,
+        source_port: 1,
+        destination_port: 2,
+    });
+    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(acquire)));
+    lab.settle().await;
+    assert_eq!(lab.stacks[OWN].heard.last(), Some(&ToStack::AcquireFailed { id: 9 }));
+}

@@ -1,0 +1,78 @@
+//! Where the policy of a stack comes from, as the core sees it.
+//!
+//! The language is the `policy` crate's, what it means for filters and negotiations is `translate`'s; this is the
+//! seam between them and the core.
+
+use crate::config::StackEntry;
+use crate::ike::command::{ActivationMethod, Initiate};
+use crate::ike::rules::{Rules, Settings};
+use stack::control::{Acquire, DfMode, FilterSet};
+use std::sync::Arc;
+
+/// Loads policies.
+pub trait PolicySource: Send {
+    /// Reads, checks and translates the policy of a stack.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, as lines for an operator.
+    fn load(&mut self, stack: &StackEntry) -> Result<Arc<dyn StackPolicy>, String>;
+
+    /// The filters that are in force without a policy. Their epoch does not count.
+    fn default_filters(&self) -> FilterSet {
+        FilterSet {
+            epoch: 0,
+            policy: false,
+            logging: false,
+            predecap: false,
+            log_implicit: false,
+            implicit_icmp: false,
+            rules: Vec::new(),
+        }
+    }
+}
+
+/// The policy of one stack, ready for use.
+pub trait StackPolicy: Send + Sync {
+    /// For the stack. The epoch does not count.
+    fn filters(&self) -> FilterSet;
+    /// For the engine.
+    fn rules(&self) -> Rules;
+    /// For the engine.
+    fn settings(&self) -> Settings;
+    /// Names of all LocalDynVpnRules.
+    fn local_rules(&self) -> Vec<String>;
+    /// Names of those with AutoActivate.
+    fn auto_activate(&self) -> Vec<String>;
+    /// What to negotiate for a LocalDynVpnRule.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn start_named(&self, name: &str, method: ActivationMethod) -> Result<Initiate, StartError>;
+    /// What to negotiate for an outbound packet.
+    ///
+    /// # Errors
+    /// A sentence for an operator.
+    fn start_on_demand(&self, acquire: &Acquire) -> Result<Initiate, String>;
+    /// DF bit of outer headers under an IpDynVpnAction.
+    fn df(&self, vpn_action: &str) -> DfMode;
+}
+
+/// Why a LocalDynVpnRule cannot be activated (nmi.md section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// No LocalDynVpnRule of that name.
+    #[error("no LocalDynVpnRule of that name")]
+    NotFound,
+    /// No KeyExchangeRule fits its endpoints.
+    #[error("no KeyExchangeRule fits its security endpoints")]
+    NoKeyExchangeRule,
+    /// No IpFilterRule with a dynamic VPN action covers it.
+    #[error("no IpFilterRule with an IpDynVpnAction covers it")]
+    NoFilterRule,
+    /// No usable IpDataOffer.
+    #[error("no IpDataOffer can be used for it")]
+    NoDataOffer,
+    /// Policy lets only the peer start.
+    #[error("Initiation lets only the peer start it")]
+    NotAllowed,
+}
