@@ -5,6 +5,7 @@
 
 use super::filter::Subject;
 use super::io::VnetHeader;
+use super::outbound::Origin;
 use crate::control::Acquire;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
@@ -33,8 +34,8 @@ pub struct Held {
     pub header: VnetHeader,
     /// The IP packet.
     pub packet: Vec<u8>,
-    /// The stack that it came from; `None`: this one.
-    pub from: Option<IpAddr>,
+    /// Where it came from.
+    pub(super) from: Origin,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -162,6 +163,12 @@ impl AcquireTable {
         }
     }
 
+    /// Whether packets may try again.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Packets that may try again.
     pub fn take_ready(&mut self) -> Vec<Held> {
         self.ready_since = None;
@@ -186,8 +193,8 @@ impl AcquireTable {
     /// Gives up what waited too long; how many packets that were.
     pub fn expire(&mut self, now: Instant) -> u64 {
         let mut dropped = 0;
-        while let Some((deadline, id, key)) = self.order.pop_front_if(|(deadline, _, _)| *deadline <= now) {
-            let _ = deadline;
+        while self.order.front().is_some_and(|(deadline, _, _)| *deadline <= now) {
+            let Some((_, id, key)) = self.order.pop_front() else { break };
             if self.pending.get(&key).is_some_and(|p| p.id == id)
                 && let Some(p) = self.pending.remove(&key)
             {
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn held(octets: usize) -> Held {
-        Held { header: VnetHeader::default(), packet: vec![0; octets], from: None }
+        Held { header: VnetHeader::default(), packet: vec![0; octets], from: Origin::Local }
     }
 
     #[test]

@@ -2,15 +2,28 @@
 //!
 //! The driver calls one `handle_…` for each piece that it read, always with the same [`Output`], then
 //! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
+//!
+//! ```text
+//!            network.rs                         placed here ───────────────► host (TUN)
+//! network ──► open, selectors ─► inbound.rs ─► filter, connection ─┬─ to a target ─► gre.rs ─► xcf
+//! host ─────► outbound.rs ─► filter ─┬─ clear ─► host              └─ routed ─┐
+//!   (cleartext of the network: inbound.rs) ├─ SA ─► seal ─► network ◄─────────┘
+//! xcf ──────► gre.rs: arrival check ─┴─ at the distributor: outbound.rs · at a target: host
+//! ```
+
 pub mod acquire;
 pub mod coalesce;
 pub mod connection;
 pub mod distribute;
 pub mod esp;
 pub mod filter;
+mod gre;
 pub mod icmp;
+mod inbound;
 pub mod io;
 pub mod log;
+mod network;
+mod outbound;
 pub mod pmtu;
 pub mod reassemble;
 pub mod replay;
@@ -19,12 +32,33 @@ pub mod segment;
 pub mod spd;
 pub mod udp_encap;
 pub mod verdict;
+mod view;
 
-use crate::control::{Answer, FilterSet, Question, SaPair, StackConfig};
+pub use sad::InstallError;
+
+use crate::control::{AddressRange, FilterRule, FilterSet, Role, SaNotice, SaPair, StackConfig};
 use crate::counters::DropCounters;
-use io::{Output, RawArrival, UdpArrival, VnetHeader};
+use crate::wire::packet::{self, Parsed};
+use acquire::AcquireTable;
+use coalesce::Coalescer;
+use connection::{ConnectionKey, Connections, Place, Signs};
+use distribute::Distributor;
+use filter::{Subject, Upper};
+use foldhash::quality::FixedState;
+use hashbrown::{HashMap, HashSet};
+use io::Output;
+use log::{LogLimit, Topic};
+use pmtu::PathMtu;
+use reassemble::Reassembler;
+use sad::Sad;
+use spd::{Denied, Spd};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
+use verdict::DropReason;
+
+/// Connections before a configuration says how many.
+const DEFAULT_CONNECTIONS: usize = 65_536;
 
 /// What the driver knows about its links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,97 +69,397 @@ pub struct Links {
     pub xcf_mtu: u32,
 }
 
-/// Why an SA pair was not installed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InstallError {
-    /// The keying material does not fit the algorithms.
-    #[error("SPI {spi_in:#010x}: keying material does not fit its suite")]
-    Key {
-        /// Inbound SPI of the pair.
-        spi_in: u32,
-    },
+/// What this stack is for an address, as packets ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HomeRole {
+    Static,
+    Owner,
+    Target { distributor: IpAddr },
+    Backup,
+}
+
+impl HomeRole {
+    /// Whether this stack terminates IPsec for the address.
+    const fn terminates(self) -> bool {
+        matches!(self, Self::Static | Self::Owner)
+    }
+}
+
+/// Where joined packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum To {
+    Host,
+    Xcf { remote: IpAddr, clear: bool },
 }
 
 /// One stack's packet engine.
 #[derive(Debug)]
 pub struct Engine {
-    #[expect(dead_code, reason = "seeds the tables that follow in the next commits")]
-    seed: u64,
-    drops: DropCounters,
     config: Option<StackConfig>,
-    filter_epoch: u64,
+    links: Links,
+    homes: HashMap<IpAddr, HomeRole, FixedState>,
+    members: HashSet<IpAddr>,
+    own_xcf: Option<IpAddr>,
+    spd: Spd,
+    sad: Sad,
+    connections: Connections,
+    distributor: Distributor,
+    acquires: AcquireTable,
+    path_mtu: PathMtu,
+    /// Fragments in clear; apart from the others, so that a flood of them takes nothing from tunnels.
+    clear_fragments: Reassembler,
+    fragments: Reassembler,
+    joined: Coalescer<To>,
+    errors: icmp::ErrorLimit,
+    drops: DropCounters,
+    log: LogLimit,
 }
 
-#[expect(unused_variables, reason = "signatures for the driver; bodies follow")]
 impl Engine {
     /// An engine without configuration: drops everything. `seed` keys its hash tables.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, drops: DropCounters::default(), config: None, filter_epoch: 0 }
+        Self {
+            config: None,
+            links: Links { network_mtu: 1500, xcf_mtu: 1500 },
+            homes: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
+            members: HashSet::new(),
+            own_xcf: None,
+            spd: Spd::new(seed ^ 2),
+            sad: Sad::new(seed ^ 3),
+            connections: Connections::new(seed ^ 4, DEFAULT_CONNECTIONS),
+            distributor: Distributor::default(),
+            acquires: AcquireTable::new(seed ^ 5),
+            path_mtu: PathMtu::new(seed ^ 6),
+            clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
+            fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
+            joined: Coalescer::default(),
+            errors: icmp::ErrorLimit::default(),
+            drops: DropCounters::default(),
+            log: LogLimit::new(seed ^ 7),
+        }
     }
-    /// Puts a configuration in force; connections of addresses that stay are kept.
+
+    /// Puts a configuration in force. Connections of addresses that stay are kept; at a takeover those that end here
+    /// change their way with the role of their address (spec 9.4), those of a stack that left are forgotten.
     pub fn configure(&mut self, now: Instant, config: &StackConfig, links: Links) {
+        self.links = links;
+        self.homes.clear();
+        for home in &config.home {
+            let role = match &home.role {
+                Role::Static => HomeRole::Static,
+                Role::Owner { .. } => HomeRole::Owner,
+                Role::Target { distributor } => HomeRole::Target { distributor: *distributor },
+                Role::Backup => HomeRole::Backup,
+            };
+            self.homes.insert(home.address, role);
+        }
+        self.own_xcf = config.xcf.as_ref().map(|x| x.address);
+        self.members = config.members.iter().map(|m| m.xcf).filter(|m| Some(*m) != self.own_xcf).collect();
+        self.spd.set_xcf(self.own_xcf.map(|own| {
+            let group = || self.members.iter().copied().filter(|m| m.is_ipv4() == own.is_ipv4()).chain([own]);
+            AddressRange { low: group().min().unwrap_or(own), high: group().max().unwrap_or(own) }
+        }));
+        self.distributor.configure(&config.name, &config.home);
+        self.connections.set_limit(config.max_connections as usize);
+        let (homes, members) = (&self.homes, &self.members);
+        self.connections.retain(|c| match (homes.get(&c.key.local), c.place) {
+            (Some(HomeRole::Owner), Place::At(xcf)) => members.contains(&xcf),
+            (Some(HomeRole::Owner | HomeRole::Target { .. }), Place::Here) => true,
+            _ => false,
+        });
+        self.path_mtu.set_link(links.network_mtu);
+        for sa in self.sad.iter_mut() {
+            let mtu = self.path_mtu.of(now, sa.pair().remote);
+            sa.set_path_mtu(mtu);
+        }
         self.config = Some(config.clone());
     }
+
     /// Replaces the filter table; SAs and their dynamic filters stay. `unix_secs` is shown as creation time.
-    pub fn set_filters(&mut self, now: Instant, unix_secs: u64, set: FilterSet) {
-        self.filter_epoch = set.epoch;
+    pub fn set_filters(&mut self, _now: Instant, unix_secs: u64, set: FilterSet) {
+        self.spd.set_filters(unix_secs, set);
     }
-    /// Installs an SA pair and its dynamic filter.
+
+    /// Installs an SA pair and its dynamic filter. What waited for it goes out with the next [`Engine::handle_timeout`]
+    /// or [`Engine::flush`]; [`Engine::poll_timeout`] says so.
     ///
     /// # Errors
     /// When the pair cannot be used; nothing is changed then.
     pub fn install_sa(&mut self, now: Instant, unix_secs: u64, pair: SaPair) -> Result<(), InstallError> {
+        let public = SaPair {
+            key_in: crate::control::KeyBytes(Vec::new()),
+            key_out: crate::control::KeyBytes(Vec::new()),
+            rule: pair.rule.clone(),
+            local_selectors: pair.local_selectors.clone(),
+            remote_selectors: pair.remote_selectors.clone(),
+            ..pair
+        };
+        let handle = self.sad.install(pair)?;
+        let mtu = self.path_mtu.of(now, public.remote);
+        if let Some(sa) = self.sad.get_mut(handle) {
+            sa.set_path_mtu(mtu);
+        }
+        self.spd.add_pair(unix_secs, &public);
+        self.acquires.sa_came(now, &public.rule, |source, destination| {
+            public.local_selectors.iter().any(|s| s.addresses.contains(source))
+                && public.remote_selectors.iter().any(|s| s.addresses.contains(destination))
+        });
         Ok(())
     }
+
     /// Makes the outbound half of a pair the one in use.
-    pub fn activate_outbound(&mut self, spi_in: u32) {}
+    pub fn activate_outbound(&mut self, spi_in: u32) {
+        if let Some(sa) = self.sad.lookup(spi_in).and_then(|h| self.sad.get_mut(h)) {
+            sa.activate_outbound();
+        }
+        self.spd.activate(spi_in);
+    }
+
     /// Removes a pair and, with the last one of its tunnel, the dynamic filter.
-    pub fn remove_sa(&mut self, spi_in: u32) {}
-    /// Removes every pair.
-    pub fn remove_all_sas(&mut self) {}
+    pub fn remove_sa(&mut self, spi_in: u32) {
+        self.sad.remove(spi_in);
+        self.spd.remove_pair(spi_in);
+    }
+
+    /// Removes every pair: what was protected is now denied.
+    pub fn remove_all_sas(&mut self) {
+        self.sad.clear();
+        self.spd.remove_all_pairs();
+    }
+
     /// The negotiation of `id` failed: what waited for it is dropped and counted.
-    pub fn acquire_failed(&mut self, id: u64, out: &mut Output) {}
-    /// Datagrams of ports 500 and 4500, as UDP_GRO gave them.
-    pub fn handle_udp(&mut self, now: Instant, arrival: UdpArrival, buffer: &mut [u8], out: &mut Output) {}
-    /// IP protocol 50, from the ESP header on.
-    pub fn handle_esp(&mut self, now: Instant, arrival: RawArrival, packet: &mut [u8], out: &mut Output) {}
-    /// A packet from the TUN, maybe a super-packet.
-    pub fn handle_host(&mut self, now: Instant, header: VnetHeader, packet: &mut [u8], out: &mut Output) {}
-    /// GRE that arrived on the XCF interface, from the GRE header on.
-    pub fn handle_xcf(&mut self, now: Instant, arrival: RawArrival, packet: &mut [u8], out: &mut Output) {}
+    pub fn acquire_failed(&mut self, id: u64, _out: &mut Output) {
+        let dropped = self.acquires.failed(id);
+        self.drops.add(DropReason::AcquireFailed, dropped);
+    }
+
     /// The driver learnt (EMSGSIZE) that packets to `remote` must not be longer than `mtu`.
-    pub fn path_mtu(&mut self, now: Instant, remote: IpAddr, mtu: u16) {}
+    pub fn path_mtu(&mut self, now: Instant, remote: IpAddr, mtu: u16) {
+        if self.path_mtu.lower(now, remote, mtu) {
+            self.spread_path_mtu(now, remote);
+        }
+    }
+
+    fn spread_path_mtu(&mut self, now: Instant, remote: IpAddr) {
+        let mtu = self.path_mtu.of(now, remote);
+        for sa in self.sad.iter_mut().filter(|sa| sa.pair().remote == remote) {
+            sa.set_path_mtu(mtu);
+        }
+    }
+
     /// End of a batch: what was collected to be sent as one goes out.
-    pub fn flush(&mut self, now: Instant, out: &mut Output) {}
+    pub fn flush(&mut self, now: Instant, out: &mut Output) {
+        self.release_held(now, out);
+        self.joined.flush(out, gre::emit);
+    }
+
     /// To be called when [`Engine::poll_timeout`] has come.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Output) {}
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
+        self.connections.expire(now);
+        let waited = self.acquires.expire(now);
+        self.drops.add(DropReason::AcquireTimeout, waited);
+        while let Some(remote) = self.path_mtu.expire(now) {
+            self.spread_path_mtu(now, remote);
+        }
+        self.clear_fragments.expire(now);
+        self.fragments.expire(now);
+        self.count_given_up();
+        self.flush(now, out);
+    }
+
     /// When [`Engine::handle_timeout`] wants to be called; `None`: nothing waits.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [
+            self.connections.next_expiry(),
+            self.acquires.next_timeout(),
+            self.path_mtu.next_expiry(),
+            self.clear_fragments.poll_timeout(),
+            self.fragments.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
-    /// Answers a question; `None` for those that the driver answers (`Interfaces`).
-    #[must_use]
-    pub fn answer(&self, now: Instant, question: Question) -> Option<Answer> {
-        match question {
-            Question::Drops => Some(Answer::Drops(self.drops.view())),
-            _ => None,
-        }
-    }
+
     /// Inbound SPIs of the installed pairs, for `Hello`.
     #[must_use]
     pub fn installed_spis(&self) -> Vec<u32> {
-        Vec::new()
+        self.sad.spis()
     }
+
     /// Epoch of the filter table in force, 0 if none, for `Hello`.
     #[must_use]
     pub fn filter_epoch(&self) -> u64 {
-        self.filter_epoch
+        self.spd.epoch()
     }
+
     /// Whether a configuration is in force, for `Hello`.
     #[must_use]
     pub fn configured(&self) -> bool {
         self.config.is_some()
     }
+
+    // ---- shared by the ways ----
+
+    fn role(&self, a: IpAddr) -> Option<HomeRole> {
+        self.homes.get(&a).copied()
+    }
+
+    /// Whether an address belongs to the XCF: nothing that comes from elsewhere may name it.
+    fn is_xcf(&self, a: IpAddr) -> bool {
+        self.own_xcf == Some(a) || self.members.contains(&a)
+    }
+
+    /// An SA of which the peer has begun to use the pair is what we send with (RFC 7296 section 2.8).
+    fn note_first_inbound(&mut self, from: usize, out: &Output) {
+        for (spi_in, notice) in &out.sa_notices[from..] {
+            if *notice == SaNotice::FirstInbound {
+                self.spd.activate(*spi_in);
+            }
+        }
+    }
+
+    /// Counts a packet that goes nowhere, and says so within limits. `about` is only asked when a line is written.
+    fn drop_packet(
+        &mut self,
+        now: Instant,
+        reason: DropReason,
+        source: Option<IpAddr>,
+        out: &mut Output,
+        about: impl FnOnce() -> String,
+    ) {
+        self.drops.count(reason);
+        if reason.is_quiet() {
+            return;
+        }
+        if let Some(suppressed) = self.log.admit(now, Topic::Drop(reason, source)) {
+            let mut line = format!("dropped {reason}: {}", about());
+            if suppressed > 0 {
+                let _ = write!(line, " ({suppressed} more suppressed)");
+            }
+            out.logs.push((true, line));
+        }
+    }
+
+    /// Counts and logs what a filter refused.
+    fn drop_denied(&mut self, now: Instant, d: Denied, s: &Subject, out: &mut Output) {
+        let mismatch = !matches!(d.reason, DropReason::FilterDeny | DropReason::ImplicitDeny);
+        if !d.log && !mismatch {
+            self.drops.count(d.reason);
+            return;
+        }
+        let (name, extension) = match d.rule.and_then(|r| self.spd.rule(r)) {
+            Some(rule) => (rule.name.clone(), rule.extension),
+            None => (spd::IMPLICIT_RULE.to_owned(), 0),
+        };
+        self.drop_packet(now, d.reason, Some(s.source), out, || {
+            format!("rule {name}.{extension}, {}", Line(s))
+        });
+    }
+
+    fn log_permit(&mut self, now: Instant, rule: usize, s: &Subject, out: &mut Output) {
+        let Some(suppressed) = self.log.admit(now, Topic::Permit(rule)) else { return };
+        let Some(FilterRule { name, extension, .. }) = self.spd.rule(rule) else { return };
+        let mut line = format!("permitted: rule {name}.{extension}, {}", Line(s));
+        if suppressed > 0 {
+            let _ = write!(line, " ({suppressed} more suppressed)");
+        }
+        out.logs.push((false, line));
+    }
+}
+
+/// A packet in a log line: `in 10.0.0.1:40000 -> 192.0.2.1:443 protocol 6`.
+struct Line<'a>(&'a Subject);
+
+impl std::fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = self.0;
+        f.write_str(match (s.direction, s.routed) {
+            (crate::control::Direction::Inbound, false) => "in ",
+            (crate::control::Direction::Outbound, false) => "out ",
+            (crate::control::Direction::Inbound, true) => "in routed ",
+            (crate::control::Direction::Outbound, true) => "out routed ",
+        })?;
+        match s.upper {
+            Upper::Ports { source, destination, .. } => {
+                write!(f, "{}.{source} -> {}.{destination} protocol {}", s.source, s.destination, s.protocol)
+            }
+            Upper::Type { kind, code } => {
+                write!(f, "{} -> {} protocol {} type {kind} code {code}", s.source, s.destination, s.protocol)
+            }
+            Upper::None | Upper::Opaque => {
+                write!(f, "{} -> {} protocol {}", s.source, s.destination, s.protocol)
+            }
+        }
+    }
+}
+
+/// What the filters want to know of a parsed packet.
+fn subject(p: &Parsed, direction: crate::control::Direction, routed: bool) -> Subject {
+    let upper = match p.upper {
+        packet::Upper::Tcp { source, destination, flags, .. } => {
+            Upper::Ports { source, destination, opens: flags.opens() }
+        }
+        packet::Upper::Ports { source, destination } => Upper::Ports { source, destination, opens: false },
+        packet::Upper::Typed { kind, code } => Upper::Type { kind, code },
+        packet::Upper::Opaque if p.fragment.is_some_and(|f| f.offset != 0) => Upper::Opaque,
+        packet::Upper::Opaque => Upper::None,
+        packet::Upper::Cut => Upper::Opaque,
+    };
+    Subject {
+        direction,
+        routed,
+        security_class: 0,
+        source: p.source,
+        destination: p.destination,
+        protocol: p.protocol,
+        upper,
+        fragment: p.fragment.is_some(),
+    }
+}
+
+/// The flow of a packet that goes to a DVIPA; `None` for protocols without ports.
+fn key_inbound(p: &Parsed) -> Option<ConnectionKey> {
+    let (remote_port, local_port) = flow_ports(p)?;
+    Some(ConnectionKey {
+        protocol: p.protocol,
+        local: p.destination,
+        local_port,
+        remote: p.source,
+        remote_port,
+    })
+}
+
+/// The flow of a packet that comes from a DVIPA.
+fn key_outbound(p: &Parsed) -> Option<ConnectionKey> {
+    let (local_port, remote_port) = flow_ports(p)?;
+    Some(ConnectionKey {
+        protocol: p.protocol,
+        local: p.source,
+        local_port,
+        remote: p.destination,
+        remote_port,
+    })
+}
+
+fn flow_ports(p: &Parsed) -> Option<(u16, u16)> {
+    match p.upper {
+        packet::Upper::Tcp { source, destination, .. } | packet::Upper::Ports { source, destination } => {
+            Some((source, destination))
+        }
+        packet::Upper::Typed { .. } | packet::Upper::Opaque | packet::Upper::Cut => None,
+    }
+}
+
+fn signs(p: &Parsed) -> Signs {
+    use crate::wire::tcp::TcpFlags;
+    p.tcp_flags().map_or_else(Signs::default, |f| Signs {
+        tcp: true,
+        syn: f.has(TcpFlags::SYN),
+        ack: f.has(TcpFlags::ACK),
+        fin: f.has(TcpFlags::FIN),
+        rst: f.has(TcpFlags::RST),
+    })
 }

@@ -181,7 +181,7 @@ mod tests {
             while !segment.len().is_multiple_of(4) { segment.push(0); }
             segment[12] = u8::try_from(segment.len() / 4).unwrap() << 4;
             let addresses = [10, 0, 0, 1, 10, 0, 0, 2];
-            let sum = |s: &[u8]| pseudo_header(&addresses, 6, s.len() as u32).with(s);
+            let sum = |s: &[u8]| pseudo_header(&addresses, 6, u32::try_from(s.len()).unwrap()).with(s);
             let check = sum(&segment).finish();
             segment[16..18].copy_from_slice(&check);
             let changed = clamp_mss(&mut segment, limit, false);

@@ -450,7 +450,7 @@ impl Spd {
         if let Some(range) = self.xcf_range {
             for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
                 let mut rule = generated(XCF_RULE, extension, direction, range, FilterAction::Permit);
-                rule.protocol = Some(47);
+                rule.protocol = Some(crate::wire::protocol::GRE);
                 let totals = self.xcf[side(direction)];
                 views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
             }

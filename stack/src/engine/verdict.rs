@@ -93,12 +93,10 @@ drop_reasons! {
     ReassemblyFull => "reassembly_full",
     /// A fragment whose datagram was not completed in time (T39).
     ReassemblyTimeout => "reassembly_timeout",
-    /// The hop limit of a routed packet ran out.
-    TtlExceeded => "ttl_exceeded",
-    /// Neither from nor to an address that this stack protects, and no rule for routed traffic.
-    NotOurs => "not_ours",
-    /// An ICMP error that quotes nothing that we sent (T39).
+    /// An ICMP error about IKE or ESP of ours that says nothing of use, or quotes no SA that we have (T39).
     IcmpUnrelated => "icmp_unrelated",
+    /// A report of a smaller path for an SA of ours: taken note of, nobody else needs it.
+    IcmpConsumed => "icmp_consumed",
 
     // GRE and XCF (T41 to T43).
     /// GRE to the own XCF address that did not arrive on the XCF link.
@@ -131,6 +129,14 @@ drop_reasons! {
     ConnectionTableFull => "connection_table_full",
     /// A packet of a DVIPA that nobody owns at the moment, or that this stack is only backup for.
     NoDistributor => "no_distributor",
+}
+
+impl DropReason {
+    /// Reasons that happen in good order and are only counted.
+    #[must_use]
+    pub const fn is_quiet(self) -> bool {
+        matches!(self, Self::Keepalive | Self::Dummy | Self::IcmpConsumed)
+    }
 }
 
 impl std::fmt::Display for DropReason {

@@ -1,0 +1,257 @@
+//! From the network: what the sockets of ports 500 and 4500 and of protocol 50 received.
+//!
+//! IKE goes to `iked` without asking the filters (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
+//! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
+
+use super::filter::{Subject, Upper};
+use super::icmp::Quoted;
+use super::inbound::Through;
+use super::io::{Output, RawArrival, UdpArrival, VnetHeader};
+use super::udp_encap::{self, Encapsulated, IKE_HEADER};
+use super::verdict::DropReason;
+use super::{Engine, Line, esp, spd, subject};
+use crate::control::{Direction, IkeDatagram};
+use crate::wire::esp::MAX_RESERVED_SPI;
+use crate::wire::packet::Parsed;
+use crate::wire::{be32, protocol};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Port of IKE.
+pub(super) const IKE_PORT: u16 = 500;
+/// Port of IKE and ESP behind a NAT.
+pub(super) const NATT_PORT: u16 = 4500;
+
+/// How an ESP packet arrived.
+#[derive(Debug, Clone, Copy)]
+enum Arrival {
+    Raw(RawArrival),
+    Udp(UdpArrival),
+}
+
+impl Arrival {
+    fn source(&self) -> IpAddr {
+        match self {
+            Self::Raw(a) => a.source,
+            Self::Udp(a) => a.remote.ip(),
+        }
+    }
+    fn destination(&self) -> IpAddr {
+        match self {
+            Self::Raw(a) => a.destination,
+            Self::Udp(a) => a.local.ip(),
+        }
+    }
+}
+
+impl Engine {
+    /// Datagrams of ports 500 and 4500, as UDP_GRO gave them: one read may hold ESP, IKE and a keepalive of the same peer.
+    pub fn handle_udp(&mut self, now: Instant, arrival: UdpArrival, buffer: &mut [u8], out: &mut Output) {
+        let segment = if arrival.segment == 0 { buffer.len().max(1) } else { arrival.segment };
+        if buffer.is_empty() {
+            return self.drop_packet(now, DropReason::MalformedUdp, Some(arrival.remote.ip()), out, || {
+                format!("empty datagram from {}", arrival.remote)
+            });
+        }
+        for datagram in buffer.chunks_mut(segment) {
+            self.datagram(now, arrival, datagram, out);
+        }
+    }
+
+    fn datagram(&mut self, now: Instant, arrival: UdpArrival, datagram: &mut [u8], out: &mut Output) {
+        let source = Some(arrival.remote.ip());
+        let length = datagram.len();
+        if !self.role(arrival.local.ip()).is_some_and(super::HomeRole::terminates) {
+            return self.drop_packet(now, DropReason::NoDistributor, source, out, || {
+                format!("{length} octets from {} to {}", arrival.remote, arrival.local)
+            });
+        }
+        let ike = match arrival.local.port() {
+            NATT_PORT => match udp_encap::classify(datagram) {
+                Encapsulated::Esp(_) => return self.open(now, Arrival::Udp(arrival), datagram, out),
+                Encapsulated::Ike(at) => Some(at),
+                Encapsulated::Keepalive => {
+                    return self.drop_packet(now, DropReason::Keepalive, source, out, String::new);
+                }
+                Encapsulated::Junk => None,
+            },
+            _ => (length >= IKE_HEADER).then_some(0),
+        };
+        match ike {
+            Some(at) => out.ike.push(IkeDatagram {
+                local: arrival.local,
+                remote: arrival.remote,
+                bytes: datagram[at..].to_vec(),
+            }),
+            None => self.drop_packet(now, DropReason::MalformedUdp, source, out, || {
+                format!("{length} octets from {} to {}", arrival.remote, arrival.local)
+            }),
+        }
+    }
+
+    /// IP protocol 50, from the ESP header on.
+    pub fn handle_esp(&mut self, now: Instant, arrival: RawArrival, packet: &mut [u8], out: &mut Output) {
+        self.open(now, Arrival::Raw(arrival), packet, out);
+    }
+
+    /// A UDP datagram of port 500 or 4500 that came by the TUN, because it was fragmented; from its UDP header on.
+    pub(super) fn reassembled_udp(
+        &mut self,
+        now: Instant,
+        parsed: &Parsed,
+        packet: &mut [u8],
+        out: &mut Output,
+    ) {
+        let (from, to) = parsed.ports();
+        let data = (parsed.header_len + crate::wire::udp::HEADER)..parsed.total_len;
+        let Some(datagram) = packet.get_mut(data) else { return };
+        let arrival = UdpArrival {
+            local: SocketAddr::new(parsed.destination, to),
+            remote: SocketAddr::new(parsed.source, from),
+            segment: datagram.len(),
+        };
+        self.handle_udp(now, arrival, datagram, out);
+    }
+
+    fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
+        match self.open_checked(now, arrival, packet, out) {
+            Ok((opened, through)) => {
+                let inner = &mut packet[opened];
+                match Parsed::parse(inner) {
+                    Ok(parsed) => {
+                        if let Some(s) = self.outside_selectors(&parsed, inner, through.spi_in) {
+                            return self.drop_packet(
+                                now,
+                                DropReason::SelectorViolation,
+                                Some(arrival.source()),
+                                out,
+                                || format!("{} by tunnel {}", Line(&s), through.tunnel),
+                            );
+                        }
+                        self.inbound(now, Some(through), VnetHeader::default(), inner, &parsed, out);
+                    }
+                    Err(e) => self.drop_packet(
+                        now,
+                        DropReason::MalformedPacket,
+                        Some(arrival.source()),
+                        out,
+                        || format!("inside of tunnel {}: {e}", through.tunnel),
+                    ),
+                }
+            }
+            Err(reason) => {
+                let spi = packet.first_chunk().map(|b: &[u8; 4]| u32::from_be_bytes(*b)).unwrap_or(0);
+                self.drop_packet(now, reason, Some(arrival.source()), out, || {
+                    format!("ESP from {} to {}, SPI {spi:#010x}", arrival.source(), arrival.destination())
+                });
+            }
+        }
+    }
+
+    fn open_checked(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        packet: &mut [u8],
+        out: &mut Output,
+    ) -> Result<(std::ops::Range<usize>, Through), DropReason> {
+        if packet.len() < crate::wire::esp::HEADER {
+            return Err(DropReason::MalformedEsp);
+        }
+        let spi = be32(packet, 0);
+        if spi <= MAX_RESERVED_SPI {
+            return Err(DropReason::ReservedSpi);
+        }
+        if self.spd.predecap() {
+            self.predecap(&arrival)?;
+        }
+        let handle = self.sad.lookup(spi).ok_or(DropReason::UnknownSpi)?;
+        let sa = self.sad.get_mut(handle).ok_or(DropReason::UnknownSpi)?;
+        if sa.pair().local != arrival.destination() {
+            // An SA is looked up by SPI, destination and protocol (RFC 4301 section 4.1).
+            return Err(DropReason::UnknownSpi);
+        }
+        let local = sa.pair().local;
+        let fits = match &arrival {
+            Arrival::Raw(a) => sa.accepts_raw(a),
+            Arrival::Udp(a) => sa.accepts_udp(a),
+        };
+        if !fits {
+            return Err(DropReason::WrongEncapsulation);
+        }
+        if !self.homes.get(&local).copied().is_some_and(super::HomeRole::terminates) {
+            return Err(DropReason::NoDistributor);
+        }
+        let (notices, highest) = (out.sa_notices.len(), sa.sequence_numbers().1);
+        let opened = esp::open(sa, packet, now, &mut out.sa_notices);
+        // Only the newest packet says where the peer is: an old one that was held back does not move it (T20).
+        let newest = sa.sequence_numbers().1 > highest;
+        if let Arrival::Udp(a) = &arrival
+            && opened.is_ok()
+            && newest
+            && sa.udp_remote() != Some(a.remote)
+            && may_be_peer(a.remote)
+            && !self.homes.contains_key(&a.remote.ip())
+        {
+            sa.move_peer(a.remote);
+        }
+        let mtu = sa.path_mtu();
+        let through =
+            Through { tunnel: sa.pair().tunnel, spi_in: spi, max_inner: sa.max_inner(usize::from(mtu)) };
+        self.note_first_inbound(notices, out);
+        Ok((opened?.inner, through))
+    }
+
+    /// The filters on ESP itself, where the policy wants that (PreDecap On).
+    fn predecap(&mut self, arrival: &Arrival) -> Result<(), DropReason> {
+        let (protocol, upper) = match arrival {
+            Arrival::Raw(_) => (protocol::ESP, Upper::None),
+            Arrival::Udp(a) => {
+                let ports =
+                    Upper::Ports { source: a.remote.port(), destination: a.local.port(), opens: false };
+                (protocol::UDP, ports)
+            }
+        };
+        let s = Subject {
+            direction: Direction::Inbound,
+            routed: false,
+            security_class: 0,
+            source: arrival.source(),
+            destination: arrival.destination(),
+            protocol,
+            upper,
+            fragment: false,
+        };
+        // An ipsec rule that covers everything between the hosts covers the ESP that carries it out.
+        match self.spd.would(&s, None) {
+            Some(crate::control::FilterAction::Ipsec { .. }) => Ok(()),
+            _ => self.spd.inbound(&s, None, None).map(|_| ()).map_err(|d| d.reason),
+        }
+    }
+
+    /// The packet as it lies outside of what was negotiated (RFC 4301 section 5.2 step 4); an ICMP error may also be about a
+    /// packet that lies inside (section 6).
+    fn outside_selectors(&self, parsed: &Parsed, inner: &[u8], spi_in: u32) -> Option<Subject> {
+        let s = subject(parsed, Direction::Inbound, false);
+        let pair = self.sad.lookup(spi_in).and_then(|h| self.sad.get(h)).map(super::sad::Sa::pair)?;
+        if spd::selected(&pair.local_selectors, &pair.remote_selectors, &s) {
+            return None;
+        }
+        let about = Quoted::of(parsed, inner).filter(|q| q.source == parsed.destination);
+        let inside = about.is_some_and(|q| {
+            let flow = q.subject(Direction::Outbound).reversed();
+            spd::selected(&pair.local_selectors, &pair.remote_selectors, &flow)
+        });
+        if inside { None } else { Some(s) }
+    }
+}
+
+/// Whether a peer can sit there (T20).
+fn may_be_peer(a: SocketAddr) -> bool {
+    let ip = a.ip();
+    a.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && !ip.is_loopback()
+        && ip != IpAddr::from([255, 255, 255, 255])
+}

@@ -1,0 +1,366 @@
+//! From the TUN, and everything that wants out: local applications, answers of targets, forwarded packets.
+//!
+//! The TUN gives what routing takes away from the kernel (design: ways of a packet): packets with a home address as source
+//! (applications), as destination (the network, in clear, or fragments of IKE and ESP in UDP), and neither (forwarded).
+
+use super::acquire::{Held, Queued};
+use super::connection::{Place, Way};
+use super::icmp::{Quoted, may_answer};
+use super::inbound::{FRAGMENTS_CLEAR, FRAGMENTS_LOCAL};
+use super::io::{Output, RawArrival, VnetHeader};
+use super::network::{IKE_PORT, NATT_PORT};
+use super::segment::{self, SegmentError};
+use super::spd::Outbound;
+use super::verdict::DropReason;
+use super::{Engine, HomeRole, Line, key_outbound, signs, subject};
+use crate::control::{Direction, FilterAction};
+use crate::wire::icmp as wire_icmp;
+use crate::wire::packet::{IpVersion, Parsed, Upper};
+use crate::wire::{icmp, ipv4, protocol};
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// Where an outbound packet comes from, and thus who hears of its failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An application on this stack.
+    Local,
+    /// The target with this XCF address.
+    Target(IpAddr),
+    /// A host that this stack forwards for.
+    Routed,
+}
+
+impl Engine {
+    /// A packet from the TUN, maybe a super-packet.
+    pub fn handle_host(&mut self, now: Instant, header: VnetHeader, packet: &mut [u8], out: &mut Output) {
+        let parsed = match Parsed::parse(packet) {
+            Ok(parsed) => parsed,
+            Err(e) => {
+                return self.drop_packet(now, DropReason::MalformedPacket, None, out, || e.to_string());
+            }
+        };
+        let (from, to) = (self.role(parsed.source), self.role(parsed.destination));
+        match (from, to) {
+            _ if self.is_xcf(parsed.destination) || self.is_xcf(parsed.source) => {
+                let s = subject(&parsed, Direction::Inbound, to.is_none());
+                self.drop_packet(now, DropReason::GreNotXcf, Some(parsed.source), out, || {
+                    Line(&s).to_string()
+                });
+            }
+            // Between two home addresses packets stay on `lo`.
+            (Some(_), Some(_)) => {
+                let s = subject(&parsed, Direction::Inbound, false);
+                self.drop_packet(now, DropReason::ForgedFromHome, Some(parsed.source), out, || {
+                    Line(&s).to_string()
+                });
+            }
+            (Some(role), None) => self.local(now, role, header, packet, &parsed, out),
+            (None, Some(_)) => self.clear(now, header, packet, &parsed, out),
+            (None, None) => self.routed(now, None, header, packet, &parsed, out),
+        }
+    }
+
+    /// Cleartext of the network to a home address; fragmented IKE and ESP among it.
+    fn clear(
+        &mut self,
+        now: Instant,
+        header: VnetHeader,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        if parsed.fragment.is_some() {
+            if let Some((mut whole, parsed)) = self.reassemble(now, FRAGMENTS_CLEAR, packet, parsed, out) {
+                self.clear(now, VnetHeader::default(), &mut whole, &parsed, out);
+            }
+            return;
+        }
+        match (parsed.protocol, parsed.upper) {
+            (protocol::UDP, Upper::Ports { destination: IKE_PORT | NATT_PORT, .. }) if !header.is_super() => {
+                self.reassembled_udp(now, parsed, packet, out);
+            }
+            (protocol::ESP, _) => {
+                let arrival = RawArrival { source: parsed.source, destination: parsed.destination };
+                if let Some(esp) = packet.get_mut(parsed.header_len..parsed.total_len) {
+                    self.handle_esp(now, arrival, esp, out);
+                }
+            }
+            (protocol::ICMP | protocol::ICMPV6, _) if self.about_ourselves(now, packet, parsed, out) => {}
+            _ => self.inbound(now, None, header, packet, parsed, out),
+        }
+    }
+
+    /// ICMP errors about our own IKE and ESP: only a report of a smaller path, that quotes a live SPI and its peer, is
+    /// of use (T39); nobody else is to see them.
+    fn about_ourselves(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, out: &mut Output) -> bool {
+        let Some(quoted) = Quoted::of(parsed, packet) else { return false };
+        if quoted.source != parsed.destination {
+            return false;
+        }
+        let in_udp = quoted.protocol == protocol::UDP
+            && quoted.ports.is_some_and(|(from, _)| matches!(from, IKE_PORT | NATT_PORT));
+        if quoted.protocol != protocol::ESP && !in_udp {
+            return false;
+        }
+        let v6 = parsed.version == IpVersion::V6;
+        let mtu = packet
+            .get(parsed.header_len..parsed.total_len)
+            .and_then(|m| wire_icmp::Icmp::new_checked(m, v6))
+            .and_then(|m| m.mtu());
+        let live = self.sad.iter().any(|sa| {
+            let p = sa.pair();
+            let ports = p.udp.is_none() != in_udp && p.udp.is_none_or(|u| quoted.ports == Some(u));
+            Some(p.spi_out) == quoted.spi
+                && (p.local, p.remote) == (quoted.source, quoted.destination)
+                && ports
+        });
+        match mtu {
+            Some(mtu) if live => {
+                // Zero: a router older than RFC 1191.
+                let mtu = if mtu == 0 { super::pmtu::MIN_V4 } else { u16::try_from(mtu).unwrap_or(u16::MAX) };
+                self.path_mtu(now, quoted.destination, mtu);
+                self.drops.count(DropReason::IcmpConsumed);
+            }
+            _ => {
+                let source = parsed.source;
+                self.drop_packet(now, DropReason::IcmpUnrelated, Some(source), out, || {
+                    format!("ICMP of {source} about {} -> {}", quoted.source, quoted.destination)
+                });
+            }
+        }
+        true
+    }
+
+    /// A packet of an application on this stack (spec 4.1).
+    fn local(
+        &mut self,
+        now: Instant,
+        role: HomeRole,
+        header: VnetHeader,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        if parsed.fragment.is_some() {
+            if let Some((mut whole, parsed)) = self.reassemble(now, FRAGMENTS_LOCAL, packet, parsed, out) {
+                self.local(now, role, VnetHeader::default(), &mut whole, &parsed, out);
+            }
+            return;
+        }
+        match role {
+            HomeRole::Backup => {
+                let s = subject(parsed, Direction::Outbound, false);
+                return self.drop_packet(now, DropReason::NoDistributor, Some(parsed.source), out, || {
+                    Line(&s).to_string()
+                });
+            }
+            HomeRole::Static => {}
+            HomeRole::Owner => {
+                let known = key_outbound(parsed).and_then(|key| self.connections.find(&key));
+                if let Some(id) = known.filter(|id| self.connections.get(*id).place == Place::Here) {
+                    self.connections.seen(now, id, Way::Out, signs(parsed));
+                }
+            }
+            HomeRole::Target { distributor } => match self.goes_to_distributor(now, packet, parsed) {
+                Ok(true) => return self.send_xcf(now, distributor, false, &header, packet, parsed, out),
+                Ok(false) => {}
+                Err(reason) => {
+                    let s = subject(parsed, Direction::Outbound, false);
+                    return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
+                }
+            },
+        }
+        self.judge_outbound(now, Origin::Local, &header, packet, parsed, out);
+    }
+
+    /// Whether the packet of a DVIPA that another stack owns is that stack's to protect (claims 11, 12, 30, 31).
+    fn goes_to_distributor(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        parsed: &Parsed,
+    ) -> Result<bool, DropReason> {
+        let about = Quoted::of(parsed, packet).filter(|q| q.destination == parsed.source);
+        let key = match about.as_ref() {
+            Some(q) => q.connection_to_local(),
+            None => key_outbound(parsed),
+        };
+        let known = key.and_then(|key| self.connections.find(&key));
+        if let Some(id) = known.filter(|id| self.connections.get(*id).ipsec_routed) {
+            if about.is_none() {
+                self.connections.seen(now, id, Way::Out, signs(parsed));
+            }
+            return Ok(true);
+        }
+        let s = subject(parsed, Direction::Outbound, false);
+        let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
+        if !matches!(self.spd.would(&s, flow.as_ref()), Some(FilterAction::Ipsec { .. })) {
+            return Ok(false);
+        }
+        if let Some(key) = key.filter(|_| about.is_none()) {
+            let id = self
+                .connections
+                .insert(now, key, Place::Here, true, 0)
+                .map_err(|_| DropReason::ConnectionTableFull)?;
+            self.connections.seen(now, id, Way::Out, signs(parsed));
+        }
+        Ok(true)
+    }
+
+    /// The filters on a packet that wants out, and what they say.
+    pub(super) fn judge_outbound(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        header: &VnetHeader,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
+        let about = Quoted::of(parsed, packet).filter(|q| q.destination == parsed.source);
+        let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
+        match self.spd.outbound(&s, flow.as_ref()) {
+            Ok((way, admitted)) => {
+                if admitted.log {
+                    self.log_permit(now, admitted.rule, &s, out);
+                }
+                match way {
+                    // A target sends here only what must be protected: in clear it would be a leak (T43, R7).
+                    Outbound::Clear if matches!(origin, Origin::Target(_)) => {
+                        self.drop_packet(now, DropReason::GreClearOutbound, Some(parsed.source), out, || {
+                            Line(&s).to_string()
+                        });
+                    }
+                    Outbound::Clear => Self::give_host(header, packet, parsed, out),
+                    Outbound::Protect { spi_in } => {
+                        self.protect(now, spi_in, origin, header, packet, parsed, out)
+                    }
+                    Outbound::Wanted { rule } => self.want(now, rule, origin, header, packet, parsed, out),
+                }
+            }
+            Err(denied) => {
+                self.drop_denied(now, denied, &s, out);
+                // A local sender always hears of it (policy 4.3); others where the rule says so.
+                if denied.tell || origin == Origin::Local {
+                    self.tell(now, origin, packet, parsed, icmp::Error::Prohibited, out);
+                }
+            }
+        }
+    }
+
+    /// Seals a packet and sends it to the peer.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a packet is its header, bytes and meaning; these go together everywhere"
+    )]
+    fn protect(
+        &mut self,
+        now: Instant,
+        spi_in: u32,
+        origin: Origin,
+        header: &VnetHeader,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        let Some(handle) = self.sad.lookup(spi_in) else {
+            let s = subject(parsed, Direction::Outbound, false);
+            return self
+                .drop_packet(now, DropReason::NoSa, Some(parsed.source), out, || Line(&s).to_string());
+        };
+        let fits = self.sad.get(handle).map_or(0, |sa| sa.max_inner(usize::from(sa.path_mtu())));
+        self.clamp(parsed, packet, header, fits);
+        let Some(sa) = self.sad.get_mut(handle) else { return };
+        // What may be fragmented is sealed whole, and the network fragments the ESP packet (RFC 4301 section 8.2.1).
+        let limit = if parsed.df || header.is_super() { fits } else { ipv4::MAX_PACKET };
+        match segment::seal(sa, header, packet, parsed, limit, out) {
+            Ok(_) => {}
+            Err(SegmentError::TooBig { .. }) => {
+                let s = subject(parsed, Direction::Outbound, false);
+                let length = parsed.total_len;
+                self.drop_packet(now, DropReason::TooBig, Some(parsed.source), out, || {
+                    format!("{}, {length} octets where {fits} fit", Line(&s))
+                });
+                let mtu = u16::try_from(fits).unwrap_or(u16::MAX);
+                self.tell(now, origin, packet, parsed, icmp::Error::TooBig(mtu), out);
+            }
+            Err(e @ (SegmentError::Expired(_) | SegmentError::Offload)) => {
+                let s = subject(parsed, Direction::Outbound, false);
+                self.drop_packet(now, e.into(), Some(parsed.source), out, || format!("{}: {e}", Line(&s)));
+            }
+        }
+    }
+
+    /// Lets a packet wait for an SA, and asks for one.
+    #[expect(clippy::too_many_arguments, reason = "as protect")]
+    fn want(
+        &mut self,
+        now: Instant,
+        rule: usize,
+        origin: Origin,
+        header: &VnetHeader,
+        packet: &[u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
+        let Some(name) = self.spd.rule(rule).map(|r| r.name.as_str()) else { return };
+        let bytes = packet.get(..parsed.total_len).unwrap_or(packet).to_vec();
+        let held = Held { header: *header, packet: bytes, from: origin };
+        let reason = match self.acquires.wait(now, name, &s, parsed.ports(), held) {
+            Queued::Ask(acquire) => return out.acquires.push(acquire),
+            Queued::Waits => return,
+            Queued::Full => DropReason::AcquireQueueFull,
+            Queued::Failed => DropReason::AcquireFailed,
+        };
+        self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
+    }
+
+    /// What waited for an SA that has come tries again.
+    pub(super) fn release_held(&mut self, now: Instant, out: &mut Output) {
+        if !self.acquires.has_ready() {
+            return;
+        }
+        for mut held in self.acquires.take_ready() {
+            if let Ok(parsed) = Parsed::parse(&held.packet) {
+                self.judge_outbound(now, held.from, &held.header, &mut held.packet, &parsed, out);
+            }
+        }
+    }
+
+    /// Tells the sender of a packet that it goes nowhere, within limits.
+    pub(super) fn tell(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        packet: &[u8],
+        parsed: &Parsed,
+        error: icmp::Error,
+        out: &mut Output,
+    ) {
+        if !may_answer(parsed) || !self.errors.take(now) {
+            return;
+        }
+        // The error comes from where the packet wanted to go: an address that every host takes errors from.
+        let mut message = Vec::new();
+        if !icmp::write_error(&mut message, parsed.destination, packet, error) {
+            return;
+        }
+        let Ok(p) = Parsed::parse(&message) else { return };
+        let header = VnetHeader::default();
+        match origin {
+            Origin::Local | Origin::Routed => Self::give_host(&header, &message, &p, out),
+            Origin::Target(xcf) => self.send_xcf(now, xcf, false, &header, &mut message, &p, out),
+        }
+    }
+
+    /// Gives a packet to the TUN as it is: to an application, or for the kernel to route.
+    pub(super) fn give_host(header: &VnetHeader, packet: &[u8], parsed: &Parsed, out: &mut Output) {
+        let start = out.bytes.len();
+        out.bytes.extend_from_slice(&header.to_bytes());
+        out.bytes.extend_from_slice(packet.get(..parsed.total_len).unwrap_or(packet));
+        out.host.push(start..out.bytes.len());
+    }
+}
