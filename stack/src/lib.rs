@@ -5,3 +5,16 @@ pub mod counters;
 pub mod engine;
 pub mod framing;
 pub mod wire;
+
+#[cfg(feature = "driver")]
+pub mod control_socket;
+#[cfg(feature = "driver")]
+pub mod daemon;
+#[cfg(feature = "driver")]
+pub mod driver;
+#[cfg(feature = "driver")]
+pub mod netdev;
+#[cfg(feature = "driver")]
+pub mod outbox;
+#[cfg(feature = "driver")]
+pub mod worker;

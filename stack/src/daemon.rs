@@ -1,0 +1,319 @@
+//! The control thread of `stackd`: the control socket, the network namespace and the worker, brought together.
+//!
+//! ```text
+//!   iked ══ control socket ══ daemon ──► netdev (netlink, sysctl)
+//!                               │  ▲
+//!                     commands  ▼  │ events
+//!                             worker (packets)
+//! ```
+//!
+//! Nothing here is in the way of a packet: while it configures or waits, the worker goes on. It also goes on when
+//! `iked` goes.
+
+use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
+use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
+use crate::netdev::{NetDev, announce, links};
+use crate::outbox::Outbox;
+use crate::worker::{self, Command, WorkerHandle};
+use anyhow::{Context, anyhow, bail};
+use futures_util::StreamExt;
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::NetlinkPayload;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Changes of interfaces come in bursts; they are looked at together, this long after the first.
+const LINK_SETTLE: Duration = Duration::from_millis(100);
+
+/// What `stackd` is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the stack.
+    pub name: String,
+    /// Path of the control socket.
+    pub control: PathBuf,
+}
+
+/// Runs a stack until it is told to stop. The calling thread must be in the stack's network namespace.
+///
+/// # Errors
+/// When it cannot start, or its packet path ended; what keeps clear packets in then stays in place.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let _only_one = lock_namespace()?;
+    let listener = ControlListener::bind(&options.control)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (connection, handle, _) = rtnetlink::new_connection().context("no netlink socket")?;
+    tokio::spawn(connection);
+    let (monitor, _monitor_handle, mut link_messages) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).context("no netlink socket")?;
+    tokio::spawn(monitor);
+    let (worker, mut events) = worker::start(random()?).context("the packet path cannot start")?;
+    let state_file = options.control.with_extension("state");
+    let mut stack = Stack {
+        netdev: NetDev::new(handle, &options.name, state_file),
+        name: options.name,
+        start_id: random()?,
+        worker,
+        outbox: Outbox::default(),
+        config: None,
+        watched: Vec::new(),
+    };
+    let mut peer: Option<Connection> = None;
+    let mut settle: Option<Instant> = None;
+    tracing::info!(stack = %stack.name, socket = %options.control.display(), "ready");
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(connection) => {
+                    if peer.is_some() {
+                        tracing::info!("a new connection of iked replaces the one before");
+                    }
+                    peer = Some(stack.greet(connection, &mut events).await?);
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: others have to be closed first.
+                    tracing::warn!(%error, "a control connection cannot be accepted");
+                    tokio::time::sleep(LINK_SETTLE).await;
+                }
+            },
+            exchanged = exchange(&mut peer, &mut stack.outbox) => {
+                match stack.converse(&mut peer, exchanged).await? {
+                    Next::GoOn => {}
+                    Next::Stop => break,
+                }
+            }
+            event = events.recv() => match event {
+                Some(event) => stack.report(event, peer.is_some()),
+                None => bail!("the packet path ended"),
+            },
+            message = link_messages.next() => {
+                let Some((message, _)) = message else { bail!("the kernel closed the netlink socket") };
+                if settle.is_none() && stack.concerns_us(&message.payload) {
+                    settle = Some(Instant::now() + LINK_SETTLE);
+                }
+            }
+            () = sleep_until(settle) => {
+                settle = None;
+                stack.links_changed(peer.is_some()).await;
+            }
+        }
+    }
+    tracing::info!(stack = %stack.name, "stopping");
+    stack.netdev.remove().await.context("not everything could be removed")?;
+    Ok(())
+}
+
+/// Waits for the connection, for ever if there is none.
+async fn exchange(peer: &mut Option<Connection>, outbox: &mut Outbox) -> Result<(), ConnectionEnd> {
+    match peer {
+        Some(connection) => connection.exchange(outbox).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(t) => tokio::time::sleep_until(t).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Two stacks in one namespace would take each other's rules for their own. An abstract socket is one per network
+/// namespace, and goes with its process.
+fn lock_namespace() -> anyhow::Result<std::os::unix::net::UnixListener> {
+    use std::os::linux::net::SocketAddrExt;
+    let name = std::os::unix::net::SocketAddr::from_abstract_name("stackd")?;
+    std::os::unix::net::UnixListener::bind_addr(&name)
+        .map_err(|e| anyhow!("another stackd runs in this network namespace ({e})"))
+}
+
+/// The kernel's random numbers enter here; the engine gets a seed.
+fn random() -> anyhow::Result<u64> {
+    use rand::TryRng;
+    rand::rngs::SysRng.try_next_u64().context("the kernel gives no random numbers")
+}
+
+enum Next {
+    GoOn,
+    Stop,
+}
+
+struct Stack {
+    netdev: NetDev,
+    name: String,
+    start_id: u64,
+    worker: WorkerHandle,
+    outbox: Outbox,
+    config: Option<StackConfig>,
+    /// The interfaces of the configuration as they were when it was put in force.
+    watched: Vec<links::Link>,
+}
+
+impl Stack {
+    /// Says who we are, first of all.
+    async fn greet(
+        &mut self,
+        mut connection: Connection,
+        events: &mut mpsc::Receiver<FromStack>,
+    ) -> anyhow::Result<Connection> {
+        // What is on its way was meant for nobody, or for the one before.
+        while let Ok(event) = events.try_recv() {
+            self.report(event, false);
+        }
+        self.outbox.disconnected();
+        let (reply, greeting) = oneshot::channel();
+        self.command(Command::Greeting(reply))?;
+        let greeting = greeting.await.context("the packet path ended")?;
+        connection.push(&FromStack::Hello(Hello {
+            version: PROTOCOL_VERSION,
+            name: self.name.clone(),
+            start_id: self.start_id,
+            configured: greeting.configured,
+            filter_epoch: greeting.filter_epoch,
+            sas: greeting.sas,
+        }))?;
+        Ok(connection)
+    }
+
+    /// Obeys what arrived. A connection that is over is taken away; the stack goes on.
+    async fn converse(
+        &mut self,
+        peer: &mut Option<Connection>,
+        exchanged: Result<(), ConnectionEnd>,
+    ) -> anyhow::Result<Next> {
+        let mut result = exchanged;
+        while result.is_ok() {
+            let Some(connection) = peer else { return Ok(Next::GoOn) };
+            match connection.next_message() {
+                Ok(Some(ToStack::Shutdown)) => return Ok(Next::Stop),
+                Ok(Some(message)) => self.obey(message).await?,
+                Ok(None) => return Ok(Next::GoOn),
+                Err(end) => result = Err(end),
+            }
+        }
+        match result {
+            Err(ConnectionEnd::Closed) => tracing::info!("iked is gone; packets go on"),
+            Err(end) => tracing::warn!(%end, "the control connection ends; packets go on"),
+            Ok(()) => {}
+        }
+        *peer = None;
+        self.outbox.disconnected();
+        Ok(Next::GoOn)
+    }
+
+    async fn obey(&mut self, message: ToStack) -> anyhow::Result<()> {
+        match message {
+            ToStack::Configure(config) => {
+                let answer = match self.configure(*config).await {
+                    Ok(warnings) => FromStack::Configured { warnings },
+                    Err(error) => FromStack::Refused { reason: format!("configuration: {error:#}") },
+                };
+                self.outbox.push(answer, true);
+            }
+            ToStack::Ask { id, question: Question::Interfaces } => {
+                let answer = match self.netdev.interfaces(self.config.as_ref()).await {
+                    Ok(views) => FromStack::Answer { id, answer: Answer::Interfaces(views) },
+                    Err(error) => FromStack::Refused { reason: format!("question {id}: {error}") },
+                };
+                self.outbox.push(answer, true);
+            }
+            other => self.command(Command::Message(other))?,
+        }
+        Ok(())
+    }
+
+    /// Puts a configuration in force, or goes back to the one before.
+    async fn configure(&mut self, config: StackConfig) -> anyhow::Result<Vec<String>> {
+        match self.try_configure(&config).await {
+            Ok(warnings) => {
+                for w in &warnings {
+                    tracing::warn!("{w}");
+                }
+                self.config = Some(config);
+                Ok(warnings)
+            }
+            Err(error) => {
+                if let Some(before) = self.config.clone()
+                    && let Err(again) = self.try_configure(&before).await
+                {
+                    tracing::error!("nor can the configuration before be put back: {again:#}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_configure(&mut self, config: &StackConfig) -> anyhow::Result<Vec<String>> {
+        if config.name != self.name {
+            bail!("it is for stack {}, this is {}", config.name, self.name);
+        }
+        let prepared = self.netdev.prepare(config).await?;
+        let (done, result) = oneshot::channel();
+        self.command(Command::Configure {
+            config: Box::new(config.clone()),
+            links: prepared.links,
+            tun: prepared.tun,
+            rebind_xcf: prepared.rebind_xcf,
+            done,
+        })?;
+        result.await.context("the packet path ended")?.map_err(|reason| anyhow!(reason))?;
+        let published = self.netdev.publish(config).await?;
+        if !published.announcements.is_empty() {
+            tokio::spawn(announce::send(published.announcements));
+        }
+        self.watched = published.links;
+        let mut warnings = prepared.warnings;
+        warnings.extend(published.warnings);
+        Ok(warnings)
+    }
+
+    /// Whether a message of the kernel tells of a change at an interface that the configuration names.
+    fn concerns_us(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+        let NetlinkPayload::InnerMessage(message) = payload else { return false };
+        let (link, gone) = match message {
+            RouteNetlinkMessage::NewLink(m) => (links::parse(m), false),
+            RouteNetlinkMessage::DelLink(m) => (links::parse(m), true),
+            _ => return false,
+        };
+        let (Some(link), Some(config)) = (link, &self.config) else { return false };
+        let named = config.network.contains(&link.name)
+            || config.xcf.as_ref().is_some_and(|x| x.interface == link.name)
+            || self.netdev.tun_name() == link.name;
+        named && (gone || !self.watched.contains(&link))
+    }
+
+    /// An interface came, went, or has another MTU: everything is put in force again.
+    async fn links_changed(&mut self, connected: bool) {
+        let Some(config) = self.config.clone() else { return };
+        let (warning, text) = match self.try_configure(&config).await {
+            Ok(_) => (false, "an interface changed; the configuration is adapted to it".to_owned()),
+            Err(e) => {
+                (true, format!("an interface changed, and the configuration does not fit any more: {e:#}"))
+            }
+        };
+        tracing::info!("{text}");
+        self.outbox.push(FromStack::Log { warning, text }, connected);
+    }
+
+    /// Takes an event of the worker over into the outbox.
+    fn report(&mut self, mut event: FromStack, connected: bool) {
+        if let FromStack::Answer { answer: Answer::Drops(drops), .. } = &mut event
+            && self.outbox.dropped() > 0
+        {
+            drops.push(DropView { reason: "control_backlog_full".into(), packets: self.outbox.dropped() });
+        }
+        self.outbox.push(event, connected);
+    }
+
+    fn command(&self, command: Command) -> anyhow::Result<()> {
+        if self.worker.send(command) { Ok(()) } else { bail!("the packet path ended") }
+    }
+}

@@ -1,0 +1,137 @@
+//! What waits to be told to `iked`, within bounds: while it restarts, IKE messages of peers and notices are kept.
+//!
+//! Answers to the one connection are not kept for the next. When a bound is reached the oldest goes, and is counted.
+
+use crate::control::FromStack;
+use std::collections::VecDeque;
+
+/// IKE messages kept, at most. A peer repeats a request for minutes, so the newest are worth most.
+const MAX_IKE: usize = 512;
+/// Octets of them.
+const MAX_IKE_BYTES: usize = 4 << 20;
+/// Acquires and notices kept, at most.
+const MAX_NOTICES: usize = 16_384;
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    ike: VecDeque<(u64, FromStack)>,
+    ike_bytes: usize,
+    others: VecDeque<(u64, FromStack)>,
+    next: u64,
+    dropped: u64,
+}
+
+impl Outbox {
+    /// Adds a message; `connected` says whether somebody is there to read it.
+    pub fn push(&mut self, message: FromStack, connected: bool) {
+        match &message {
+            FromStack::Ike(datagram) => {
+                self.ike_bytes += datagram.bytes.len();
+                self.ike.push_back((self.next, message));
+                while self.ike.len() > MAX_IKE || self.ike_bytes > MAX_IKE_BYTES {
+                    self.pop_ike();
+                    self.dropped += 1;
+                }
+            }
+            FromStack::Acquire(_) | FromStack::Sa { .. } => {
+                self.others.push_back((self.next, message));
+                while !connected && self.others.len() > MAX_NOTICES {
+                    self.others.pop_front();
+                    self.dropped += 1;
+                }
+            }
+            FromStack::Hello(_)
+            | FromStack::Configured { .. }
+            | FromStack::Refused { .. }
+            | FromStack::Answer { .. }
+            | FromStack::Log { .. } => {
+                if connected {
+                    self.others.push_back((self.next, message));
+                }
+            }
+        }
+        self.next += 1;
+    }
+
+    /// The oldest message.
+    pub fn pop(&mut self) -> Option<FromStack> {
+        match (self.ike.front(), self.others.front()) {
+            (Some((ike, _)), Some((other, _))) if ike > other => self.others.pop_front().map(|(_, m)| m),
+            (Some(_), _) => self.pop_ike(),
+            (None, _) => self.others.pop_front().map(|(_, m)| m),
+        }
+    }
+
+    /// The connection ended: what was meant for it alone is forgotten.
+    pub fn disconnected(&mut self) {
+        self.others.retain(|(_, m)| matches!(m, FromStack::Acquire(_) | FromStack::Sa { .. }));
+    }
+
+    /// Messages that found no room.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn pop_ike(&mut self) -> Option<FromStack> {
+        let (_, message) = self.ike.pop_front()?;
+        if let FromStack::Ike(datagram) = &message {
+            self.ike_bytes -= datagram.bytes.len();
+        }
+        Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{IkeDatagram, SaNotice};
+
+    fn ike(n: u8, length: usize) -> FromStack {
+        FromStack::Ike(IkeDatagram {
+            local: "192.0.2.1:500".parse().unwrap(),
+            remote: "192.0.2.2:500".parse().unwrap(),
+            bytes: vec![n; length],
+        })
+    }
+
+    #[test]
+    fn messages_come_in_the_order_in_which_they_went_in() {
+        let mut o = Outbox::default();
+        let sa = FromStack::Sa { spi_in: 1, notice: SaNotice::FirstInbound };
+        let log = FromStack::Log { warning: true, text: "x".into() };
+        for m in [ike(1, 1), sa.clone(), ike(2, 1), log.clone(), ike(3, 1)] {
+            o.push(m, true);
+        }
+        let got: Vec<_> = std::iter::from_fn(|| o.pop()).collect();
+        assert_eq!(got, [ike(1, 1), sa, ike(2, 1), log, ike(3, 1)]);
+    }
+
+    #[test]
+    fn t28_a_flood_while_iked_is_away_keeps_the_newest_within_the_bounds() {
+        let mut o = Outbox::default();
+        for n in 0..=255 {
+            o.push(ike(n, 60_000), false);
+        }
+        assert!(o.ike_bytes <= MAX_IKE_BYTES);
+        assert_eq!(o.ike.len() as u64 + o.dropped(), 256);
+        assert_eq!(o.ike.back().map(|(_, m)| m), Some(&ike(255, 60_000)));
+        for n in 0..=255 {
+            for _ in 0..4 {
+                o.push(ike(n, 1), false);
+            }
+        }
+        assert_eq!(o.ike.len(), MAX_IKE);
+    }
+
+    #[test]
+    fn answers_are_not_kept_for_the_next_connection() {
+        let mut o = Outbox::default();
+        o.push(FromStack::Configured { warnings: vec![] }, true);
+        o.push(ike(1, 1), true);
+        o.disconnected();
+        o.push(FromStack::Refused { reason: "late".into() }, false);
+        assert_eq!(std::iter::from_fn(|| o.pop()).collect::<Vec<_>>(), [ike(1, 1)]);
+    }
+}
