@@ -1,0 +1,8 @@
+//! The transforms of the packet path, through their public interface: ESP against vectors of others and hostile input,
+//! segmentation and coalescing as each other's inverse.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+mod hostile;
+mod segments;
+mod vectors;
