@@ -49,8 +49,11 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
     match event {
         Event::InstallChild(child) => {
             stack.installed.insert(child.spi_in, child.tunnel);
-            let df = stack.policy.as_ref().map_or(DfMode::Copy, |p| p.df(&child.vpn_action));
-            stack.send(ToStack::InstallSa(Box::new(sa_pair(*child, df))));
+            let outer = stack
+                .policy
+                .as_ref()
+                .map_or((DfMode::Copy, true), |p| (p.df(&child.vpn_action), p.copy_dscp(&child.vpn_action)));
+            stack.send(ToStack::InstallSa(Box::new(sa_pair(*child, outer))));
         }
         Event::ActivateOutbound { spi_in } => stack.send(ToStack::ActivateOutbound { spi_in }),
         Event::RemoveChild { spi_in } => {
@@ -126,7 +129,8 @@ fn datagram(t: Transmit) -> ToStack {
     }
 }
 
-fn sa_pair(child: ChildInstall, df: DfMode) -> SaPair {
+/// `outer`: DF bit, and whether the DSCP is copied.
+fn sa_pair(child: ChildInstall, (df, copy_dscp): (DfMode, bool)) -> SaPair {
     let ChildInstall { mut key_in, mut key_out, .. } = child;
     SaPair {
         tunnel: child.tunnel.0,
@@ -152,7 +156,7 @@ fn sa_pair(child: ChildInstall, df: DfMode) -> SaPair {
         rule: child.rule,
         outbound_active: child.outbound_active,
         df,
-        copy_dscp: true,
+        copy_dscp,
         soft_bytes: child.soft_bytes,
         hard_bytes: child.hard_bytes,
     }
@@ -225,7 +229,7 @@ mod tests {
                 soft_bytes: Some(1),
                 hard_bytes: Some(2),
             },
-            DfMode::Set,
+            (DfMode::Set, true),
         );
         insta::assert_debug_snapshot!(pair, @r#"
         SaPair {
@@ -282,7 +286,7 @@ mod tests {
             rule: "Web",
             outbound_active: false,
             df: Set,
-            copy_dscp: true,
+            copy_dscp,
             soft_bytes: Some(
                 1,
             ),

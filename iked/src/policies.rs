@@ -55,6 +55,10 @@ pub trait StackPolicy: Send + Sync {
     fn start_on_demand(&self, acquire: &Acquire) -> Result<Initiate, String>;
     /// DF bit of outer headers under an IpDynVpnAction.
     fn df(&self, vpn_action: &str) -> DfMode;
+    /// Whether outer headers under an IpDynVpnAction take over the DSCP.
+    fn copy_dscp(&self, _vpn_action: &str) -> bool {
+        true
+    }
 }
 
 /// Why a LocalDynVpnRule cannot be activated (nmi.md section 7).

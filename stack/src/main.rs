@@ -43,6 +43,8 @@ fn main() -> anyhow::Result<()> {
         .with_env_filter(arguments.log)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // The reader of the log may die before us: that must not end us (a message about it would).
+        .log_internal_errors(false)
         .init();
     // Keys are in our memory: no core file (threats T27).
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("core files cannot be switched off")?;
