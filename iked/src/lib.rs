@@ -20,3 +20,5 @@ pub mod stack_link;
 pub mod supervise;
 #[cfg(feature = "shell")]
 pub mod topology;
+#[cfg(feature = "shell")]
+pub mod translate;

@@ -1,7 +1,7 @@
 //! What single values cannot show: rules that contradict themselves, can never match, or lead nowhere.
 
 use crate::compile::{self, Filter, MAX_FILTERS, MAX_FILTERS_PER_RULE};
-use crate::model::{Connect, Direction, FilterRule, LocalDynVpnRule, Policy, Routing};
+use crate::model::{Connect, Direction, FilterRule, LocalDynVpnRule, Policy, Protocol, Routing};
 use crate::resolve::Context;
 use crate::select::{self, covers_bytes};
 use crate::source::Span;
@@ -49,7 +49,22 @@ pub(crate) fn filter_rule(rule: &FilterRule, at: Span, cx: &mut Context<'_, '_>)
             .error(at, format!("IpSec rule `{}` selects routed traffic by ports, types or codes", rule.name))
             .label("routed fragments do not show them: expected all ports");
     }
+    if rule.services.iter().any(|s| !has_selector(&s.protocol)) {
+        cx.findings
+            .error(at, format!("IpSec rule `{}` has a Type or Code that cannot be negotiated", rule.name))
+            .label("expected one Type with its Codes, or Types with all Codes, of icmp, icmpv6 or mipv6");
+    }
     true
+}
+
+/// Whether a traffic selector can say it: type and code are one 16-bit range (RFC 7296 section 3.13.1).
+fn has_selector(protocol: &Protocol) -> bool {
+    match protocol {
+        Protocol::Typed { number: 89, kind, .. } => kind.is_none(),
+        Protocol::Typed { kind: None, code, .. } => code.is_none(),
+        Protocol::Typed { kind: Some(kind), code, .. } => code.is_none() || kind.low() == kind.high(),
+        Protocol::Any | Protocol::Ports { .. } | Protocol::Other(_) => true,
+    }
 }
 
 /// All rules together: which of them can never match.

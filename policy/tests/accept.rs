@@ -1,4 +1,5 @@
 //! Policies that must load, and what they mean: `accept/*.conf` with a snapshot each.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use policy::{Policy, Source, compile, load};
 use std::fmt::Write;
@@ -44,6 +45,13 @@ fn show(name: &str) -> String {
         write!(out, "\n{warning}").unwrap();
     }
     out
+}
+
+#[test]
+fn the_example_of_the_project_has_no_warning() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/policy.conf");
+    let (_, warnings) = load(&[Source::common("policy.conf", std::fs::read(path).unwrap())]).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
 }
 
 #[test]

@@ -104,9 +104,8 @@ fn carriage_returns_tabs_and_a_byte_order_mark() {
 
 #[test]
 fn escape_codes_in_names_are_shown_not_sent() {
-    let report = match load(&[Source::common("a\u{1b}[31m.conf", b"Nonsense\n".to_vec())]) {
-        Err(report) => report,
-        Ok(_) => panic!("accepted"),
+    let Err(report) = load(&[Source::common("a\u{1b}[31m.conf", b"Nonsense\n".to_vec())]) else {
+        panic!("accepted")
     };
     assert!(!report.to_string().contains('\u{1b}'));
 }

@@ -51,6 +51,7 @@ pub struct Rules {
     /// KeyExchangeRules in search order (spec/policy.md section 5.2).
     pub exchange: Vec<ExchangeRule>,
     /// IpFilterRules with a dynamic VPN action in search order (section 5.3).
+    /// Several have the same name where the rule has several services: their selectors must not be mixed.
     pub child: Vec<ChildRule>,
 }
 

@@ -1,0 +1,214 @@
+//! The filter table of a stack.
+
+use policy::compile::{self, Filter};
+use policy::model::{Action, ByteRange, Connect, Discard, PortRange, Routing};
+use policy::{Policy, select};
+use stack::control::{
+    self, AddressRange, Direction, FilterAction, FilterRule, FilterSet, Scope, TcpQualifier,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Name of the rules that are in force without a policy (ipsec-command.md section 5).
+const DEFAULT_RULE: &str = "SYSDEFAULTRULE";
+/// UDP.
+const UDP: u8 = 17;
+/// Ports of IKE, and of IKE and ESP behind a NAT (RFC 3948).
+const IKE_PORTS: [u16; 2] = [500, 4500];
+
+/// The table that a policy asks for, in search order.
+#[must_use]
+pub fn filter_set(policy: &Policy, epoch: u64) -> FilterSet {
+    FilterSet {
+        epoch,
+        policy: true,
+        logging: policy.filter.logging,
+        predecap: policy.filter.predecap,
+        log_implicit: policy.filter.log_implicit,
+        implicit_icmp: policy.filter.implicit_discard == Discard::Icmp,
+        rules: compile::filters(policy).map(|filter| rule(policy, &filter)).collect(),
+    }
+}
+
+/// The table without a policy: IKE may be spoken, everything else is denied because nothing matches.
+#[must_use]
+pub fn default_filter_set(epoch: u64) -> FilterSet {
+    let families = [
+        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)),
+        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX))),
+    ];
+    let mut rules = Vec::new();
+    for (number, port) in (1..).zip(IKE_PORTS) {
+        let mut extension = 0;
+        for (low, high) in families {
+            for direction in [Direction::Outbound, Direction::Inbound] {
+                extension += 1;
+                let own = control::PortRange { low: port, high: port };
+                let (source_ports, destination_ports) = match direction {
+                    Direction::Outbound => (own, control::PortRange::ANY),
+                    Direction::Inbound => (control::PortRange::ANY, own),
+                };
+                rules.push(FilterRule {
+                    name: format!("{DEFAULT_RULE}.{number}"),
+                    extension,
+                    group: None,
+                    local_start: None,
+                    vpn_action: None,
+                    direction,
+                    scope: Scope::Local,
+                    security_class: 0,
+                    source: AddressRange { low, high },
+                    destination: AddressRange { low, high },
+                    protocol: Some(UDP),
+                    source_ports,
+                    destination_ports,
+                    icmp_type: None,
+                    icmp_code: None,
+                    tcp_qualifier: TcpQualifier::None,
+                    fragments_only: false,
+                    action: FilterAction::Permit,
+                    log_permit: false,
+                    log_deny: false,
+                    discard_icmp: false,
+                });
+            }
+        }
+    }
+    FilterSet {
+        epoch,
+        policy: false,
+        logging: true,
+        predecap: false,
+        log_implicit: false,
+        implicit_icmp: false,
+        rules,
+    }
+}
+
+fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
+    let rule = filter.rule;
+    let (action, log_permit, log_deny, discard) = match &rule.action {
+        Action::Permit { log } => (FilterAction::Permit, *log, false, Discard::Silent),
+        Action::Deny { log, discard } => (FilterAction::Deny, false, *log, *discard),
+        Action::Ipsec { log_permit, log_deny, discard, .. } => {
+            let on_demand = select::on_demand(policy, rule);
+            (FilterAction::Ipsec { on_demand }, *log_permit, *log_deny, *discard)
+        }
+    };
+    FilterRule {
+        name: rule.name.to_string(),
+        extension: filter.extension,
+        group: rule.group.as_ref().map(ToString::to_string),
+        local_start: rule.local_start.as_ref().map(|start| start.name.to_string()),
+        vpn_action: rule.dyn_vpn().map(|vpn| vpn.name.to_string()),
+        direction: if filter.inbound { Direction::Inbound } else { Direction::Outbound },
+        scope: match filter.service.routing {
+            Routing::Local => Scope::Local,
+            Routing::Routed => Scope::Routed,
+            Routing::Either => Scope::Either,
+        },
+        security_class: filter.service.security_class,
+        source: addresses(filter.source),
+        destination: addresses(filter.destination),
+        protocol: filter.protocol,
+        source_ports: ports(filter.source_ports),
+        destination_ports: ports(filter.destination_ports),
+        icmp_type: filter.kind.map(bytes),
+        icmp_code: filter.code.map(bytes),
+        tcp_qualifier: match filter.connect {
+            Connect::Either => TcpQualifier::None,
+            Connect::Inbound => TcpQualifier::InboundConnect,
+            Connect::Outbound => TcpQualifier::OutboundConnect,
+        },
+        fragments_only: filter.service.fragments_only,
+        action,
+        log_permit,
+        log_deny,
+        discard_icmp: discard == Discard::Icmp,
+    }
+}
+
+fn addresses(range: policy::model::AddressRange) -> AddressRange {
+    AddressRange { low: range.low(), high: range.high() }
+}
+
+const fn ports(range: PortRange) -> control::PortRange {
+    control::PortRange { low: range.low(), high: range.high() }
+}
+
+const fn bytes(range: ByteRange) -> (u8, u8) {
+    (range.low(), range.high())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{SAMPLE, policy};
+    use super::*;
+
+    #[test]
+    fn each_rule_becomes_filters_of_both_directions_in_place() {
+        let set = filter_set(&policy(SAMPLE), 7);
+        assert!(set.policy && set.logging && set.log_implicit && !set.implicit_icmp);
+        assert_eq!(set.epoch, 7);
+        let names: Vec<_> = set.rules.iter().map(|r| format!("{}.{}", r.name, r.extension)).collect();
+        assert_eq!(
+            names,
+            [
+                "ping.1",
+                "ping.2",
+                "web.1",
+                "web.2",
+                "web.3",
+                "web.4",
+                "branch.1",
+                "branch.2",
+                "blocked.1",
+                "blocked.2"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_inbound_filter_is_the_mirror_image() {
+        let set = filter_set(&policy(SAMPLE), 1);
+        let (out, into) = (&set.rules[2], &set.rules[3]);
+        assert_eq!((out.direction, into.direction), (Direction::Outbound, Direction::Inbound));
+        assert_eq!((out.source, out.destination), (into.destination, into.source));
+        assert_eq!((out.source_ports, out.destination_ports), (into.destination_ports, into.source_ports));
+        assert_eq!(out.source_ports, control::PortRange { low: 443, high: 443 });
+        assert_eq!(out.tcp_qualifier, TcpQualifier::InboundConnect);
+        assert_eq!(out.vpn_action.as_deref(), Some("strong"));
+        assert!(out.log_deny && !out.log_permit);
+    }
+
+    #[test]
+    fn on_demand_is_the_policys_unless_the_rule_says_otherwise() {
+        let set = filter_set(&policy(SAMPLE), 1);
+        assert_eq!(set.rules[2].action, FilterAction::Ipsec { on_demand: true });
+        assert_eq!(set.rules[6].action, FilterAction::Ipsec { on_demand: false });
+        assert_eq!(set.rules[6].local_start.as_deref(), Some("gates"));
+        assert_eq!(set.rules[6].scope, Scope::Routed);
+    }
+
+    #[test]
+    fn types_logging_and_discard_action_arrive() {
+        let set = filter_set(&policy(SAMPLE), 1);
+        let (ping, blocked) = (&set.rules[0], &set.rules[8]);
+        assert_eq!((ping.protocol, ping.icmp_type, ping.icmp_code), (Some(1), Some((8, 8)), Some((0, 0))));
+        assert!(ping.log_permit && ping.source.low.is_ipv4());
+        assert!(blocked.discard_icmp && !blocked.log_deny && blocked.source.low.is_ipv6());
+        assert_eq!(blocked.action, FilterAction::Deny);
+    }
+
+    #[test]
+    fn without_a_policy_only_ike_passes() {
+        let set = default_filter_set(3);
+        assert!(!set.policy);
+        assert_eq!(set.rules.len(), 8);
+        assert!(set.rules.iter().all(|r| r.protocol == Some(UDP) && r.action == FilterAction::Permit));
+        let own = |r: &FilterRule| match r.direction {
+            Direction::Outbound => r.source_ports,
+            Direction::Inbound => r.destination_ports,
+        };
+        assert!(set.rules.iter().all(|r| own(r).low == own(r).high && IKE_PORTS.contains(&own(r).low)));
+    }
+}

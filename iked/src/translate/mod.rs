@@ -1,0 +1,71 @@
+//! What a policy means for a stack and for the IKE engine.
+//!
+//! ```text
+//!  policy::Policy ──► filters: stack::control::FilterSet ──► stackd
+//!                └──► rules:   ike::rules::{Rules, Settings}, ike::command::Initiate ──► ike::Engine
+//! ```
+//!
+//! Pure: files are read elsewhere.
+
+pub mod filters;
+pub mod rules;
+
+use policy::Policy;
+use policy::model::DfBit;
+use stack::control::DfMode;
+
+/// What the stack must know about the outer headers of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OuterHeader {
+    /// DF bit (PassthroughDF).
+    pub df: DfMode,
+    /// Copy the DSCP (PassthroughDSCP).
+    pub copy_dscp: bool,
+}
+
+impl Default for OuterHeader {
+    fn default() -> Self {
+        Self { df: DfMode::Copy, copy_dscp: true }
+    }
+}
+
+/// Outer headers under an IpDynVpnAction; what is not known any more gets the defaults.
+#[must_use]
+pub fn outer_header(policy: &Policy, vpn_action: &str) -> OuterHeader {
+    let actions = policy.filter.rules.iter().filter_map(|rule| rule.dyn_vpn());
+    actions.into_iter().find(|action| action.name.as_str() == vpn_action).map_or_else(
+        OuterHeader::default,
+        |action| OuterHeader {
+            df: match action.df {
+                DfBit::Copy => DfMode::Copy,
+                DfBit::Clear => DfMode::Clear,
+                DfBit::Set => DfMode::Set,
+            },
+            copy_dscp: action.copy_dscp,
+        },
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A policy in the language; a fault in it fails the test.
+    pub(crate) fn policy(text: &str) -> Policy {
+        match policy::load(&[policy::Source::common("test.conf", text.into())]) {
+            Ok((policy, _)) => policy,
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    /// A host with a web service, a subnet behind it, and things in clear.
+    pub(crate) const SAMPLE: &str = include_str!("sample.conf");
+
+    #[test]
+    fn outer_headers_follow_the_action() {
+        let policy = policy(SAMPLE);
+        let set = OuterHeader { df: DfMode::Set, copy_dscp: false };
+        assert_eq!(outer_header(&policy, "strong"), set);
+        assert_eq!(outer_header(&policy, "gone"), OuterHeader::default());
+    }
+}
