@@ -5,10 +5,13 @@
 //!                └──► rules:   ike::rules::{Rules, Settings}, ike::command::Initiate ──► ike::Engine
 //! ```
 //!
-//! Pure: files are read elsewhere.
+//! Pure but for [`files`], which reads them.
 
+pub mod files;
 pub mod filters;
 pub mod rules;
+
+pub use files::Files;
 
 use policy::Policy;
 use policy::model::DfBit;

@@ -1,0 +1,219 @@
+//! Policy files: read, checked, translated; the [`PolicySource`] of the daemon.
+
+use super::{filters, outer_header, rules};
+use crate::config::{Config, StackEntry};
+use crate::ike::command::{ActivationMethod, Initiate};
+use crate::ike::rules::{Rules, Settings};
+use crate::policies::{PolicySource, StackPolicy, StartError};
+use policy::select::NoStart;
+use policy::{Diagnostic, MAX_FILE_BYTES, Policy, Source};
+use stack::control::{Acquire, DfMode, FilterSet};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::warn;
+
+/// Warnings that are remembered, so that the stacks that share a file do not repeat each other's.
+const MAX_REMEMBERED: usize = 1_000;
+
+/// The policy files of a configuration.
+pub struct Files {
+    common: Option<PathBuf>,
+    warned: BTreeSet<String>,
+}
+
+impl Files {
+    /// The common file; that of a stack is named by its entry.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { common: config.policy.clone(), warned: BTreeSet::new() }
+    }
+
+    fn warn(&mut self, warning: String) {
+        if self.warned.len() >= MAX_REMEMBERED {
+            self.warned.clear();
+        }
+        if self.warned.insert(warning.clone()) {
+            warn!("{}", warning.trim_end());
+        }
+    }
+}
+
+impl PolicySource for Files {
+    fn load(&mut self, stack: &StackEntry) -> Result<Arc<dyn StackPolicy>, String> {
+        let common = self.common.clone().map(|path| (read(&path), path));
+        let own = stack.policy.clone().map(|path| (read(&path), path));
+        let mut sources = Vec::new();
+        for (number, file) in [common, own].into_iter().enumerate() {
+            let Some((text, path)) = file else { continue };
+            let (bytes, mode) = text?;
+            if mode & 0o007 != 0 && holds_secret(&bytes) {
+                self.warn(format!(
+                    "{} holds shared keys and its mode {:03o} lets every user of this host use it",
+                    path.display(),
+                    mode & 0o777
+                ));
+            }
+            let name = path.display().to_string();
+            sources.push(if number == 0 { Source::common(name, bytes) } else { Source::stack(name, bytes) });
+        }
+        if sources.is_empty() {
+            return Err("the configuration names no policy file".to_owned());
+        }
+        let (policy, warnings) = policy::load(&sources).map_err(|report| report.to_string())?;
+        for warning in warnings.iter().map(Diagnostic::to_string) {
+            self.warn(warning);
+        }
+        Ok(Arc::new(Translated(policy)))
+    }
+
+    fn default_filters(&self) -> FilterSet {
+        filters::default_filter_set(0)
+    }
+}
+
+/// Bytes and mode of a file, which is not read when it is too large.
+fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(format!("{}: not a regular file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    // One byte more than is accepted, so that a file that is too large is seen as such, also when it grows.
+    let limit = MAX_FILE_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(format!(
+            "{}: {} bytes, at most {MAX_FILE_BYTES} are accepted",
+            path.display(),
+            meta.len().max(limit)
+        ));
+    }
+    Ok((bytes, meta.mode()))
+}
+
+fn holds_secret(bytes: &[u8]) -> bool {
+    bytes.split(|b| b.is_ascii_whitespace()).any(|word| word.eq_ignore_ascii_case(b"SharedKey"))
+}
+
+/// A policy, as the core sees it.
+struct Translated(Policy);
+
+impl StackPolicy for Translated {
+    fn filters(&self) -> FilterSet {
+        filters::filter_set(&self.0, 0)
+    }
+    fn rules(&self) -> Rules {
+        rules::rules(&self.0)
+    }
+    fn settings(&self) -> Settings {
+        rules::settings(&self.0, &Settings::default())
+    }
+    fn local_rules(&self) -> Vec<String> {
+        self.0.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
+    }
+    fn auto_activate(&self) -> Vec<String> {
+        let auto = self.0.local_dyn_vpn.iter().filter(|rule| rule.auto_activate);
+        auto.map(|rule| rule.name.to_string()).collect()
+    }
+    fn start_named(&self, name: &str, method: ActivationMethod) -> Result<Initiate, StartError> {
+        let rule = self.0.local_dyn_vpn_rule(name).ok_or(StartError::NotFound)?;
+        rules::start_by_rule(&self.0, rule, method).map_err(|reason| match reason {
+            NoStart::NoFilterRule => StartError::NoFilterRule,
+            NoStart::NoEndpoints | NoStart::NoExchangeRule { .. } => StartError::NoKeyExchangeRule,
+            NoStart::NotInitiator | NoStart::NotOnDemand => StartError::NotAllowed,
+        })
+    }
+    fn start_on_demand(&self, acquire: &Acquire) -> Result<Initiate, String> {
+        rules::start_on_demand(&self.0, acquire).map_err(|reason| reason.to_string())
+    }
+    fn df(&self, vpn_action: &str) -> DfMode {
+        outer_header(&self.0, vpn_action).df
+    }
+    fn copy_dscp(&self, vpn_action: &str) -> bool {
+        outer_header(&self.0, vpn_action).copy_dscp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::SAMPLE;
+    use super::*;
+    use std::fs::write;
+
+    fn files(common: Option<&Path>) -> Files {
+        Files { common: common.map(Path::to_owned), warned: BTreeSet::new() }
+    }
+    fn entry(policy: Option<PathBuf>) -> StackEntry {
+        StackEntry {
+            name: crate::config::Name::parse("TCPCS1").unwrap(),
+            netns: None,
+            network: vec![],
+            xcf: None,
+            home: vec![],
+            policy,
+            stackd: PathBuf::new(),
+            mark: (0, 0),
+            max_connections: 1,
+        }
+    }
+
+    #[test]
+    fn a_file_becomes_filters_rules_and_starts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.conf");
+        write(&path, SAMPLE).unwrap();
+        let policy = files(Some(&path)).load(&entry(None)).unwrap();
+        assert_eq!(policy.filters().rules.len(), 10);
+        assert_eq!(policy.rules().exchange.len(), 2);
+        assert_eq!(policy.auto_activate(), ["branchNet"]);
+        assert!(policy.start_named("branchNet", ActivationMethod::Auto).is_ok());
+        let error = |name| policy.start_named(name, ActivationMethod::Command).unwrap_err();
+        assert_eq!((error("nowhere"), error("gone")), (StartError::NoFilterRule, StartError::NotFound));
+        assert_eq!((policy.df("strong"), policy.copy_dscp("strong")), (DfMode::Set, false));
+    }
+
+    #[test]
+    fn a_stacks_own_file_replaces_blocks_of_the_common_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (common, own) = (dir.path().join("common.conf"), dir.path().join("own.conf"));
+        write(&common, SAMPLE).unwrap();
+        write(&own, "IpFilterPolicy\n{\n  PreDecap On\n  IpFilterRuleRef web\n}\n").unwrap();
+        let policy = files(Some(&common)).load(&entry(Some(own))).unwrap();
+        assert!(policy.filters().predecap);
+        assert!(policy.filters().rules.iter().all(|r| r.name == "web"));
+    }
+
+    #[test]
+    fn t58_what_cannot_be_used_is_said_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |name: &str, text: Option<&str>| {
+            let path = dir.path().join(name);
+            if let Some(text) = text {
+                write(&path, text).unwrap();
+            }
+            files(Some(&path)).load(&entry(None)).err().unwrap()
+        };
+        assert!(refused("gone.conf", None).contains("gone.conf: No such file"));
+        assert!(refused("bad.conf", Some("IpFilterPolicy\n{\n  Nope  1\n}\n")).contains("bad.conf:3:3"));
+        let folder = files(Some(dir.path())).load(&entry(None)).err().unwrap();
+        assert!(folder.contains("not a regular file"), "{folder}");
+        let none = files(None).load(&entry(None)).err().unwrap();
+        assert_eq!(none, "the configuration names no policy file");
+        let huge = dir.path().join("huge.conf");
+        File::create(&huge).unwrap().set_len(100 << 20).unwrap();
+        let huge = files(Some(&huge)).load(&entry(None)).err().unwrap();
+        assert!(huge.contains("huge.conf: 104857600 bytes"), "{huge}");
+    }
+
+    #[test]
+    fn without_a_policy_ike_can_still_be_spoken() {
+        let set = files(None).default_filters();
+        assert!(!set.policy && !set.rules.is_empty());
+    }
+}
