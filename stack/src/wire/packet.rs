@@ -273,3 +273,165 @@ fn upper(proto: u8, payload: &[u8], fragment: Option<Fragment>) -> Result<Upper,
         _ => Ok(Upper::Opaque),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(protocol: u8, flags_and_offset: u16, payload: &[u8]) -> Vec<u8> {
+        let mut p = ipv4::Ipv4Header {
+            tos: 0x12,
+            total_len: u16::try_from(20 + payload.len()).unwrap(),
+            id: 77,
+            flags_and_offset,
+            ttl: 5,
+            protocol,
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 2].into(),
+        }
+        .to_bytes()
+        .to_vec();
+        p.extend_from_slice(payload);
+        p
+    }
+
+    #[test]
+    fn everything_of_a_tcp_packet() {
+        let mut t = vec![0u8; 24];
+        (t[0], t[3], t[12], t[13]) = (0x10, 80, 0x60, 0x12);
+        let mut bytes = v4(6, ipv4::DF, &t);
+        bytes.extend_from_slice(&[9; 7]);
+        let p = Parsed::parse(&bytes).unwrap();
+        let want = Parsed {
+            version: IpVersion::V4,
+            header_len: 20,
+            total_len: 44,
+            tos: 0x12,
+            ttl: 5,
+            df: true,
+            protocol: 6,
+            source: [10, 0, 0, 1].into(),
+            destination: [10, 0, 0, 2].into(),
+            fragment: None,
+            upper: Upper::Tcp { source: 0x1000, destination: 80, flags: TcpFlags(0x12), header_len: 24 },
+        };
+        assert_eq!(p, want, "padding behind the packet is no part of it");
+        let flow = p.flow();
+        assert_eq!((flow.source_port, flow.destination_port), (0x1000, 80));
+        assert_eq!(flow.reversed().reversed(), flow);
+        assert_eq!(flow.reversed().source_port, 80);
+        assert_eq!(p.tcp_flags().map(TcpFlags::opens), Some(false));
+    }
+
+    #[test]
+    fn upper_layers() {
+        let upper = |proto, b: &[u8]| Parsed::parse(&v4(proto, 0, b)).map(|p| p.upper);
+        let udp = [0, 53, 0, 99, 0, 8, 0, 0];
+        assert_eq!(upper(17, &udp), Ok(Upper::Ports { source: 53, destination: 99 }));
+        assert_eq!(
+            upper(132, &[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Ok(Upper::Ports { source: 1, destination: 2 })
+        );
+        assert_eq!(upper(1, &[8, 3, 0, 0, 0, 0, 0, 0]), Ok(Upper::Typed { kind: 8, code: 3 }));
+        assert_eq!(upper(135, &[59, 0, 5, 0, 0, 0]), Ok(Upper::Typed { kind: 5, code: 0 }));
+        assert_eq!(upper(47, &[]), Ok(Upper::Opaque));
+        assert_eq!(upper(50, &[1; 30]), Ok(Upper::Opaque));
+    }
+
+    #[test]
+    fn t37_each_row_apart() {
+        let error = |b: &[u8]| Parsed::parse(b).unwrap_err();
+        assert_eq!(error(&[]), PacketError::Empty);
+        assert_eq!(error(&[0x05; 40]), PacketError::Version(0));
+        assert_eq!(error(&[0xf5; 40]), PacketError::Version(15));
+        let good = v4(17, 0, &[0, 1, 0, 2, 0, 8, 0, 0]);
+        assert_eq!(error(&good[..27]), PacketError::Ipv4(Ipv4Error::TotalLength { total: 28, have: 27 }));
+        assert_eq!(error(&v4(17, 0, &[0; 7])), PacketError::UpperHeader(17));
+        assert_eq!(error(&v4(17, 0, &[0, 1, 0, 2, 0, 9, 0, 0])), PacketError::UpperHeader(17), "UDP length");
+        assert_eq!(error(&v4(6, 0, &[0; 19])), PacketError::UpperHeader(6));
+        assert_eq!(error(&v4(6, 0, &[0; 20])), PacketError::UpperHeader(6), "header length 0");
+        assert_eq!(error(&v4(132, 0, &[0; 11])), PacketError::UpperHeader(132));
+        assert_eq!(error(&v4(1, 0, &[8; 7])), PacketError::UpperHeader(1));
+        assert_eq!(error(&v4(1, ipv4::MF, &[8; 7])), PacketError::Fragment { offset: 0, length: 7 });
+        assert_eq!(error(&v4(1, 5, &[])), PacketError::Fragment { offset: 40, length: 0 });
+        let p = v4(17, 0x1fff, &[0; 100]);
+        assert_eq!(error(&p), PacketError::Fragment { offset: 65_528, length: 100 });
+    }
+
+    #[test]
+    fn t39_fragments() {
+        let first = Parsed::parse(&v4(17, ipv4::MF, &[0, 1, 0, 2, 9, 9, 0, 0])).unwrap();
+        assert_eq!(first.fragment, Some(Fragment { id: 77, offset: 0, more: true }));
+        assert_eq!(first.ports(), (1, 2), "the UDP length is that of the whole");
+        let later = Parsed::parse(&v4(17, 3, &[0, 1, 0, 2, 9])).unwrap();
+        assert_eq!((later.fragment.unwrap().offset, later.upper, later.ports()), (24, Upper::Opaque, (0, 0)));
+        let tiny = Parsed::parse(&v4(6, ipv4::MF, &[0; 8])).unwrap();
+        assert_eq!(tiny.upper, Upper::Cut);
+    }
+
+    #[test]
+    fn an_atomic_ipv6_fragment_is_none() {
+        let h = super::super::ipv6::Ipv6Header {
+            traffic_class: 0x21,
+            flow_label: 0,
+            payload_len: 16,
+            next_header: 44,
+            hop_limit: 3,
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "2001:db8::2".parse().unwrap(),
+        };
+        let mut b = h.to_bytes().to_vec();
+        b.extend_from_slice(&[17, 0, 0, 0, 0, 0, 0, 5, 0, 1, 0, 2, 0, 8, 0, 0]);
+        let p = Parsed::parse(&b).unwrap();
+        assert_eq!(
+            (p.fragment, p.header_len, p.ports(), p.tos, p.ttl, p.df),
+            (None, 48, (1, 2), 0x21, 3, true)
+        );
+        b[43] = 1;
+        assert!(Parsed::parse(&b).unwrap().fragment.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic_and_offsets_lie_inside(mut b in proptest::collection::vec(any::<u8>(), 0..200), shape in 0u8..4) {
+            if b.len() > 40 {
+                match shape {
+                    0 => { b[0] = 0x45; b[2] = 0; b[6] = 0; }
+                    1 => { b[0] = 0x46; b[2] = 0; }
+                    2 => { b[0] = 0x60; b[4] = 0; b[6] = [6, 17, 0, 44][usize::from(b[6] & 3)]; }
+                    _ => {}
+                }
+            }
+            if let Ok(p) = Parsed::parse(&b) {
+                prop_assert!(p.total_len <= b.len());
+                prop_assert!(p.header_len <= p.total_len);
+                if let Upper::Tcp { header_len, .. } = p.upper {
+                    prop_assert!(p.header_len + usize::from(header_len) <= p.total_len);
+                }
+            }
+        }
+
+        /// Against another parser: what we accept as TCP or UDP, it reads the same.
+        #[test]
+        fn agrees_with_etherparse(mut b in proptest::collection::vec(any::<u8>(), 40..120), tcp: bool) {
+            b[0] = 0x45;
+            let n = u16::try_from(b.len()).unwrap();
+            b[2..4].copy_from_slice(&n.to_be_bytes());
+            b[6..8].fill(0);
+            b[9] = if tcp { 6 } else { 17 };
+            let theirs = etherparse::PacketHeaders::from_ip_slice(&b);
+            if let (Ok(p), Ok(h)) = (Parsed::parse(&b), theirs) {
+                match h.transport.unwrap() {
+                    etherparse::TransportHeader::Tcp(t) => {
+                        prop_assert_eq!(p.ports(), (t.source_port, t.destination_port));
+                        let f = p.tcp_flags().unwrap();
+                        prop_assert_eq!((f.has(TcpFlags::SYN), f.has(TcpFlags::FIN), f.has(TcpFlags::ACK)), (t.syn, t.fin, t.ack));
+                    }
+                    etherparse::TransportHeader::Udp(u) => prop_assert_eq!(p.ports(), (u.source_port, u.destination_port)),
+                    _ => prop_assert!(false),
+                }
+            }
+        }
+    }
+}
