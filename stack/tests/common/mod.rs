@@ -1,0 +1,520 @@
+//! Stacks in memory: engines back to back, an ideal network and XCF between them, and applications made of packets.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses its part")]
+
+use etherparse::PacketBuilder;
+use stack::control::{
+    AddressRange, Answer, DfMode, Direction, Distribution, EspSuite, FilterAction, FilterRule, FilterSet,
+    FilterView, Home, KeyBytes, Member, Method, Mode, PortRange, Question, Role, SaPair, Scope, Selector,
+    StackConfig, Target, TcpQualifier, Xcf,
+};
+use stack::engine::io::{Output, RawArrival, UdpArrival, VnetHeader};
+use stack::engine::{Engine, Links};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+pub const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+pub const DVIPA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 80));
+pub const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 66));
+
+pub fn xcf(n: u8) -> IpAddr {
+    IpAddr::from([10, 99, 0, n])
+}
+
+pub fn any4() -> AddressRange {
+    AddressRange { low: IpAddr::from([0, 0, 0, 0]), high: IpAddr::from([255, 255, 255, 255]) }
+}
+
+pub const LINKS: Links = Links { network_mtu: 1500, xcf_mtu: 65_535 };
+
+/// A host with a stack.
+pub struct Node {
+    pub name: &'static str,
+    pub engine: Engine,
+    pub out: Output,
+    pub config: StackConfig,
+    /// What local applications received.
+    pub app: Vec<(VnetHeader, Vec<u8>)>,
+    /// What left the TUN for somewhere else: the network in clear, or a forwarded packet.
+    pub clear: Vec<(VnetHeader, Vec<u8>)>,
+    pub logs: Vec<String>,
+    pub ike: Vec<stack::control::IkeDatagram>,
+    pub acquires: Vec<stack::control::Acquire>,
+    pub notices: Vec<(u32, stack::control::SaNotice)>,
+}
+
+impl Node {
+    pub fn new(name: &'static str, own_xcf: Option<u8>, homes: Vec<Home>, members: &[u8]) -> Self {
+        let config = StackConfig {
+            name: name.into(),
+            network: vec!["eth0".into()],
+            xcf: own_xcf.map(|n| Xcf { interface: "xcf0".into(), address: xcf(n) }),
+            mark: 1,
+            mark_mask: 1,
+            home: homes,
+            members: members.iter().map(|n| Member { name: format!("S{n}"), xcf: xcf(*n) }).collect(),
+            max_connections: 1000,
+        };
+        Self {
+            name,
+            engine: Engine::new(42),
+            out: Output::default(),
+            config,
+            app: vec![],
+            clear: vec![],
+            logs: vec![],
+            ike: vec![],
+            acquires: vec![],
+            notices: vec![],
+        }
+    }
+
+    pub fn drops(&self, now: Instant) -> Vec<(String, u64)> {
+        match self.engine.answer(now, Question::Drops) {
+            Some(Answer::Drops(d)) => d.into_iter().map(|d| (d.reason, d.packets)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn filters(&self, now: Instant) -> Vec<FilterView> {
+        match self.engine.answer(now, Question::Filters) {
+            Some(Answer::Filters(f)) => f,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn distribution(&self, now: Instant) -> Vec<(String, u64, u64)> {
+        match self.engine.answer(now, Question::Distribution) {
+            Some(Answer::Distribution(d)) => d.into_iter().map(|t| (t.target, t.active, t.total)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn owns(&self, a: IpAddr) -> bool {
+        self.config.home.iter().any(|h| h.address == a && matches!(h.role, Role::Static | Role::Owner { .. }))
+    }
+
+    fn has(&self, a: IpAddr) -> bool {
+        self.config.home.iter().any(|h| h.address == a)
+    }
+}
+
+/// What was on a link, for assertions.
+#[derive(Debug, Clone)]
+pub enum OnWire {
+    Esp { from: IpAddr, to: IpAddr, bytes: Vec<u8> },
+    EspInUdp { from: SocketAddr, to: SocketAddr, bytes: Vec<u8>, segment: usize },
+    Gre { from: IpAddr, to: IpAddr, bytes: Vec<u8> },
+}
+
+pub struct World {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    pub wire: Vec<OnWire>,
+    /// Loses everything on the network while set.
+    pub cut: bool,
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    pub fn new(nodes: Vec<Node>) -> Self {
+        let mut w = Self { now: Instant::now(), nodes, wire: vec![], cut: false };
+        for i in 0..w.nodes.len() {
+            w.configure(i);
+        }
+        w
+    }
+
+    pub fn configure(&mut self, i: usize) {
+        let n = &mut self.nodes[i];
+        n.engine.configure(self.now, &n.config, LINKS);
+    }
+
+    pub fn node(&self, name: &str) -> usize {
+        self.nodes.iter().position(|n| n.name == name).expect(name)
+    }
+
+    pub fn n(&mut self, name: &str) -> &mut Node {
+        let i = self.node(name);
+        &mut self.nodes[i]
+    }
+
+    pub fn drops(&self, name: &str) -> Vec<(String, u64)> {
+        self.nodes[self.node(name)].drops(self.now)
+    }
+
+    pub fn dropped(&self, name: &str, reason: &str) -> u64 {
+        self.drops(name).into_iter().find(|(r, _)| r == reason).map_or(0, |(_, n)| n)
+    }
+
+    pub fn filters(&mut self, name: &str, rules: Vec<FilterRule>) {
+        let now = self.now;
+        let set = FilterSet {
+            epoch: 1,
+            policy: true,
+            logging: true,
+            predecap: false,
+            log_implicit: true,
+            implicit_icmp: false,
+            rules,
+        };
+        self.n(name).engine.set_filters(now, 1, set);
+    }
+
+    pub fn sa(&mut self, name: &str, pair: SaPair) {
+        let now = self.now;
+        self.n(name).engine.install_sa(now, 1, pair).expect("installs");
+        let i = self.node(name);
+        self.carry(i);
+    }
+
+    /// A packet of an application, or of the network in clear, comes by the TUN of a node.
+    pub fn tun(&mut self, name: &str, header: VnetHeader, mut packet: Vec<u8>) {
+        let i = self.node(name);
+        let n = &mut self.nodes[i];
+        n.engine.handle_host(self.now, header, &mut packet, &mut n.out);
+        self.carry(i);
+    }
+
+    pub fn send(&mut self, name: &str, packet: Vec<u8>) {
+        self.tun(name, VnetHeader::default(), packet);
+    }
+
+    pub fn timeout(&mut self, name: &str, after: Duration) {
+        self.now += after;
+        let i = self.node(name);
+        let n = &mut self.nodes[i];
+        n.engine.handle_timeout(self.now, &mut n.out);
+        self.carry(i);
+    }
+
+    /// GRE on the XCF of a node.
+    pub fn gre(&mut self, name: &str, from: IpAddr, to: IpAddr, mut packet: Vec<u8>) {
+        let i = self.node(name);
+        let n = &mut self.nodes[i];
+        n.engine.handle_xcf(self.now, RawArrival { source: from, destination: to }, &mut packet, &mut n.out);
+        self.carry(i);
+    }
+
+    /// ESP on the network side of a node.
+    pub fn esp(&mut self, name: &str, from: IpAddr, to: IpAddr, mut packet: Vec<u8>) {
+        let i = self.node(name);
+        let n = &mut self.nodes[i];
+        n.engine.handle_esp(self.now, RawArrival { source: from, destination: to }, &mut packet, &mut n.out);
+        self.carry(i);
+    }
+
+    /// Carries out what a node wants, until everything is quiet.
+    pub fn carry(&mut self, first: usize) {
+        let mut todo = vec![first];
+        while let Some(i) = todo.pop() {
+            let now = self.now;
+            let n = &mut self.nodes[i];
+            n.engine.flush(now, &mut n.out);
+            let out = std::mem::take(&mut n.out);
+            n.logs.extend(out.logs.iter().map(|l| l.1.clone()));
+            n.ike.extend(out.ike.iter().cloned());
+            n.acquires.extend(out.acquires.iter().cloned());
+            n.notices.extend(out.sa_notices.iter().copied());
+            for r in &out.host {
+                let b = &out.bytes[r.clone()];
+                let (header, packet) = (VnetHeader::parse(b).unwrap(), b[10..].to_vec());
+                let to = destination(&packet);
+                if n.has(to) { n.app.push((header, packet)) } else { n.clear.push((header, packet)) }
+            }
+            let own_xcf = n.config.xcf.as_ref().map(|x| x.address);
+            for s in &out.xcf {
+                let bytes = out.bytes[s.range.clone()].to_vec();
+                self.wire.push(OnWire::Gre { from: own_xcf.unwrap(), to: s.remote, bytes: bytes.clone() });
+                let Some(j) = self
+                    .nodes
+                    .iter()
+                    .position(|n| n.config.xcf.as_ref().is_some_and(|x| x.address == s.remote))
+                else {
+                    continue;
+                };
+                let (mut bytes, n) = (bytes, &mut self.nodes[j]);
+                let arrival = RawArrival { source: own_xcf.unwrap(), destination: s.remote };
+                n.engine.handle_xcf(now, arrival, &mut bytes, &mut n.out);
+                todo.push(j);
+            }
+            for s in &out.raw {
+                let mut bytes = out.bytes[s.range.clone()].to_vec();
+                self.wire.push(OnWire::Esp { from: s.local, to: s.remote, bytes: bytes.clone() });
+                let Some(j) = self.nodes.iter().position(|n| n.owns(s.remote)).filter(|_| !self.cut) else {
+                    continue;
+                };
+                let n = &mut self.nodes[j];
+                n.engine.handle_esp(
+                    now,
+                    RawArrival { source: s.local, destination: s.remote },
+                    &mut bytes,
+                    &mut n.out,
+                );
+                todo.push(j);
+            }
+            for s in &out.udp {
+                let mut bytes = out.bytes[s.range.clone()].to_vec();
+                self.wire.push(OnWire::EspInUdp {
+                    from: s.local,
+                    to: s.remote,
+                    bytes: bytes.clone(),
+                    segment: s.segment,
+                });
+                let Some(j) = self.nodes.iter().position(|n| n.owns(s.remote.ip())).filter(|_| !self.cut)
+                else {
+                    continue;
+                };
+                let n = &mut self.nodes[j];
+                let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment };
+                n.engine.handle_udp(now, arrival, &mut bytes, &mut n.out);
+                todo.push(j);
+            }
+        }
+    }
+}
+
+pub fn destination(p: &[u8]) -> IpAddr {
+    if p[0] >> 4 == 4 {
+        IpAddr::from([p[16], p[17], p[18], p[19]])
+    } else {
+        IpAddr::from(<[u8; 16]>::try_from(&p[24..40]).unwrap())
+    }
+}
+
+pub fn home(address: IpAddr, role: Role) -> Home {
+    Home { address, role, epoch: 1 }
+}
+
+pub fn rule(
+    name: &str,
+    direction: Direction,
+    local: AddressRange,
+    remote: AddressRange,
+    action: FilterAction,
+) -> FilterRule {
+    let (source, destination) = match direction {
+        Direction::Inbound => (remote, local),
+        Direction::Outbound => (local, remote),
+    };
+    FilterRule {
+        name: name.into(),
+        extension: if direction == Direction::Outbound { 1 } else { 2 },
+        group: None,
+        local_start: None,
+        vpn_action: None,
+        direction,
+        scope: Scope::Local,
+        security_class: 0,
+        source,
+        destination,
+        protocol: None,
+        source_ports: PortRange::ANY,
+        destination_ports: PortRange::ANY,
+        icmp_type: None,
+        icmp_code: None,
+        tcp_qualifier: TcpQualifier::None,
+        fragments_only: false,
+        action,
+        log_permit: false,
+        log_deny: true,
+        discard_icmp: false,
+    }
+}
+
+/// Both directions of a rule.
+pub fn both(name: &str, local: AddressRange, remote: AddressRange, action: FilterAction) -> Vec<FilterRule> {
+    vec![
+        rule(name, Direction::Outbound, local, remote, action),
+        rule(name, Direction::Inbound, local, remote, action),
+    ]
+}
+
+pub const IPSEC: FilterAction = FilterAction::Ipsec { on_demand: true };
+
+pub fn one(a: IpAddr) -> AddressRange {
+    AddressRange::single(a)
+}
+
+pub fn selector(addresses: AddressRange) -> Selector {
+    Selector { addresses, protocol: None, ports: PortRange::ANY }
+}
+
+/// Both ends of a pair of SAs between two hosts; the first sends with SPI `spi`, the second with `spi + 1`.
+pub fn pair(a: IpAddr, b: IpAddr, spi: u32, rule: &str) -> (SaPair, SaPair) {
+    let key = |n: u8| KeyBytes(vec![n; 20]);
+    let low = u8::try_from(spi & 0x7f).unwrap();
+    let first = SaPair {
+        tunnel: spi & 0xff,
+        generation: 1,
+        ike_tunnel: 1,
+        spi_in: spi + 1,
+        spi_out: spi,
+        local: a,
+        remote: b,
+        udp: None,
+        mode: Mode::Tunnel,
+        suite: EspSuite::AesGcm16 { key_bits: 128 },
+        key_in: key(low ^ 0x80),
+        key_out: key(low),
+        esn: false,
+        replay_window: 64,
+        local_selectors: vec![selector(one(a))],
+        remote_selectors: vec![selector(one(b))],
+        rule: rule.into(),
+        outbound_active: true,
+        df: DfMode::Copy,
+        copy_dscp: true,
+        soft_bytes: None,
+        hard_bytes: None,
+    };
+    let second = SaPair {
+        spi_in: spi,
+        spi_out: spi + 1,
+        local: b,
+        remote: a,
+        key_in: key(low),
+        key_out: key(low ^ 0x80),
+        local_selectors: vec![selector(one(b))],
+        remote_selectors: vec![selector(one(a))],
+        ..first.clone()
+    };
+    (first, second)
+}
+
+fn octets(a: IpAddr) -> [u8; 4] {
+    match a {
+        IpAddr::V4(a) => a.octets(),
+        IpAddr::V6(_) => panic!("IPv4 here"),
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    pub from: (IpAddr, u16),
+    pub to: (IpAddr, u16),
+}
+
+pub fn ends(from: IpAddr, from_port: u16, to: IpAddr, to_port: u16) -> Ends {
+    Ends { from: (from, from_port), to: (to, to_port) }
+}
+
+impl Ends {
+    pub fn back(self) -> Self {
+        Self { from: self.to, to: self.from }
+    }
+
+    /// A TCP segment with DF; `flags` as in the names of the flags: S, A, F, R, P.
+    pub fn tcp(self, flags: &str, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
+        let mut b = PacketBuilder::ip(etherparse::IpHeaders::Ipv4(
+            {
+                let mut h = etherparse::Ipv4Header::new(
+                    0,
+                    64,
+                    etherparse::IpNumber::TCP,
+                    octets(self.from.0),
+                    octets(self.to.0),
+                )
+                .unwrap();
+                h.dont_fragment = true;
+                h
+            },
+            etherparse::Ipv4Extensions::default(),
+        ))
+        .tcp(self.from.1, self.to.1, seq, 64_000);
+        for f in flags.chars() {
+            b = match f {
+                'S' => b.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)]).unwrap(),
+                'A' => b.ack(ack),
+                'F' => b.fin(),
+                'R' => b.rst(),
+                'P' => b.psh(),
+                other => panic!("{other}"),
+            };
+        }
+        let mut p = Vec::new();
+        b.write(&mut p, data).unwrap();
+        p
+    }
+
+    /// A UDP datagram without DF.
+    pub fn udp(self, data: &[u8]) -> Vec<u8> {
+        let mut ip = etherparse::Ipv4Header::new(
+            0,
+            64,
+            etherparse::IpNumber::UDP,
+            octets(self.from.0),
+            octets(self.to.0),
+        )
+        .unwrap();
+        ip.dont_fragment = false;
+        let mut p = Vec::new();
+        PacketBuilder::ip(etherparse::IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default()))
+            .udp(self.from.1, self.to.1)
+            .write(&mut p, data)
+            .unwrap();
+        p
+    }
+
+    /// A TCP super-packet as a TUN with TSO gives it: partial checksum, segments of `mss`.
+    pub fn tso(self, seq: u32, ack: u32, data: &[u8], mss: u16) -> (VnetHeader, Vec<u8>) {
+        let mut p = self.tcp("AP", seq, ack, data);
+        let addresses = p[12..20].to_vec();
+        let length = u32::try_from(p.len() - 20).unwrap();
+        let partial = stack::wire::checksum::pseudo_header(&addresses, 6, length).folded();
+        p[36..38].copy_from_slice(&partial);
+        let header =
+            VnetHeader { flags: 1, gso_type: 1, hdr_len: 40, gso_size: mss, csum_start: 20, csum_offset: 16 };
+        (header, p)
+    }
+}
+
+/// What an independent parser says of a packet with a complete checksum.
+pub fn check_tcp(p: &[u8]) -> etherparse::TcpHeader {
+    let h = etherparse::PacketHeaders::from_ip_slice(p).expect("well formed");
+    let (Some(etherparse::NetHeaders::Ipv4(ip, _)), Some(etherparse::TransportHeader::Tcp(tcp))) =
+        (h.net, h.transport)
+    else {
+        panic!("no TCP")
+    };
+    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+    let payload = &p[ip.header_len() + tcp.header_len()..];
+    assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, payload).unwrap(), "TCP checksum");
+    tcp
+}
+
+pub fn mss_of(tcp: &etherparse::TcpHeader) -> Option<u16> {
+    tcp.options_iterator().flatten().find_map(|o| match o {
+        etherparse::TcpOptionElement::MaximumSegmentSize(m) => Some(m),
+        _ => None,
+    })
+}
+
+pub fn distribution(ports: &[u16], targets: &[(&str, Option<u8>)]) -> Distribution {
+    Distribution {
+        protocol: 6,
+        ports: ports.iter().map(|p| PortRange { low: *p, high: *p }).collect(),
+        method: Method::RoundRobin,
+        targets: targets.iter().map(|(n, x)| Target { name: (*n).into(), xcf: x.map(xcf) }).collect(),
+    }
+}
+
+/// A peer, a distributor of the DVIPA and two targets; everything between DVIPA and peer is protected.
+pub fn sysplex() -> World {
+    let targets = [("T1", Some(2)), ("T2", Some(3))];
+    let owner = Role::Owner { distribution: vec![distribution(&[443], &targets)] };
+    let target = || Role::Target { distributor: xcf(1) };
+    let mut w = World::new(vec![
+        Node::new("peer", None, vec![home(PEER, Role::Static)], &[]),
+        Node::new("D", Some(1), vec![home(DVIPA, owner)], &[2, 3]),
+        Node::new("T1", Some(2), vec![home(DVIPA, target())], &[1, 3]),
+        Node::new("T2", Some(3), vec![home(DVIPA, target())], &[1, 2]),
+    ]);
+    w.filters("peer", both("R", one(PEER), one(DVIPA), IPSEC));
+    for n in ["D", "T1", "T2"] {
+        w.filters(n, both("R", one(DVIPA), one(PEER), IPSEC));
+    }
+    let (d, p) = pair(DVIPA, PEER, 0x1000, "R");
+    w.sa("D", d);
+    w.sa("peer", p);
+    w
+}
