@@ -284,15 +284,16 @@ impl Stack {
             _ => return false,
         };
         let (Some(link), Some(config)) = (link, &self.config) else { return false };
-        let named = config.network.contains(&link.name)
-            || config.xcf.as_ref().is_some_and(|x| x.interface == link.name)
-            || self.netdev.tun_name() == link.name;
-        named && (gone || !self.watched.contains(&link))
+        self.netdev.uses(config, &link) && (gone || !self.watched.contains(&link))
     }
 
     /// An interface came, went, or has another MTU: everything is put in force again.
     async fn links_changed(&mut self, connected: bool) {
         let Some(config) = self.config.clone() else { return };
+        // Most messages tell of what our own changes did.
+        if self.netdev.links(&config).await.is_ok_and(|now| now == self.watched) {
+            return;
+        }
         let (warning, text) = match self.try_configure(&config).await {
             Ok(_) => (false, "an interface changed; the configuration is adapted to it".to_owned()),
             Err(e) => {

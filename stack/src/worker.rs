@@ -118,6 +118,8 @@ struct DriverDrops {
     send_no_socket: u64,
     /// The kernel did not take what the stack gave back.
     host_refused: u64,
+    /// Membership reports that the kernel sends on the TUN itself.
+    host_chatter: u64,
     /// The control thread did not keep up.
     control_queue_full: u64,
 }
@@ -132,6 +134,7 @@ impl DriverDrops {
             ("send_too_long", self.send_too_long),
             ("send_no_socket", self.send_no_socket),
             ("host_refused", self.host_refused),
+            ("host_chatter", self.host_chatter),
             ("control_queue_full", self.control_queue_full),
         ]
         .into_iter()
@@ -268,6 +271,10 @@ impl Worker {
         for _ in 0..HOST_BATCH {
             let Some(tun) = &self.tun else { return Ok(()) };
             let Some((header, packet)) = tun.receive(&mut self.host_buffer)? else { break };
+            if is_chatter(packet) {
+                self.drops.host_chatter += 1;
+                continue;
+            }
             self.engine.handle_host(now, header, packet, &mut self.out);
             if self.out.bytes.len() >= OUTPUT_BYTES {
                 self.carry_out(now);
@@ -581,6 +588,16 @@ impl Worker {
         self.mark = config.mark;
         self.engine.configure(now, config, links);
         Ok(())
+    }
+}
+
+/// Multicast that never leaves its link (RFC 5771 section 4, RFC 4291 section 2.7): on the TUN it is the kernel's own
+/// IGMP and MLD, since routers do not forward it.
+fn is_chatter(packet: &[u8]) -> bool {
+    match packet.first().map(|b| b >> 4) {
+        Some(4) => packet.get(16..19) == Some(&[224, 0, 0]),
+        Some(6) => packet.get(24) == Some(&0xff) && packet.get(25).is_some_and(|scope| scope & 0x0f <= 2),
+        _ => false,
     }
 }
 

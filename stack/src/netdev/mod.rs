@@ -122,7 +122,7 @@ pub struct Prepared {
 pub struct Published {
     /// To be sent to the neighbours.
     pub announcements: Vec<announce::Announcement>,
-    /// The interfaces as they are now.
+    /// The interfaces that the configuration is about, as they are now.
     pub links: Vec<Link>,
     /// For the operator.
     pub warnings: Vec<String>,
@@ -158,10 +158,20 @@ impl NetDev {
         }
     }
 
-    /// Name of the TUN.
+    /// Whether the configuration is about this interface.
     #[must_use]
-    pub fn tun_name(&self) -> &str {
-        &self.tun_name
+    pub fn uses(&self, config: &StackConfig, link: &Link) -> bool {
+        config.network.contains(&link.name)
+            || config.xcf.as_ref().is_some_and(|x| x.interface == link.name)
+            || self.tun_name == link.name
+    }
+
+    /// The interfaces that the configuration is about, as they are now.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub async fn links(&self, config: &StackConfig) -> Result<Vec<Link>, NetDevError> {
+        Ok(links::read(&self.handle).await?.into_iter().filter(|l| self.uses(config, l)).collect())
     }
 
     fn families(&self) -> &'static [Family] {
@@ -226,7 +236,7 @@ impl NetDev {
     /// When the kernel refuses.
     pub async fn publish(&mut self, config: &StackConfig) -> Result<Published, NetDevError> {
         let mut warnings = Vec::new();
-        let links = links::read(&self.handle).await?;
+        let links = self.links(config).await?;
         let network: Vec<&Link> = links.iter().filter(|l| config.network.contains(&l.name)).collect();
         warnings.extend(guard::set(config).await);
         addresses::add_missing(&self.handle, &on_loopback(config)).await?;

@@ -280,7 +280,8 @@ fn message(rule: &Rule, protocol: Option<u8>) -> RuleMessage {
     m
 }
 
-/// `None` for a rule that none of ours can equal.
+/// `None` for a rule that none of ours can equal. Of one of ours the kernel may say more than we asked for (Linux 6.14
+/// adds the masks of ports).
 fn parse(m: &RuleMessage, family: Family) -> Option<(Rule, bool)> {
     let target = match m.header.action {
         RuleAction::ToTable => Target::Table(m.header.table),
@@ -289,6 +290,7 @@ fn parse(m: &RuleMessage, family: Family) -> Option<(Rule, bool)> {
     };
     let mut rule = Rule::new(0, family, target);
     let mut own = false;
+    let mut more = false;
     let mut mark = None;
     let mut mask = u32::MAX;
     for attribute in &m.attributes {
@@ -303,8 +305,11 @@ fn parse(m: &RuleMessage, family: Family) -> Option<(Rule, bool)> {
             RuleAttribute::DestinationPortRange(r) if r.start == r.end => rule.port = Some(r.start),
             RuleAttribute::Protocol(p) => own = u8::from(*p) == OWN_PROTOCOL,
             RuleAttribute::Table(_) | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
-            _ => return None,
+            _ => more = true,
         }
+    }
+    if more && !own {
+        return None;
     }
     rule.mark = mark.map(|mark| (mark, mask));
     Some((rule, own))
