@@ -277,6 +277,7 @@ impl Worker {
             }
             self.engine.handle_host(now, header, packet, &mut self.out);
             if self.out.bytes.len() >= OUTPUT_BYTES {
+                self.engine.flush(now, &mut self.out);
                 self.carry_out(now);
             }
         }
@@ -299,6 +300,7 @@ impl Worker {
             let arrival = UdpArrival { local, remote: datagram.source, segment };
             self.engine.handle_udp(now, arrival, datagram.bytes, &mut self.out);
             if self.out.bytes.len() >= OUTPUT_BYTES {
+                self.engine.flush(now, &mut self.out);
                 self.carry_out(now);
             }
         }

@@ -1,7 +1,8 @@
 //! The packet engine: pure, driven in batches.
 //!
 //! The driver calls one `handle_…` for each piece that it read, always with the same [`Output`], then
-//! [`Engine::flush`] once, then carries out and clears the [`Output`]. Time only enters as an argument.
+//! [`Engine::flush`], then carries out and clears the [`Output`]; never clears it without the flush before, because
+//! packets that are being joined still grow in it. Time only enters as an argument.
 //!
 //! ```text
 //!            network.rs                         placed here ───────────────► host (TUN)
