@@ -10,6 +10,8 @@ mod gre;
 mod packet;
 #[path = "../../fuzz/checks/replay.rs"]
 mod replay;
+#[path = "../../fuzz/checks/stack_engine.rs"]
+mod stack_engine;
 
 #[test]
 fn packet_corpus() {
@@ -29,4 +31,9 @@ fn gre_corpus() {
 #[test]
 fn control_frame_corpus() {
     replay::replay("control_frame", control_frame::check);
+}
+
+#[test]
+fn stack_engine_corpus() {
+    replay::replay("stack_engine", stack_engine::check);
 }
