@@ -6,7 +6,7 @@
 use super::error::{EncodeError, Fault, WireError};
 use super::header::{HEADER_LEN, Header};
 use super::iana::PayloadType;
-use super::payload::{CRITICAL, GENERIC_LEN, Payload, encode_chain};
+use super::payload::{CRITICAL, GENERIC_LEN, Payload, Ts, encode_chain};
 use super::reader::Reader;
 
 /// Payloads that one message may hold, the Encrypted payload and those in it counted apart.
@@ -19,7 +19,8 @@ pub struct Message {
     pub header: Header,
     /// Payloads in order.
     pub payloads: Vec<Payload>,
-    /// Notify and Delete payloads that were left out because their fields contradict each other (T11); to be counted.
+    /// What was left out, to be counted: Notify and Delete payloads whose fields contradict each other (T11), and all
+    /// selectors of a traffic selector payload that cannot be taken apart (T09), which then stands there empty.
     pub ignored: Vec<WireError>,
 }
 
@@ -87,10 +88,15 @@ impl Message {
         for Link { kind, body, .. } in chain {
             match Payload::parse(kind, body) {
                 Ok(payload) => message.payloads.push(payload),
-                Err(error) if matches!(kind, PayloadType::NOTIFY | PayloadType::DELETE) => {
-                    message.ignored.push(error)
+                Err(error) => {
+                    match kind {
+                        PayloadType::NOTIFY | PayloadType::DELETE => {}
+                        PayloadType::TS_I => message.payloads.push(Payload::TsInitiator(Ts::default())),
+                        PayloadType::TS_R => message.payloads.push(Payload::TsResponder(Ts::default())),
+                        _ => return Err(error),
+                    }
+                    message.ignored.push(error);
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(message)

@@ -40,7 +40,7 @@ impl Ts {
                 _ => out.skipped += 1,
             }
         }
-        if found != counted || counted == 0 {
+        if found != counted {
             return Err(here.fault(Fault::Count { what: "traffic selectors", counted, found }));
         }
         Ok(out)
