@@ -2,6 +2,7 @@
 //!
 //! | preference | rule | goes to |
 //! |---|---|---|
+//! | 5 | `iif <network> from <home>`: our own address as a source | discarded |
 //! | 6 | `iif <network> to <own XCF address>`: forged GRE, its fragments too | table 100: counted, discarded |
 //! | 7 | `fwmark M/mask`: what the stack's own sockets send | `main` |
 //! | 8, 9 | `iif <network> to <home>` UDP 500 and 4500; ESP, AH | `local`: the sockets |
@@ -12,6 +13,10 @@
 //! | 1000 | the `local` table, in place of the kernel's own rule 0 | |
 //! | 1001 | `iif <network>`: what would be forwarded | table 100 |
 //! | 1002 | `iif <xcf>` | discarded |
+//!
+//! Without 5 a host of the network could have a forwarded packet with a home address as source diverted by 1001, and in
+//! the TUN it would look like one of an application here: it would be sealed and sent to a peer. IPv4's martian
+//! check finds such packets too, IPv6 has none.
 //!
 //! 1001 and 1002 are the security of the XCF: forwarding is on, and without them a host of the network could route
 //! GRE with a member's source address onto the XCF link, where it passes every arrival check.
@@ -141,6 +146,7 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
             continue;
         }
         for network in &config.network {
+            rules.insert(Rule::new(5, family, Target::Blackhole).input(network).from(address));
             for port in [IKE_PORT, NAT_T_PORT] {
                 let rule = Rule::new(8, family, LOCAL).input(network).to(address);
                 rules.insert(rule.protocol(UDP).port(port));
@@ -367,6 +373,7 @@ mod tests {
         assert_eq!(
             v4,
             [
+                "5: from 203.0.113.10 iif net0 blackhole",
                 "6: to 10.99.0.1 iif net0 lookup 100",
                 "7: fwmark 0x42/0xff lookup 254",
                 "8: to 203.0.113.10 iif net0 ipproto 17 dport 500 lookup 255",
