@@ -11,9 +11,13 @@ pub mod ike;
 #[cfg(feature = "shell")]
 pub mod log;
 #[cfg(feature = "shell")]
+pub mod nmi;
+#[cfg(feature = "shell")]
 pub mod policies;
 #[cfg(feature = "shell")]
 pub mod request;
+#[cfg(feature = "shell")]
+pub mod servauth;
 #[cfg(feature = "shell")]
 pub mod stack_link;
 #[cfg(feature = "shell")]

@@ -1,0 +1,402 @@
+//! Answers to display requests: what of a snapshot is asked for, and records made of it one by one.
+//!
+//! A [`Listing`] holds the values of one moment and a small reference for each object that the input filters let
+//! through. Its records can be made any number of times, always the same: once to sum their lengths, once to send.
+
+mod filter;
+mod ike;
+mod tunnel;
+
+use crate::ike::types::{IkeTunnelId, TunnelId};
+use crate::request::{CfState, Snapshot, StackInfo, Want};
+use nmi_proto::code::{CfRecord, MessageType, ReasonCode, ReturnCode, SaState as WireState};
+use nmi_proto::control::Tunnel;
+use nmi_proto::display::{
+    Dist, Distribution, DropCount, Interface, Nss, Record as _, Stack, StackRecord, Statistics,
+};
+use nmi_proto::filter::{InFilter, Subject};
+use nmi_proto::text::CodePage;
+use nmi_proto::value::Time;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::session::Failure;
+use crate::ike::view::SaState;
+
+/// What of a stack a request needs; `None`: nothing but its [`StackInfo`].
+pub(super) const fn wanted(kind: MessageType) -> Option<Want> {
+    Some(match kind {
+        MessageType::GET_SUMMARY => Want::Summary,
+        MessageType::GET_IPFLTCURR | MessageType::GET_IPFLTDEFAULT | MessageType::GET_IPFLTPOLICY => {
+            Want::Filters
+        }
+        MessageType::GET_IPTUNDYNSTACK | MessageType::GET_IPTUNDYNIKE => Want::Children,
+        MessageType::GET_IKETUN | MessageType::GET_IKETUNCASCADE => Want::IkeTunnels,
+        MessageType::GET_IPINTERFACES => Want::Interfaces,
+        MessageType::GET_DROPS => Want::Drops,
+        MessageType::GET_DISTRIBUTION => Want::Distribution,
+        _ => return None,
+    })
+}
+
+/// A reference into a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Item {
+    Summary,
+    /// Of `filters`.
+    Filter(u32),
+    /// Of `sas`, and of `children` where IKE knows the SA.
+    Sa(u32, Option<u32>),
+    /// Of `children`.
+    Child(u32),
+    /// Of `ike`.
+    Ike(u32),
+    Interface(u32),
+    Drop(u32),
+    Target(u32),
+}
+
+/// What an answer consists of.
+#[derive(Debug)]
+pub(super) struct Listing {
+    kind: MessageType,
+    content: Content,
+    total: u32,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Stacks(Vec<StackInfo>),
+    Tunnels(Vec<Tunnel>),
+    Snapshot(Box<Moment>, Vec<Item>),
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl Listing {
+    /// An answer without records.
+    pub(super) const fn empty(kind: MessageType) -> Self {
+        Self { kind, content: Content::Empty, total: 0 }
+    }
+
+    /// One record for each stack, where the request is about stacks; none where it is about what no stack has
+    /// (manual tunnels, port translations).
+    pub(super) fn of_stacks<'a>(kind: MessageType, stacks: impl IntoIterator<Item = &'a StackInfo>) -> Self {
+        if !matches!(kind, MessageType::GET_STACKINFO | MessageType::GET_IKENSINFO) {
+            return Self::empty(kind);
+        }
+        let stacks: Vec<_> = stacks.into_iter().cloned().collect();
+        Self { kind, total: count(stacks.len()), content: Content::Stacks(stacks) }
+    }
+
+    /// Outcomes of a control request.
+    pub(super) fn of_tunnels(tunnels: Vec<Tunnel>) -> Self {
+        // All control requests have the same records.
+        let kind = MessageType::ACTIVATE_IPTUNDYN;
+        Self { kind, total: count(tunnels.len()), content: Content::Tunnels(tunnels) }
+    }
+
+    /// What `filters` let through of the objects that `kind` is about.
+    ///
+    /// # Errors
+    /// A filter set that is not in force.
+    pub(super) fn of_snapshot(
+        kind: MessageType,
+        snapshot: Snapshot,
+        filters: &[InFilter],
+    ) -> Result<Self, Failure> {
+        let moment = Box::new(Moment::new(snapshot));
+        let all = moment.items(kind)?;
+        let total = count(all.len());
+        let items = if filters.is_empty() {
+            all
+        } else {
+            all.into_iter()
+                .filter(|i| InFilter::any_matches(filters, &moment.subject(*i).as_subject()))
+                .collect()
+        };
+        Ok(Self { kind, total, content: Content::Snapshot(moment, items) })
+    }
+
+    /// Number of records.
+    pub(super) fn len(&self) -> usize {
+        match &self.content {
+            Content::Empty => 0,
+            Content::Stacks(all) => all.len(),
+            Content::Tunnels(all) => all.len(),
+            Content::Snapshot(_, items) => items.len(),
+        }
+    }
+
+    /// As [`Self::len`], as the header has it.
+    pub(super) fn number(&self) -> u32 {
+        count(self.len())
+    }
+
+    /// Objects before filtering.
+    pub(super) const fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Bytes of all records.
+    pub(super) fn length(&self, page: CodePage) -> u64 {
+        (0..self.len()).map(|i| self.record(i, page).len() as u64).sum()
+    }
+
+    /// The record at `index`, which is below [`Self::len`].
+    pub(super) fn record(&self, index: usize, page: CodePage) -> Vec<u8> {
+        match &self.content {
+            Content::Empty => Vec::new(),
+            Content::Stacks(all) if self.kind == MessageType::GET_IKENSINFO => nss(&all[index]).build(page),
+            Content::Stacks(all) => stack(&all[index]).build(page),
+            Content::Tunnels(all) => all[index].build(page),
+            Content::Snapshot(moment, items) => moment.record(self.kind, items[index], page),
+        }
+    }
+}
+
+fn stack(info: &StackInfo) -> StackRecord {
+    let stack = Stack {
+        ip_security: true,
+        ipv6_security: info.ipv6,
+        dvipsec: info.dvipsec,
+        logging: info.logging,
+        predecap: info.predecap,
+        policy_filters: info.policy_filters,
+        fips140: false,
+        name: info.name.as_str().into(),
+        nat_keepalive: info.nat_keepalive_secs,
+        ..Stack::default()
+    };
+    StackRecord { stack, excluded: Vec::new() }
+}
+
+/// No stack is a client of network security services.
+fn nss(info: &StackInfo) -> Nss {
+    Nss { stack_name: info.name.as_str().into(), ..Nss::default() }
+}
+
+/// A snapshot and the indexes into it that records need.
+#[derive(Debug)]
+pub(super) struct Moment {
+    snapshot: Snapshot,
+    /// Children of each IKE tunnel, in the snapshot's order.
+    children_of: BTreeMap<IkeTunnelId, Vec<u32>>,
+    /// Greatest generation of each tunnel: the most recent SA.
+    newest_child: BTreeMap<TunnelId, u32>,
+    newest_ike: BTreeMap<IkeTunnelId, u32>,
+}
+
+/// What of a [`Subject`] is made and not borrowed.
+struct OwnedSubject<'a> {
+    tunnel_id: Option<String>,
+    rest: Subject<'a>,
+}
+
+impl OwnedSubject<'_> {
+    fn as_subject(&self) -> Subject<'_> {
+        Subject { tunnel_id: self.tunnel_id.as_deref(), ..self.rest }
+    }
+}
+
+impl Moment {
+    fn new(snapshot: Snapshot) -> Self {
+        let mut children_of: BTreeMap<_, Vec<u32>> = BTreeMap::new();
+        let (mut newest_child, mut newest_ike) = (BTreeMap::new(), BTreeMap::new());
+        for (i, child) in (0..).zip(&snapshot.children) {
+            children_of.entry(child.ike).or_default().push(i);
+            let newest = newest_child.entry(child.id).or_insert(child.generation);
+            *newest = child.generation.max(*newest);
+        }
+        for ike in &snapshot.ike {
+            let newest = newest_ike.entry(ike.id).or_insert(ike.generation);
+            *newest = ike.generation.max(*newest);
+        }
+        Self { snapshot, children_of, newest_child, newest_ike }
+    }
+
+    /// All objects that a request is about, in the order of the answer.
+    fn items(&self, kind: MessageType) -> Result<Vec<Item>, Failure> {
+        let s = &self.snapshot;
+        let all = |n: usize, make: fn(u32) -> Item| (0..count(n)).map(make).collect::<Vec<_>>();
+        Ok(match kind {
+            MessageType::GET_SUMMARY => vec![Item::Summary],
+            MessageType::GET_IPFLTCURR => all(s.filters.len(), Item::Filter),
+            MessageType::GET_IPFLTDEFAULT | MessageType::GET_IPFLTPOLICY => {
+                // The stack holds the set in force only.
+                if s.stack.policy_filters != (kind == MessageType::GET_IPFLTPOLICY) {
+                    return Err(Failure::Refused(ReturnCode::EOPNOTSUPP, ReasonCode::NONE));
+                }
+                let configured = |i: &u32| filter::is_configured(&s.filters[*i as usize]);
+                (0..count(s.filters.len())).filter(configured).map(Item::Filter).collect()
+            }
+            MessageType::GET_IPTUNDYNSTACK => self.stack_tunnels(),
+            MessageType::GET_IPTUNDYNIKE => all(s.children.len(), Item::Child),
+            MessageType::GET_IKETUN | MessageType::GET_IKETUNCASCADE => all(s.ike.len(), Item::Ike),
+            MessageType::GET_IPINTERFACES => all(s.interfaces.len(), Item::Interface),
+            MessageType::GET_DROPS => all(s.drops.len(), Item::Drop),
+            MessageType::GET_DISTRIBUTION => all(s.targets.len(), Item::Target),
+            _ => Vec::new(),
+        })
+    }
+
+    /// SAs that the stack holds: those of IKE's tunnels in their order, then those that IKE does not know.
+    fn stack_tunnels(&self) -> Vec<Item> {
+        let s = &self.snapshot;
+        let mut sas: BTreeMap<u32, u32> = (0..).zip(&s.sas).map(|(i, sa)| (sa.spi_in, i)).collect();
+        let known = (0..).zip(&s.children).filter_map(|(i, child)| {
+            // 0 is no SPI: a child that is being negotiated has no SA.
+            let sa = (child.spi_in != 0).then(|| sas.remove(&child.spi_in)).flatten()?;
+            Some(Item::Sa(sa, Some(i)))
+        });
+        let mut items: Vec<_> = known.collect();
+        items.extend(sas.into_values().map(|sa| Item::Sa(sa, None)));
+        items
+    }
+
+    fn subject(&self, item: Item) -> OwnedSubject<'_> {
+        let s = &self.snapshot;
+        let none = || OwnedSubject { tunnel_id: None, rest: Subject::default() };
+        match item {
+            Item::Filter(i) => filter::subject(&s.filters[i as usize]),
+            Item::Child(i) | Item::Sa(_, Some(i)) => {
+                let child = &s.children[i as usize];
+                let current = self.newest_child.get(&child.id) == Some(&child.generation);
+                tunnel::subject(child, current)
+            }
+            Item::Sa(i, None) => OwnedSubject {
+                tunnel_id: Some(format!("Y{}", s.sas[i as usize].tunnel)),
+                rest: Subject { state: Some(WireState::ACTIVE), current: true, ..Subject::default() },
+            },
+            Item::Ike(i) => {
+                let tunnel = &s.ike[i as usize];
+                ike::subject(tunnel, self.newest_ike.get(&tunnel.id) == Some(&tunnel.generation))
+            }
+            Item::Summary | Item::Interface(_) | Item::Drop(_) | Item::Target(_) => none(),
+        }
+    }
+
+    fn record(&self, kind: MessageType, item: Item, page: CodePage) -> Vec<u8> {
+        let s = &self.snapshot;
+        match item {
+            Item::Summary => self.summary().build(page),
+            Item::Filter(i) => filter::record(&s.filters[i as usize]).build(page),
+            Item::Sa(sa, child) => self.stack_tunnel(sa, child).build(page),
+            Item::Child(i) => self.ike_child(i).build(page),
+            Item::Ike(i) => self.ike_tunnel(i, kind == MessageType::GET_IKETUNCASCADE).build(page),
+            Item::Interface(i) => {
+                let v = &s.interfaces[i as usize];
+                Interface {
+                    name: v.name.as_str().into(),
+                    address: v.address.into(),
+                    security_class: v.security_class,
+                    ipv6: v.address.is_ipv6(),
+                    active: v.active,
+                    dvipa: v.dvipa,
+                }
+                .build(page)
+            }
+            Item::Drop(i) => {
+                let v = &s.drops[i as usize];
+                DropCount { reason: v.reason.as_str().into(), packets: v.packets }.build(page)
+            }
+            Item::Target(i) => {
+                let v = &s.targets[i as usize];
+                Distribution {
+                    ipv6: v.dvipa.is_ipv6(),
+                    dvipa: v.dvipa.into(),
+                    target: v.target.as_str().into(),
+                    port: v.port,
+                    active: v.active,
+                    total: v.total,
+                }
+                .build(page)
+            }
+        }
+    }
+
+    fn summary(&self) -> Statistics {
+        let s = &self.snapshot;
+        let (engine, sum) = (&s.engine, &s.engine.ike);
+        let ike = |state: fn(SaState) -> bool| count(s.ike.iter().filter(|v| state(v.state)).count());
+        let child = |state: fn(SaState) -> bool| count(s.children.iter().filter(|v| state(v.state)).count());
+        Statistics {
+            phase1_active: ike(is_active),
+            phase1_in_progress: ike(in_progress),
+            phase1_expired: ike(is_expired),
+            phase1_local_activation_success: engine.local_success,
+            phase1_remote_activation_success: engine.remote_success,
+            phase1_local_activation_failure: engine.local_failure,
+            phase1_remote_activation_failure: engine.remote_failure,
+            phase1_retransmit: sum.retransmits,
+            phase1_replay: sum.replays,
+            phase1_invalid: sum.invalid,
+            phase1_auth_fail: sum.auth_failures,
+            phase2_active: child(is_active),
+            phase2_active_shadow: 0,
+            phase2_in_progress: child(in_progress),
+            phase2_expired: child(is_expired),
+            phase2_local_activation_success: sum.child_local_success,
+            phase2_remote_activation_success: sum.child_remote_success,
+            phase2_local_activation_failure: sum.child_local_failure,
+            phase2_remote_activation_failure: sum.child_remote_failure,
+            phase2_retransmit: sum.child_retransmits,
+            phase2_replay: sum.child_replays,
+            phase2_invalid: sum.child_invalid,
+            packets_permit: s.totals.permits,
+            packets_deny: s.totals.denies,
+            packets_mismatch: s.totals.mismatches,
+            manual_active: 0,
+        }
+    }
+
+    /// A moment of the engine's clock as wall time.
+    fn time(&self, at: Option<Instant>) -> Time {
+        let Some(at) = at else { return Time::NONE };
+        let s = &self.snapshot;
+        let (ahead, ago): (Duration, Duration) =
+            (at.saturating_duration_since(s.now), s.now.saturating_duration_since(at));
+        Time::from_unix(s.unix_now.saturating_add(ahead.as_secs()).saturating_sub(ago.as_secs()))
+    }
+
+    /// The section of tunnels whose local endpoint is a DVIPA.
+    fn dist(&self, local: IpAddr, taken_over: bool, record: Option<&CfState>) -> Option<Dist> {
+        let dvipa = self.snapshot.dvipas.iter().find(|d| d.address == local)?;
+        Some(Dist {
+            dvipa: true,
+            taken_over,
+            cf_record: match record {
+                None => CfRecord::NOT_APPLICABLE,
+                Some(CfState::Stored) => CfRecord::STORED,
+                Some(CfState::Failed) => CfRecord::FAILED,
+            },
+            epoch: dvipa.epoch,
+            owner: dvipa.owner.as_str().into(),
+            from: "".into(),
+        })
+    }
+}
+
+const fn is_active(state: SaState) -> bool {
+    matches!(state, SaState::Active)
+}
+const fn in_progress(state: SaState) -> bool {
+    matches!(state, SaState::Pending | SaState::InNegotiation)
+}
+const fn is_expired(state: SaState) -> bool {
+    matches!(state, SaState::Expired)
+}
+
+const fn wire_state(state: SaState) -> WireState {
+    match state {
+        SaState::Pending => WireState::PENDING,
+        SaState::InNegotiation => WireState::IN_NEGOTIATION,
+        SaState::Active => WireState::ACTIVE,
+        SaState::Expired => WireState::EXPIRED,
+        SaState::HalfClosed => WireState::HALF_CLOSED,
+    }
+}

@@ -1,0 +1,386 @@
+//! One client: requests in, answers out, in order.
+//!
+//! The rules are those of nmi.md section 1; a request is judged in the order of section 2.5.
+
+use super::audit::Audit;
+use super::display::{self, Listing};
+use super::{Backend, Config, control};
+use crate::request::{CoreError, CoreRequest, StackInfo};
+use crate::servauth::{Caller, Identities};
+use nix::sys::socket::MsgFlags;
+use nmi_proto::answer::with_records;
+use nmi_proto::check::{Body, Fault, Request};
+use nmi_proto::code::{Access, ReasonCode, ReturnCode};
+use nmi_proto::codec::{Decoder, Frame};
+use nmi_proto::header::MessageHeader;
+use nmi_proto::text::CodePage;
+use nmi_proto::value::Time;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 16 << 10;
+/// Bytes of an answer that are made before they are written.
+const WRITE_BYTES: usize = 64 << 10;
+/// How long the core may take. Longer than its own patience with a stack, so that it can say so.
+const CORE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// With a TERM.
+    Term(ReturnCode, ReasonCode),
+    /// Without: the client is gone, or takes nothing.
+    Silent,
+}
+
+impl End {
+    const CLIENT_LEFT: Self = Self::Term(ReturnCode::OK, ReasonCode::NONE);
+    const SHUTDOWN: Self = Self::Term(ReturnCode::OK, ReasonCode::SHUTDOWN);
+}
+
+/// What a request was refused with.
+type Refusal = (ReturnCode, ReasonCode);
+
+/// A connection and all that belongs to it.
+#[derive(Debug)]
+pub(super) struct Session {
+    stream: UnixStream,
+    who: Identities,
+    config: Arc<Config>,
+    backend: Backend,
+    audit: Arc<Audit>,
+    decoder: Decoder,
+    /// Code page of the last request, for TERM.
+    page: CodePage,
+    /// Part of an answer has been written: a TERM now would stand in the middle of it.
+    answering: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        stream: UnixStream,
+        who: Identities,
+        config: Arc<Config>,
+        backend: Backend,
+        audit: Arc<Audit>,
+    ) -> Self {
+        let page = config.page;
+        let decoder = Decoder::new(nmi_proto::MAX_REQUEST_BYTES);
+        Self { stream, who, config, backend, audit, decoder, page, answering: false }
+    }
+
+    /// Serves the client until one side ends it.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let end = tokio::select! {
+            end = self.serve() => end,
+            () = shutdown.cancelled() => End::SHUTDOWN,
+        };
+        tracing::debug!(uid = self.who.uid(), pid = self.who.pid(), ?end, "management session ended");
+        if let (End::Term(rc, rsn), false) = (end, self.answering) {
+            send_term(&self.stream, self.page, rc, rsn);
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        if let Err(end) = self.greet().await {
+            return end;
+        }
+        let mut chunk = vec![0; READ_BYTES].into_boxed_slice();
+        // When the message that is arriving began to.
+        let mut begun: Option<Instant> = None;
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    begun = None;
+                    self.page = frame.page();
+                    if let Err(end) = self.handle(&frame).await {
+                        return end;
+                    }
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let fault = Fault::of_stream(error);
+                    tracing::debug!(uid = self.who.uid(), %fault, "management client cut off");
+                    return End::Term(fault.rc, fault.rsn);
+                }
+            }
+            let partial = self.decoder.is_partial();
+            let read = self.stream.read(&mut chunk);
+            let read = if partial {
+                let deadline = *begun.get_or_insert_with(Instant::now) + self.config.patience;
+                match timeout_at(deadline, read).await {
+                    Ok(read) => read,
+                    Err(_) => return End::Term(ReturnCode::ETIMEDOUT, ReasonCode::TIMEOUT),
+                }
+            } else {
+                read.await
+            };
+            match read {
+                Ok(0) if partial => return End::Term(ReturnCode::EINVAL, ReasonCode::MSG_SIZE),
+                Ok(0) => return End::CLIENT_LEFT,
+                Ok(n) => self.decoder.push(&chunk[..n]),
+                Err(_) => return End::Silent,
+            }
+        }
+    }
+
+    /// Sends INIT, once there is a policy. What the client sends before stays unread (rule 11).
+    async fn greet(&mut self) -> Result<(), End> {
+        let mut policy = self.backend.policy_loaded.clone();
+        if !*policy.borrow_and_update() {
+            tokio::select! {
+                loaded = policy.wait_for(|loaded| *loaded) => {
+                    loaded.map_err(|_| End::SHUTDOWN)?;
+                }
+                () = gone(&self.stream) => return Err(End::Silent),
+            }
+        }
+        let init = MessageHeader::init(self.config.page, now());
+        self.message(&init).await
+    }
+
+    /// One request: an answer, or the end.
+    async fn handle(&mut self, frame: &Frame) -> Result<(), End> {
+        let Ok(header) = MessageHeader::read_lenient(frame.bytes()) else {
+            return Err(End::Term(ReturnCode::EINVAL, ReasonCode::BAD_IDENT));
+        };
+        let answered = match self.evaluate(frame).await {
+            Ok(listing) => match self.announce(&header, &listing) {
+                Some(head) => return self.answer(head, &listing).await,
+                None => Err(internal("answer of more than 4 GiB")),
+            },
+            Err(error) => Err(error),
+        };
+        match answered {
+            Err(Failure::Fault(fault)) if fault.closes => {
+                tracing::debug!(uid = self.who.uid(), %fault, "management client cut off");
+                Err(End::Term(fault.rc, fault.rsn))
+            }
+            Err(failure) => {
+                let (rc, rsn) = failure.codes();
+                tracing::debug!(uid = self.who.uid(), request = %header.message_type, %failure, "request refused");
+                self.message(&header.answer(now(), rc, rsn)).await
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Steps 5 to 16, and what is asked for.
+    async fn evaluate(&self, frame: &Frame) -> Result<Listing, Failure> {
+        let request = Request::check(frame).map_err(Failure::Fault)?;
+        let caller = self.authorize(&request).await?;
+        let stacks = self.ask(CoreRequest::Stacks).await?;
+        let stack = match request.target() {
+            None => None,
+            Some(name) => Some(find(&stacks, name)?),
+        };
+        let body = request.body().map_err(Failure::Fault)?;
+        let kind = request.message_type();
+        let Some(stack) = stack else {
+            return Ok(Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)));
+        };
+        match body {
+            Body::Display(filters) => match display::wanted(kind) {
+                Some(want) => {
+                    let name = stack.name.clone();
+                    let snapshot =
+                        self.ask(|reply| CoreRequest::Display { stack: name, want, reply }).await??;
+                    Listing::of_snapshot(kind, snapshot, &filters)
+                }
+                None => Ok(Listing::of_stacks(kind, [stack])),
+            },
+            Body::Control(tunnels) => {
+                let outcome = self.control(kind, &stack.name, &tunnels).await;
+                let result = outcome.as_ref().map_or_else(ToString::to_string, |all| control::summary(all));
+                self.audit.control(&caller, kind, &stack.name, tunnels.len(), &result);
+                outcome.map(Listing::of_tunnels)
+            }
+            Body::LoadPolicy(load) => {
+                let (stack, policy) =
+                    (stack.name.clone(), load.filter_set == nmi_proto::code::FilterSet::POLICY);
+                let outcome = self
+                    .ask(|reply| CoreRequest::LoadPolicy { stack: stack.clone(), policy, reply })
+                    .await
+                    .and_then(|answer| answer.map_err(Failure::Core));
+                let result =
+                    outcome.as_ref().map_or_else(ToString::to_string, |()| load.filter_set.to_string());
+                self.audit.control(&caller, kind, &stack, 1, &result);
+                outcome.map(|()| Listing::empty(kind))
+            }
+        }
+    }
+
+    /// Step 13: asked for each request, so that a right that was taken away is gone.
+    async fn authorize(&self, request: &Request<'_>) -> Result<Caller, Failure> {
+        let system = &self.config.system;
+        let resource = match (request.target(), request.rule().access) {
+            (None, _) => format!("EZB.NETMGMT.{system}.{system}.IKED.DISPLAY"),
+            (Some(stack), Access::Display) => format!("EZB.NETMGMT.{system}.{stack}.IPSEC.DISPLAY"),
+            (Some(stack), Access::Control) => format!("EZB.NETMGMT.{system}.{stack}.IPSEC.CONTROL"),
+        };
+        let caller = self.who.caller().await.map_err(|error| {
+            tracing::warn!(uid = self.who.uid(), %error, "user database does not answer: nothing is permitted");
+            Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE)
+        })?;
+        let profiles = Arc::clone(&self.backend.profiles.borrow());
+        let decision = profiles.decide(&resource, &caller);
+        if !decision.permitted {
+            self.audit.refused(&caller, request.message_type(), &resource, decision);
+            return Err(Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE));
+        }
+        Ok(caller)
+    }
+
+    async fn control(
+        &self,
+        kind: nmi_proto::code::MessageType,
+        stack: &str,
+        tunnels: &[nmi_proto::control::Tunnel],
+    ) -> Result<Vec<nmi_proto::control::Tunnel>, Failure> {
+        let Some(action) = control::action(kind) else { return Ok(control::no_manual_tunnels(tunnels)) };
+        let (stack, objects) = (stack.to_owned(), tunnels.iter().map(control::object).collect());
+        let outcomes = self.ask(|reply| CoreRequest::Control { stack, action, objects, reply }).await??;
+        Ok(outcomes.iter().map(control::tunnel).collect())
+    }
+
+    /// A question to the core.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> CoreRequest) -> Result<T, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let exchange = async {
+            self.backend.core.send(question(reply)).await.ok()?;
+            answer.await.ok()
+        };
+        match timeout(CORE_PATIENCE, exchange).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(internal("the core has ended")),
+            Err(_) => Err(internal("the core does not answer")),
+        }
+    }
+
+    /// The header of an answer: the length of all its records is known before the first is written.
+    fn announce(&self, header: &MessageHeader, listing: &Listing) -> Option<MessageHeader> {
+        let length = listing.length(header.page);
+        let head = header.answer(now(), ReturnCode::OK, ReasonCode::NONE);
+        with_records(head, length, listing.number(), listing.total())
+    }
+
+    /// Writes an answer piece by piece. No more of it exists at a time than one piece.
+    async fn answer(&mut self, head: MessageHeader, listing: &Listing) -> Result<(), End> {
+        let deadline = Instant::now() + self.config.patience;
+        let mut piece = Vec::with_capacity(WRITE_BYTES);
+        piece.extend_from_slice(&head.to_bytes());
+        let mut made = 0;
+        for index in 0..listing.len() {
+            let record = listing.record(index, head.page);
+            made += record.len() as u64;
+            piece.extend_from_slice(&record);
+            if piece.len() >= WRITE_BYTES {
+                self.write(&piece, deadline).await?;
+                piece.clear();
+            }
+        }
+        debug_assert_eq!(made, u64::from(head.output.length), "records are made the same way twice");
+        self.write(&piece, deadline).await?;
+        self.answering = false;
+        Ok(())
+    }
+
+    /// Writes a message without records.
+    async fn message(&mut self, header: &MessageHeader) -> Result<(), End> {
+        self.write(&header.to_bytes(), Instant::now() + self.config.patience).await?;
+        self.answering = false;
+        Ok(())
+    }
+
+    /// Writes a part of a message, or ends without TERM: the client does not drain what it asked for (rule 13).
+    async fn write(&mut self, bytes: &[u8], deadline: Instant) -> Result<(), End> {
+        self.answering = true;
+        match timeout_at(deadline, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Silent),
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The request is at fault.
+    #[error(transparent)]
+    Fault(Fault),
+    /// Not permitted, or nothing to do it on.
+    #[error("{0}, {1}")]
+    Refused(ReturnCode, ReasonCode),
+    /// The core or a stack is at fault.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl Failure {
+    fn codes(&self) -> Refusal {
+        match self {
+            Self::Fault(fault) => (fault.rc, fault.rsn),
+            Self::Refused(rc, rsn) => (*rc, *rsn),
+            Self::Core(CoreError::UnknownStack) => (ReturnCode::ENXIO, ReasonCode::NONE),
+            Self::Core(CoreError::Policy(_)) => (ReturnCode::EIO, ReasonCode::POLICY_LOAD),
+            Self::Core(CoreError::StackSilent | CoreError::Internal(_)) => {
+                (ReturnCode::EIO, ReasonCode::INTERNAL)
+            }
+        }
+    }
+}
+
+fn internal(cause: &str) -> Failure {
+    tracing::warn!(cause, "a management request failed");
+    Failure::Core(CoreError::Internal(cause.to_owned()))
+}
+
+/// Step 14: the active stack of a name.
+fn find<'a>(stacks: &'a [StackInfo], name: &str) -> Result<&'a StackInfo, Failure> {
+    stacks
+        .iter()
+        .find(|s| s.active && s.name.eq_ignore_ascii_case(name))
+        .ok_or(Failure::Core(CoreError::UnknownStack))
+}
+
+/// Resolves when the peer has closed both directions, without reading from it.
+async fn gone(stream: &UnixStream) {
+    // A descriptor with readiness of its own: what is cleared here must not be missed by a read later.
+    let watch = stream
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|fd| UnixStream::from_std(std::os::unix::net::UnixStream::from(fd)));
+    let Ok(watch) = watch else { return std::future::pending().await };
+    let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+    while let Ok(ready) = watch.ready(Interest::READABLE | Interest::WRITABLE).await {
+        if ready.is_write_closed() {
+            return;
+        }
+        let _ = watch.try_io(Interest::READABLE, nothing);
+        let _ = watch.try_io(Interest::WRITABLE, nothing);
+    }
+}
+
+/// Says why a connection ends, if the client's buffer has room: nothing waits for that (rule 15).
+pub(super) fn send_term(stream: &UnixStream, page: CodePage, rc: ReturnCode, rsn: ReasonCode) {
+    let term = MessageHeader::term(page, now(), rc, rsn).to_bytes();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    if let Err(errno) = nix::sys::socket::send(stream.as_raw_fd(), &term, flags) {
+        tracing::debug!(%errno, "no TERM sent");
+    }
+}
+
+fn now() -> Time {
+    #[expect(clippy::disallowed_methods, reason = "the clock enters here: time stamps of messages")]
+    let now = SystemTime::now();
+    Time::from_unix(now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
+}

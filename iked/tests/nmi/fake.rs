@@ -1,0 +1,408 @@
+//! A server in a folder of its own, before a core of fixed values.
+
+use iked::ike::command::ActivationMethod;
+use iked::ike::types::{
+    AddressRange, Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
+};
+use iked::ike::view::{
+    ChildView, EngineCounters, IkeCounters, IkeProgress, IkeSuite, IkeView, Role, SaState,
+};
+use iked::nmi::Config;
+use iked::request::{
+    CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, Snapshot,
+    StackInfo,
+};
+use iked::servauth::{Profiles, Resolve, User};
+use nmi_proto::answer::Message;
+use nmi_proto::client::Client;
+use nmi_proto::codec::Decoder;
+use stack::control as wire;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Whoever runs the tests is this to the daemon.
+pub(crate) const ROOT: u32 = 0;
+/// May display TCPCS1.
+pub(crate) const OPERATOR: u32 = 1;
+/// May nothing.
+pub(crate) const STRANGER: u32 = 2;
+
+pub(crate) const PROFILES: &str = r#"
+[[profile]]
+name = "EZB.NETMGMT.SYSA.TCPCS1.IPSEC.DISPLAY"
+permit = [{ group = "netops" }, { group = "root" }]
+[[profile]]
+name = "EZB.NETMGMT.**"
+permit = [{ user = "root" }]
+"#;
+
+/// The user of a test is chosen by the test: the kernel's uid of all its connections is the same.
+#[derive(Debug, Default)]
+struct Users(AtomicU32);
+
+impl Resolve for Users {
+    fn user(&self, _uid: u32, _gid: u32) -> std::io::Result<User> {
+        let (name, group) = match self.0.load(Ordering::SeqCst) {
+            ROOT => ("root", "root"),
+            OPERATOR => ("olga", "netops"),
+            _ => ("mallory", "users"),
+        };
+        Ok(User { name: Some(name.to_owned()), groups: [group.to_owned()].into() })
+    }
+}
+
+pub(crate) struct Daemon {
+    socket: PathBuf,
+    users: Arc<Users>,
+    pub(crate) profiles: watch::Sender<Arc<Profiles>>,
+    pub(crate) policy_loaded: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    core: CancellationToken,
+    controls: Arc<AtomicU64>,
+    runtime: tokio::runtime::Runtime,
+    served: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
+}
+
+pub(crate) fn config(socket: &Path) -> Config {
+    Config::new(socket.to_owned(), "SYSA")
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|_| {}, true)
+    }
+
+    pub(crate) fn start_with(edit: impl FnOnce(&mut Config), policy_loaded: bool) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("nmi-test")
+            .permissions(std::fs::Permissions::from_mode(0o755))
+            .tempdir()
+            .unwrap();
+        let socket = folder.path().join("ipsecmgmt");
+        let users = Arc::new(Users::default());
+        let mut config = config(&socket);
+        config.users = Arc::clone(&users) as _;
+        edit(&mut config);
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let inside = runtime.enter();
+        let profiles = Profiles::parse(PROFILES, Path::new("servauth.toml")).unwrap();
+        let (profiles, seen_profiles) = watch::channel(Arc::new(profiles));
+        let (policy_loaded, seen_policy) = watch::channel(policy_loaded);
+        let (shutdown, core) = (CancellationToken::new(), CancellationToken::new());
+        let controls = Arc::new(AtomicU64::new(0));
+        let (ask, asked) = mpsc::channel(16);
+        runtime.spawn(answer(asked, core.clone(), Arc::clone(&controls)));
+        let server = iked::nmi::Server::bind(config).unwrap();
+        let backend = iked::nmi::Backend { profiles: seen_profiles, core: ask, policy_loaded: seen_policy };
+        let served = runtime.spawn(server.run(backend, shutdown.clone()));
+        drop(inside);
+        Self { socket, users, profiles, policy_loaded, shutdown, core, controls, runtime, served, folder }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Connections from now on are this user's.
+    pub(crate) fn be(&self, user: u32) {
+        self.users.0.store(user, Ordering::SeqCst);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.socket, Some(Duration::from_secs(10))).unwrap()
+    }
+
+    /// A stream that has had its INIT.
+    pub(crate) fn raw(&self) -> UnixStream {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        frame(&mut stream);
+        stream
+    }
+
+    /// A client as soon as the server has noticed that another one left.
+    pub(crate) fn client_when_free(&self) -> Client {
+        until(|| Client::connect(&self.socket, Some(Duration::from_secs(10))).ok())
+    }
+
+    /// A stream that is not told at once that there are too many. Before INIT the server says nothing else.
+    pub(crate) fn stream_when_free(&self) -> UnixStream {
+        until(|| {
+            let stream = UnixStream::connect(&self.socket).ok()?;
+            stream.set_read_timeout(Some(Duration::from_millis(50))).ok()?;
+            (&stream).read(&mut [0; 1]).is_err().then_some(stream)
+        })
+    }
+
+    /// Until the server holds no more than `n` connections open.
+    pub(crate) fn wait_for_connections(&self, n: usize) {
+        let path = self.socket.to_str().unwrap();
+        until(|| {
+            let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+            // One line is the listening socket itself.
+            (table.lines().filter(|l| l.ends_with(path)).count() <= n + 1).then_some(())
+        });
+    }
+
+    pub(crate) fn controls(&self) -> u64 {
+        self.controls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn end_core(&self) {
+        self.core.cancel();
+    }
+
+    /// Ends it, returns the folder of its socket.
+    pub(crate) fn stop(self) -> tempfile::TempDir {
+        self.shutdown.cancel();
+        self.runtime.block_on(self.served).unwrap();
+        self.folder
+    }
+}
+
+/// Asks again until there is an answer, for at most ten seconds.
+pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "nothing happened in ten seconds");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The next message, and not a byte more.
+pub(crate) fn frame(stream: &mut UnixStream) -> Message {
+    let mut decoder = Decoder::new(nmi_proto::MAX_ANSWER_BYTES);
+    let mut prefix = [0; 16];
+    stream.read_exact(&mut prefix).unwrap();
+    decoder.push(&prefix);
+    let length = u32::from_be_bytes([prefix[12], prefix[13], prefix[14], prefix[15]]) as usize;
+    let mut rest = vec![0; length - 16];
+    stream.read_exact(&mut rest).unwrap();
+    decoder.push(&rest);
+    Message::read(decoder.next_frame().unwrap().unwrap()).unwrap()
+}
+
+async fn answer(mut asked: mpsc::Receiver<CoreRequest>, end: CancellationToken, controls: Arc<AtomicU64>) {
+    loop {
+        let request = tokio::select! {
+            () = end.cancelled() => return,
+            request = asked.recv() => request,
+        };
+        match request {
+            None => return,
+            Some(CoreRequest::Stacks(reply)) => {
+                let down = StackInfo { name: "DOWN".into(), active: false, ..stack_info() };
+                let _ = reply.send(vec![stack_info(), down]);
+            }
+            Some(CoreRequest::Display { stack, reply, .. }) => {
+                let _ =
+                    reply.send(if stack == "TCPCS1" { Ok(snapshot()) } else { Err(CoreError::UnknownStack) });
+            }
+            Some(CoreRequest::Control { objects, reply, .. }) => {
+                controls.fetch_add(1, Ordering::SeqCst);
+                let outcome = |object: ControlObject| {
+                    let known = object.tunnel_id.as_deref() == Some("Y7");
+                    let status = if known { ControlStatus::Updated } else { ControlStatus::NotFound };
+                    ControlOutcome { object, status }
+                };
+                let all = ["K3", "K4"].map(|id| ControlOutcome {
+                    object: ControlObject { name: None, tunnel_id: Some(id.to_owned()) },
+                    status: ControlStatus::Updated,
+                });
+                let _ = reply.send(Ok(if objects.is_empty() {
+                    all.into()
+                } else {
+                    objects.into_iter().map(outcome).collect()
+                }));
+            }
+            Some(CoreRequest::LoadPolicy { policy, reply, .. }) => {
+                let failed = Err(CoreError::Policy("policy.conf:3: no such keyword".into()));
+                let _ = reply.send(if policy { failed } else { Ok(()) });
+            }
+        }
+    }
+}
+
+fn stack_info() -> StackInfo {
+    StackInfo {
+        name: "TCPCS1".into(),
+        active: true,
+        ipv6: true,
+        dvipsec: true,
+        logging: false,
+        predecap: false,
+        policy_filters: true,
+        nat_keepalive_secs: 20,
+    }
+}
+
+fn range(low: &str, high: &str) -> AddressRange {
+    AddressRange { low: low.parse().unwrap(), high: high.parse().unwrap() }
+}
+
+fn ike(id: u32, local: &str, now: Instant) -> IkeView {
+    IkeView {
+        id: IkeTunnelId(id),
+        generation: 1,
+        rule: "Branch".into(),
+        action: "Strong".into(),
+        local: format!("{local}:4500").parse().unwrap(),
+        remote: "198.51.100.7:4500".parse().unwrap(),
+        local_id: Some(Identity::Fqdn("shop.example.org".into())),
+        remote_id: None,
+        spi_i: 0x0102_0304_0506_0708,
+        spi_r: 9,
+        state: if id == 3 { SaState::Active } else { SaState::InNegotiation },
+        progress: if id == 3 { IkeProgress::Done } else { IkeProgress::WaitKe },
+        role: Role::Responder,
+        suite: Some(IkeSuite {
+            encryption: Encryption::AesGcm16(256),
+            integrity: None,
+            prf: Prf::HmacSha384,
+            group: Group::Curve25519,
+        }),
+        nat_allowed: true,
+        nat_local: false,
+        nat_remote: true,
+        lifetime: Duration::from_secs(3600),
+        established: Some(now),
+        rekey_at: Some(now + Duration::from_secs(3000)),
+        expires_at: Some(now + Duration::from_secs(3600)),
+        reauth_interval: None,
+        reauth_at: None,
+        counters: IkeCounters::default(),
+    }
+}
+
+fn child(generation: u32, state: SaState, now: Instant) -> ChildView {
+    let selector = |low, high| TrafficSelector {
+        addresses: range(low, high),
+        protocol: 6,
+        port_low: 0,
+        port_high: u16::MAX,
+    };
+    ChildView {
+        id: TunnelId(7),
+        generation,
+        ike: IkeTunnelId(3),
+        rule: "Protect".into(),
+        vpn_action: "Gold".into(),
+        local_dyn_vpn_rule: Some("ToBranch".into()),
+        method: ActivationMethod::Remote,
+        state,
+        role: Role::Responder,
+        local: "203.0.113.10:4500".parse().unwrap(),
+        remote: "198.51.100.7:4500".parse().unwrap(),
+        udp: true,
+        nat_local: false,
+        nat_remote: true,
+        mode: Mode::Tunnel,
+        encryption: Some(Encryption::AesCbc(128)),
+        integrity: Some(Integrity::HmacSha256),
+        group: None,
+        esn: true,
+        spi_in: if state == SaState::Active { 0xC000_0001 } else { 0 },
+        spi_out: 0xD000_0001,
+        local_selectors: vec![selector("10.0.0.0", "10.0.0.255")],
+        remote_selectors: vec![selector("198.51.100.7", "198.51.100.7")],
+        lifetime: Duration::from_secs(600),
+        lifesize_bytes: None,
+        installed: Some(now),
+        rekey_at: None,
+        expires_at: None,
+        vpn_life_ends: None,
+    }
+}
+
+fn sa(spi_in: u32, tunnel: u32) -> wire::SaView {
+    wire::SaView {
+        spi_in,
+        tunnel,
+        outbound_active: true,
+        out_packets: 1,
+        out_bytes: 2,
+        in_packets: 3,
+        in_bytes: 4_000_000_000_000,
+        next_sequence: 2,
+        highest_received: 3,
+        idle_in_ms: None,
+        path_mtu: 1500,
+    }
+}
+
+/// Ten thousand filters of a thousand rules; the last one is of a dynamic tunnel.
+fn filter(i: u32) -> wire::FilterView {
+    let any =
+        wire::AddressRange { low: "0.0.0.0".parse().unwrap(), high: "255.255.255.255".parse().unwrap() };
+    wire::FilterView {
+        rule: wire::FilterRule {
+            name: format!("Rule{}", i % 1000),
+            extension: i + 1,
+            group: None,
+            local_start: None,
+            vpn_action: None,
+            direction: wire::Direction::Inbound,
+            scope: wire::Scope::Local,
+            security_class: 0,
+            source: any,
+            destination: any,
+            protocol: Some(6),
+            source_ports: wire::PortRange::ANY,
+            destination_ports: wire::PortRange { low: 80, high: 80 },
+            icmp_type: None,
+            icmp_code: None,
+            tcp_qualifier: wire::TcpQualifier::None,
+            fragments_only: false,
+            action: wire::FilterAction::Permit,
+            log_permit: false,
+            log_deny: true,
+            discard_icmp: false,
+        },
+        kind: if i == 9_999 { wire::FilterKind::Dynamic(7) } else { wire::FilterKind::Generic },
+        totals: wire::FilterTotals::default(),
+        created: 1_700_000_000,
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let now = Instant::now();
+    let dvipa: IpAddr = "203.0.113.10".parse().unwrap();
+    let interface = |name: &str, address: IpAddr| wire::InterfaceView {
+        name: name.into(),
+        address,
+        security_class: 1,
+        active: true,
+        dvipa: address == dvipa,
+    };
+    Snapshot {
+        stack: stack_info(),
+        now,
+        unix_now: 1_700_000_000,
+        ike: vec![ike(3, "203.0.113.10", now), ike(4, "192.0.2.1", now)],
+        children: vec![child(2, SaState::InNegotiation, now), child(1, SaState::Active, now)],
+        engine: EngineCounters::default(),
+        sas: vec![sa(0xC000_0002, 9), sa(0xC000_0001, 7)],
+        filters: (0..10_000).map(filter).collect(),
+        totals: wire::FilterTotals { permits: 100, denies: 7, mismatches: 1 },
+        interfaces: vec![interface("eth0", "192.0.2.1".parse().unwrap()), interface("lo", dvipa)],
+        drops: vec![wire::DropView { reason: "no_filter_match".into(), packets: 12 }],
+        targets: vec![wire::TargetView { dvipa, port: 80, target: "TGT1".into(), active: 4, total: 40 }],
+        dvipas: vec![DvipaInfo { address: dvipa, owner: "TCPCS1".into(), epoch: 5 }],
+        cf_ike: BTreeMap::from([(IkeTunnelId(3), CfState::Stored)]),
+        cf_children: BTreeMap::new(),
+    }
+}
