@@ -259,6 +259,7 @@ impl Worker {
             let now = Instant::now();
             if self.engine.poll_timeout().is_some_and(|t| t <= now) {
                 self.engine.handle_timeout(now, &mut self.out);
+                self.engine.flush(now, &mut self.out);
                 self.carry_out(now);
             }
         }

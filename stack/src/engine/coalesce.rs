@@ -72,6 +72,8 @@ struct Slot<D> {
     size: usize,
     count: usize,
     next_sequence: u32,
+    /// [`Output::clears`] when it was begun.
+    clears: u64,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl<D: Copy + PartialEq> Coalescer<D> {
         mut emit: impl FnMut(&mut Output, D, Complete),
     ) {
         let Some(packet) = packet.get(..parsed.total_len) else { return };
+        self.forget_cleared(out);
         let flow = parsed.flow();
         let head = Head::of(packet, parsed, limits);
         let Some(head) = head else {
@@ -134,7 +137,7 @@ impl<D: Copy + PartialEq> Coalescer<D> {
             self.finish(0, out, &mut emit);
         }
         let range = append(out, packet);
-        let slot = Slot::begin(destination, flow, limits, range, head, packet);
+        let slot = Slot::begin(destination, flow, limits, range, out.clears, head, packet);
         let closes = head.tcp && packet[head.upper + tcp::FLAGS_AT] & TcpFlags::PSH.0 != 0;
         self.slots.push(slot);
         if closes {
@@ -144,8 +147,17 @@ impl<D: Copy + PartialEq> Coalescer<D> {
 
     /// Hands out everything that was collected.
     pub fn flush(&mut self, out: &mut Output, mut emit: impl FnMut(&mut Output, D, Complete)) {
+        self.forget_cleared(out);
         while !self.slots.is_empty() {
             self.finish(0, out, &mut emit);
+        }
+    }
+
+    /// A caller that cleared the output without a flush has lost what lay there, but nothing else may come of it.
+    fn forget_cleared(&mut self, out: &Output) {
+        let clears = out.clears;
+        if self.slots.first().is_some_and(|s| s.clears != clears) {
+            self.slots.retain(|s| s.clears == clears);
         }
     }
 
@@ -201,12 +213,14 @@ impl<D> Slot<D> {
         flow: FlowKey,
         limits: Limits,
         place: Range<usize>,
+        clears: u64,
         head: Head,
         packet: &[u8],
     ) -> Self {
         let size = packet.len() - head.len;
         let next_sequence = if head.tcp { next(packet, head) } else { 0 };
-        Self { destination, flow, limits, place: Place::Arena(place), head, size, count: 1, next_sequence }
+        let place = Place::Arena(place);
+        Self { destination, flow, limits, place, head, size, count: 1, next_sequence, clears }
     }
 
     fn bytes<'a>(&'a self, out: &'a Output) -> &'a [u8] {

@@ -69,6 +69,8 @@ pub struct Output {
     pub sa_notices: Vec<(u32, SaNotice)>,
     /// Log lines (warning?, text), already rate-limited.
     pub logs: Vec<(bool, String)>,
+    /// How often it was cleared: what holds ranges from one call to the next can tell that they are void.
+    pub(super) clears: u64,
 }
 
 /// Datagrams of equal size (the last may be shorter) to one peer.
@@ -117,7 +119,8 @@ pub struct XcfSend {
 }
 
 impl Output {
-    /// Ready for the next batch; keeps the memory.
+    /// Ready for the next batch; keeps the memory. [`super::Engine::flush`] comes before: what the engine still collects
+    /// lies in the arena and would be lost.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.udp.clear();
@@ -128,5 +131,6 @@ impl Output {
         self.acquires.clear();
         self.sa_notices.clear();
         self.logs.clear();
+        self.clears = self.clears.wrapping_add(1);
     }
 }

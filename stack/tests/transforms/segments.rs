@@ -263,6 +263,26 @@ fn more_flows_than_slots_still_arrive_in_order() {
     }
 }
 
+#[test]
+fn an_output_that_was_cleared_too_early_loses_packets_and_nothing_else() {
+    let (mut c, mut out) = (Coalescer::default(), Output::default());
+    let s = Segment::default().with_data(octets(500, 1));
+    let push = |c: &mut Coalescer<()>, out: &mut Output, p: &[u8]| {
+        c.push((), p, &Parsed::parse(p).unwrap(), ALL, out, |o, (), d| d.to_host(o));
+    };
+    push(&mut c, &mut out, &s.tcp());
+    out.clear();
+    out.bytes.resize(2000, 0xff);
+    let next = Segment { sequence: 1500, ..s.clone() }.tcp();
+    push(&mut c, &mut out, &next);
+    out.clear();
+    c.flush(&mut out, |o, (), d| d.to_host(o));
+    assert!(out.host.is_empty());
+    push(&mut c, &mut out, &next);
+    c.flush(&mut out, |o, (), d| d.to_host(o));
+    assert_eq!(&out.bytes[out.host[0].clone()][10..], next);
+}
+
 /// What must not be joined goes out alone, untouched and in its place.
 #[test]
 fn only_what_could_have_been_one_is_joined() {
