@@ -7,7 +7,7 @@ use super::filter::Subject;
 use super::io::VnetHeader;
 use super::outbound::Origin;
 use crate::control::Acquire;
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -5,7 +5,7 @@
 //! all in a list have the same time to live: what is too old is always at the front, so ageing and eviction never
 //! scan. Only flows that nobody has answered or that have ended give way to new ones; an established one never does.
 
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 use std::net::IpAddr;

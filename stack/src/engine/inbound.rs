@@ -26,7 +26,6 @@ const FRAGMENTS_TUNNEL: u64 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Through {
     pub(super) tunnel: u32,
-    pub(super) spi_in: u32,
     /// Longest inner packet of the way back.
     pub(super) max_inner: usize,
 }

@@ -1,7 +1,7 @@
 //! Log lines of the data path: one for each reason and source in an interval, with how many were left out (threats R3).
 
 use super::verdict::DropReason;
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -45,7 +45,7 @@ use coalesce::Coalescer;
 use connection::{ConnectionKey, Connections, Place, Signs};
 use distribute::Distributor;
 use filter::{Subject, Upper};
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use io::Output;
 use log::{LogLimit, Topic};
@@ -99,7 +99,7 @@ pub struct Engine {
     config: Option<StackConfig>,
     links: Links,
     homes: HashMap<IpAddr, HomeRole, FixedState>,
-    members: HashSet<IpAddr>,
+    members: HashSet<IpAddr, FixedState>,
     own_xcf: Option<IpAddr>,
     spd: Spd,
     sad: Sad,
@@ -124,7 +124,7 @@ impl Engine {
             config: None,
             links: Links { network_mtu: 1500, xcf_mtu: 1500 },
             homes: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
-            members: HashSet::new(),
+            members: HashSet::with_hasher(FixedState::with_seed(seed ^ 10)),
             own_xcf: None,
             spd: Spd::new(seed ^ 2),
             sad: Sad::new(seed ^ 3),
@@ -156,7 +156,8 @@ impl Engine {
             self.homes.insert(home.address, role);
         }
         self.own_xcf = config.xcf.as_ref().map(|x| x.address);
-        self.members = config.members.iter().map(|m| m.xcf).filter(|m| Some(*m) != self.own_xcf).collect();
+        self.members.clear();
+        self.members.extend(config.members.iter().map(|m| m.xcf).filter(|m| Some(*m) != self.own_xcf));
         self.spd.set_xcf(self.own_xcf.map(|own| {
             let group = || self.members.iter().copied().filter(|m| m.is_ipv4() == own.is_ipv4()).chain([own]);
             AddressRange { low: group().min().unwrap_or(own), high: group().max().unwrap_or(own) }
@@ -310,7 +311,7 @@ impl Engine {
 
     /// Whether an address belongs to the XCF: nothing that comes from elsewhere may name it.
     fn is_xcf(&self, a: IpAddr) -> bool {
-        self.own_xcf == Some(a) || self.members.contains(&a)
+        self.own_xcf.is_some_and(|own| own == a || self.members.contains(&a))
     }
 
     /// An SA of which the peer has begun to use the pair is what we send with (RFC 7296 section 2.8).

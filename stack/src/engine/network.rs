@@ -7,6 +7,7 @@ use super::filter::{Subject, Upper};
 use super::icmp::Quoted;
 use super::inbound::Through;
 use super::io::{Output, RawArrival, UdpArrival, VnetHeader};
+use super::sad::{Sa, SaHandle};
 use super::udp_encap::{self, Encapsulated, IKE_HEADER};
 use super::verdict::DropReason;
 use super::{Engine, Line, esp, spd, subject};
@@ -115,11 +116,11 @@ impl Engine {
 
     fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
         match self.open_checked(now, arrival, packet, out) {
-            Ok((opened, through)) => {
+            Ok((opened, through, handle)) => {
                 let inner = &mut packet[opened];
                 match Parsed::parse(inner) {
                     Ok(parsed) => {
-                        if let Some(s) = self.outside_selectors(&parsed, inner, through.spi_in) {
+                        if let Some(s) = self.outside_selectors(&parsed, inner, handle) {
                             return self.drop_packet(
                                 now,
                                 DropReason::SelectorViolation,
@@ -154,7 +155,7 @@ impl Engine {
         arrival: Arrival,
         packet: &mut [u8],
         out: &mut Output,
-    ) -> Result<(std::ops::Range<usize>, Through), DropReason> {
+    ) -> Result<(std::ops::Range<usize>, Through, SaHandle), DropReason> {
         if packet.len() < crate::wire::esp::HEADER {
             return Err(DropReason::MalformedEsp);
         }
@@ -196,10 +197,9 @@ impl Engine {
             sa.move_peer(a.remote);
         }
         let mtu = sa.path_mtu();
-        let through =
-            Through { tunnel: sa.pair().tunnel, spi_in: spi, max_inner: sa.max_inner(usize::from(mtu)) };
+        let through = Through { tunnel: sa.pair().tunnel, max_inner: sa.max_inner(usize::from(mtu)) };
         self.note_first_inbound(notices, out);
-        Ok((opened?.inner, through))
+        Ok((opened?.inner, through, handle))
     }
 
     /// The filters on ESP itself, where the policy wants that (PreDecap On).
@@ -231,9 +231,10 @@ impl Engine {
 
     /// The packet as it lies outside of what was negotiated (RFC 4301 section 5.2 step 4); an ICMP error may also be about a
     /// packet that lies inside (section 6).
-    fn outside_selectors(&self, parsed: &Parsed, inner: &[u8], spi_in: u32) -> Option<Subject> {
+    fn outside_selectors(&self, parsed: &Parsed, inner: &[u8], handle: SaHandle) -> Option<Subject> {
         let s = subject(parsed, Direction::Inbound, false);
-        let pair = self.sad.lookup(spi_in).and_then(|h| self.sad.get(h)).map(super::sad::Sa::pair)?;
+        // The SA has just opened the packet; were it gone, nothing would be selected by it.
+        let Some(pair) = self.sad.get(handle).map(Sa::pair) else { return Some(s) };
         if spd::selected(&pair.local_selectors, &pair.remote_selectors, &s) {
             return None;
         }

@@ -5,7 +5,7 @@
 
 use crate::wire::checksum;
 use crate::wire::tcp::{self, Tcp};
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::net::IpAddr;

@@ -10,7 +10,7 @@ use crate::control::{
     AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FilterTotals, FilterView,
     PortRange, SaPair, Scope, Selector, TcpQualifier,
 };
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -9,6 +9,7 @@ use super::connection::{Connections, Place};
 use crate::control::{Home, Method, PortRange, Role, TargetView};
 use hashbrown::{HashMap, HashSet};
 use round_robin::RoundRobin;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// The services of the DVIPAs that this stack owns.
@@ -110,7 +111,13 @@ impl Distributor {
     }
 
     /// Chooses for a new connection; `members` are the XCF addresses that can be reached.
-    pub fn choose(&mut self, dvipa: IpAddr, protocol: u8, port: u16, members: &HashSet<IpAddr>) -> Choice {
+    pub fn choose(
+        &mut self,
+        dvipa: IpAddr,
+        protocol: u8,
+        port: u16,
+        members: &HashSet<IpAddr, impl BuildHasher>,
+    ) -> Choice {
         let hit = self.services.get_mut(&dvipa).and_then(|services| {
             services.iter_mut().filter(|s| s.protocol == protocol).find_map(|s| {
                 let range = s.ports.iter().position(|p| p.contains(port))?;
@@ -207,7 +214,7 @@ mod tests {
     fn twenty_connections_on_two_targets_are_ten_and_ten() {
         let mut d = Distributor::default();
         d.configure("D", &[home(&[Some(2), Some(3)])]);
-        let members = HashSet::from_iter([xcf(2), xcf(3)]);
+        let members: HashSet<IpAddr> = HashSet::from_iter([xcf(2), xcf(3)]);
         let mut connections = Connections::new(1, 100);
         for n in 0..20u8 {
             let Choice::Target(place, slot) = d.choose(dvipa(), 6, 443, &members) else {
@@ -232,7 +239,7 @@ mod tests {
     fn a_target_that_left_is_no_candidate_and_turns_survive_a_reconfiguration() {
         let mut d = Distributor::default();
         d.configure("D", &[home(&[Some(2), Some(3), None])]);
-        let mut members = HashSet::from_iter([xcf(2), xcf(3)]);
+        let mut members: HashSet<IpAddr> = HashSet::from_iter([xcf(2), xcf(3)]);
         assert!(matches!(d.choose(dvipa(), 6, 80, &members), Choice::Target(Place::At(a), _) if a == xcf(2)));
         d.configure("D", &[home(&[Some(2), Some(3), None])]);
         assert!(matches!(d.choose(dvipa(), 6, 80, &members), Choice::Target(Place::At(a), _) if a == xcf(3)));
