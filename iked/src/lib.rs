@@ -4,12 +4,16 @@ mod act;
 #[cfg(feature = "shell")]
 pub mod cf;
 #[cfg(feature = "shell")]
+pub mod check;
+#[cfg(feature = "shell")]
 pub mod config;
 #[cfg(feature = "shell")]
 pub mod core;
 pub mod ike;
 #[cfg(feature = "shell")]
 pub mod log;
+#[cfg(feature = "shell")]
+mod management;
 #[cfg(feature = "shell")]
 pub mod nmi;
 #[cfg(feature = "shell")]
@@ -18,6 +22,10 @@ pub mod policies;
 pub mod request;
 #[cfg(feature = "shell")]
 pub mod servauth;
+#[cfg(feature = "shell")]
+pub mod shell;
+#[cfg(feature = "shell")]
+mod shutdown;
 #[cfg(feature = "shell")]
 pub mod stack_link;
 #[cfg(feature = "shell")]

@@ -138,12 +138,29 @@ async fn pass_lines(stack: String, from: impl AsyncRead + Unpin) {
             Ok(0) | Err(_) => return,
             Ok(_) => {
                 let text = String::from_utf8_lossy(&line);
-                let text = text.trim_end();
-                if !text.is_empty() {
-                    tracing::info!(target: "stackd", %stack, "{}", text.escape_debug());
+                let (warning, text) = without_time(text.trim_end());
+                let text = text.escape_debug();
+                match warning {
+                    _ if text.clone().next().is_none() => {}
+                    true => tracing::warn!(target: "stackd", %stack, "{text}"),
+                    false => tracing::info!(target: "stackd", %stack, "{text}"),
                 }
             }
         }
+    }
+}
+
+/// A line of the stack's own log has a time and a level, which ours gives it again.
+fn without_time(line: &str) -> (bool, &str) {
+    let mut words = line.splitn(2, ' ');
+    let (Some(time), Some(rest)) = (words.next(), words.next()) else { return (false, line) };
+    if !time.ends_with('Z') || !time.starts_with(|c: char| c.is_ascii_digit()) {
+        return (false, line);
+    }
+    match rest.trim_start().split_once(' ') {
+        Some(("WARN" | "ERROR", text)) => (true, text),
+        Some(("INFO" | "DEBUG" | "TRACE", text)) => (false, text),
+        _ => (false, line),
     }
 }
 
@@ -158,6 +175,16 @@ mod tests {
         assert_eq!([b.pause(), b.pause(), b.pause(), b.pause(), b.pause()], [s(1), s(2), s(4), s(5), s(5)]);
         b.reset();
         assert_eq!(b.pause(), s(1));
+    }
+
+    #[test]
+    fn lines_of_a_stack_keep_their_level_and_lose_their_time() {
+        let line = "2026-11-22T03:22:08.322542Z  WARN stack::worker: dropped";
+        assert_eq!(without_time(line), (true, "stack::worker: dropped"));
+        assert_eq!(without_time("2026-11-22T03:22:08.3Z  INFO a: b"), (false, "a: b"));
+        for odd in ["", "Error: no namespace", "2026Z", "2026Z WARN", "thread panicked at WARN x"] {
+            assert_eq!(without_time(odd), (false, odd));
+        }
     }
 
     fn launch(stackd: &str, netns: Option<&str>) -> Launch {

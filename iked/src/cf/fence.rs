@@ -116,6 +116,11 @@ impl<C: CouplingFacility> Sysplex<C> {
         &self.key
     }
 
+    /// Where what is kept.
+    pub const fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
     /// Who owns `dvipa`.
     ///
     /// # Errors

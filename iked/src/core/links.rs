@@ -47,7 +47,7 @@ impl Core {
         info!(stack = %stack.entry.name, adopted, configured = hello.configured, sas = hello.sas.len(),
             lost = difference.lost.len(), stray = difference.stray.len(), "stack connected");
         stack.link = Some(connection);
-        stack.start_id = Some(hello.start_id);
+        stack.adopted = adopted;
         stack.filters.epoch = stack.filters.epoch.max(hello.filter_epoch.saturating_add(1));
         self.configure(index);
         let stack = &mut self.stacks[index];
@@ -82,7 +82,8 @@ impl Core {
         match message {
             FromStack::Configured { warnings } => {
                 let first = !std::mem::replace(&mut stack.configured, true);
-                for w in warnings {
+                // A stack that this daemon started says it on its standard error too, which is passed to the log.
+                for w in warnings.iter().filter(|_| stack.adopted) {
                     warn!(stack = %stack.entry.name, "{}", w.escape_debug());
                 }
                 if first {
@@ -118,6 +119,7 @@ impl Core {
                 };
                 stack.engine.handle_command(now.instant, command);
             }
+            FromStack::Log { .. } if !stack.adopted => {}
             FromStack::Log { warning: true, text } => {
                 warn!(target: "stackd", stack = %stack.entry.name, "{}", text.escape_debug());
             }

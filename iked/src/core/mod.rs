@@ -70,8 +70,8 @@ pub(crate) struct Stack {
     pub(crate) link: Option<Connection>,
     /// The configuration is in force.
     pub(crate) configured: bool,
-    /// `start_id` of the process that was configured last.
-    start_id: Option<u64>,
+    /// Its process was started by an earlier daemon.
+    adopted: bool,
     /// Policy in force; `None`: the defaults, because an operator or an error said so.
     pub(crate) policy: Option<Arc<dyn StackPolicy>>,
     filters: FilterSet,
@@ -112,7 +112,7 @@ impl Core {
                 engine: engine(entry, now.instant),
                 link: None,
                 configured: false,
-                start_id: None,
+                adopted: false,
                 policy: None,
                 filters: source.default_filters(),
                 installed: BTreeMap::new(),

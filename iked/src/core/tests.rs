@@ -1,32 +1,29 @@
 //! The core with real engines and stacks that are only channels: negotiations, restarts, control, display and the
 //! coupling facility, under a clock moved by hand.
 
-#![allow(dead_code, unused_imports, reason = "used by the negotiations that follow")]
+#![allow(dead_code, reason = "used by the negotiations that follow")]
 
 use super::*;
 use crate::cf::RecordKey;
 use crate::ike::command::Initiate;
-use crate::ike::event::{Payload, Transmit};
 use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Settings};
 use crate::ike::types::*;
 use crate::policies::StartError;
-use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Snapshot, Want};
+use crate::request::{ControlAction, ControlObject, ControlStatus, Snapshot, Want};
 use crate::stack_link::ConnectionEnd;
 use rand::SeedableRng;
-use stack::control::{
-    Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, Role, SaNotice, SaPair,
-};
+use stack::control::{Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, Role, SaPair};
 use std::sync::Mutex;
 use tokio::sync::oneshot;
 
-const VIP: &str = "203.0.113.10";
-const PEER: &str = "198.51.100.7";
+pub(super) const VIP: &str = "203.0.113.10";
+pub(super) const PEER: &str = "198.51.100.7";
 
-fn ip(s: &str) -> IpAddr {
+pub(super) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 
-fn selector(a: &str) -> TrafficSelector {
+pub(super) fn selector(a: &str) -> TrafficSelector {
     let a = ip(a);
     TrafficSelector {
         addresses: AddressRange { low: a, high: a },
@@ -137,9 +134,9 @@ impl StackPolicy for Fixed {
 
 /// Policies of both ends; can be made to fail as a file with a mistake does.
 #[derive(Clone, Default)]
-struct Source {
-    auto: bool,
-    broken: Arc<Mutex<bool>>,
+pub(super) struct Source {
+    pub(super) auto: bool,
+    pub(super) broken: Arc<Mutex<bool>>,
 }
 
 impl PolicySource for Source {
@@ -157,30 +154,30 @@ impl PolicySource for Source {
 
 /// What a channel that stands for a stack remembers.
 #[derive(Default)]
-struct FakeStack {
+pub(super) struct FakeStack {
     end: Option<ConnectionEnd>,
-    sas: BTreeMap<u32, SaPair>,
-    heard: Vec<ToStack>,
+    pub(super) sas: BTreeMap<u32, SaPair>,
+    pub(super) heard: Vec<ToStack>,
 }
 
-struct Lab {
-    core: Core,
-    now: Now,
-    stacks: [FakeStack; 2],
+pub(super) struct Lab {
+    pub(super) core: Core,
+    pub(super) now: Now,
+    pub(super) stacks: [FakeStack; 2],
     internal: mpsc::Receiver<Internal>,
-    orders: mpsc::Receiver<Order>,
+    pub(super) orders: mpsc::Receiver<Order>,
     source: Source,
 }
 
-const OWN: usize = 0;
-const OTHER: usize = 1;
+pub(super) const OWN: usize = 0;
+pub(super) const OTHER: usize = 1;
 
 impl Lab {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Source::default())
     }
 
-    fn with(source: Source) -> Self {
+    pub(super) fn with(source: Source) -> Self {
         let text = format!(
             "system = 'SYSA'\n\
              [[stack]]\nname = 'OWN'\nnetns = 'a'\nnetwork = ['e']\n\
@@ -207,7 +204,7 @@ impl Lab {
     }
 
     /// Connects a stack whose process began as `start_id` with the SAs that the fake holds.
-    async fn connect(&mut self, index: usize, start_id: u64, adopted: bool) {
+    pub(super) async fn connect(&mut self, index: usize, start_id: u64, adopted: bool) {
         let (connection, end) = Connection::pair();
         let sas: Vec<u32> = self.stacks[index].sas.keys().copied().collect();
         self.stacks[index].end = Some(end);
@@ -223,7 +220,7 @@ impl Lab {
         self.settle().await;
     }
 
-    async fn both() -> Self {
+    pub(super) async fn both() -> Self {
         let mut lab = Self::new();
         lab.connect(OWN, 1, false).await;
         lab.connect(OTHER, 1, false).await;
@@ -231,7 +228,7 @@ impl Lab {
     }
 
     /// Carries messages until nothing moves any more.
-    async fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         for _ in 0..200 {
             let mut moved = false;
             for index in [OWN, OTHER] {
@@ -277,6 +274,7 @@ impl Lab {
                 let answer = match question {
                     Question::Sas => Answer::Sas(stack.sas.keys().map(|s| view(*s)).collect()),
                     Question::Filters => Answer::Filters(vec![]),
+                    Question::Summary => Answer::Summary(Default::default()),
                     _ => Answer::Drops(vec![]),
                 };
                 if let Some(end) = &stack.end {
@@ -289,7 +287,7 @@ impl Lab {
     }
 
     /// Moves the clock, doing what is due on the way.
-    async fn pass(&mut self, time: Duration) {
+    pub(super) async fn pass(&mut self, time: Duration) {
         let until = self.now.instant + time;
         while self.now.instant < until {
             let next = self.core.next_deadline().clamp(self.now.instant, until);
@@ -299,7 +297,7 @@ impl Lab {
         }
     }
 
-    async fn control(
+    pub(super) async fn control(
         &mut self,
         action: ControlAction,
         objects: &[ControlObject],
@@ -312,11 +310,11 @@ impl Lab {
         outcomes.into_iter().map(|o| (o.object.tunnel_id, o.status)).collect()
     }
 
-    async fn activate(&mut self, name: &str) -> (Option<String>, ControlStatus) {
+    pub(super) async fn activate(&mut self, name: &str) -> (Option<String>, ControlStatus) {
         self.control(ControlAction::ActivateChild, &[named(name)]).await.remove(0)
     }
 
-    async fn display(&mut self, want: Want) -> Result<Snapshot, CoreError> {
+    pub(super) async fn display(&mut self, want: Want) -> Result<Snapshot, CoreError> {
         let (reply, answer) = oneshot::channel();
         self.core.on_request(self.now, CoreRequest::Display { stack: "OWN".into(), want, reply });
         self.settle().await;
@@ -324,7 +322,7 @@ impl Lab {
     }
 
     /// The pairs of both stacks, as each other's mirror image.
-    fn assert_mirrored(&self, pairs: usize) {
+    pub(super) fn assert_mirrored(&self, pairs: usize) {
         let [a, b] = &self.stacks;
         assert_eq!((a.sas.len(), b.sas.len()), (pairs, pairs));
         for pair in a.sas.values() {
@@ -336,7 +334,7 @@ impl Lab {
         }
     }
 
-    fn writes(&mut self) -> Vec<(RecordKey, bool)> {
+    pub(super) fn writes(&mut self) -> Vec<(RecordKey, bool)> {
         let mut writes = Vec::new();
         while let Ok(order) = self.orders.try_recv() {
             if let Order::Write { key, record, .. } = order {
@@ -363,11 +361,11 @@ fn view(spi_in: u32) -> SaView {
     }
 }
 
-fn named(name: &str) -> ControlObject {
+pub(super) fn named(name: &str) -> ControlObject {
     ControlObject { name: Some(name.into()), tunnel_id: None }
 }
 
-fn kinds(heard: &[ToStack]) -> Vec<String> {
+pub(super) fn kinds(heard: &[ToStack]) -> Vec<String> {
     heard.iter().map(|m| format!("{m:?}").split(['(', ' ']).next().unwrap().to_owned()).collect()
 }
 
@@ -384,7 +382,7 @@ async fn an_adopted_stack_is_brought_to_the_desired_state_and_protects_at_once()
     assert!(f.policy && f.epoch > 5);
 }
 
-fn pair_of(spi_in: u32) -> SaPair {
+pub(super) fn pair_of(spi_in: u32) -> SaPair {
     SaPair {
         tunnel: 1,
         generation: 1,
