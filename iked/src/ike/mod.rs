@@ -3,11 +3,23 @@
 //! It does no I/O, reads no clock and draws randomness only from the generator it was given. It imports nothing
 //! of this crate but itself.
 pub mod command;
+mod context;
 pub mod crypto;
 mod engine;
+mod error;
 pub mod event;
+mod identity;
+mod lifetime;
+mod natt;
+mod proposal;
 pub mod rules;
+mod selector;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod table;
+mod timer;
 pub mod types;
+mod v2;
 pub mod view;
 pub mod wire;
 

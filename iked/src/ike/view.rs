@@ -48,6 +48,15 @@ pub enum Role {
     Responder,
 }
 
+impl From<Role> for super::crypto::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Initiator => Self::Initiator,
+            Role::Responder => Self::Responder,
+        }
+    }
+}
+
 /// An IKE SA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IkeView {

@@ -1,0 +1,149 @@
+//! What a step of an IKE SA works with: the time, the rules, randomness, the shared tables and what goes out.
+
+use super::error::{Mistake, RateLimit};
+use super::event::{Event, Payload, Transmit};
+use super::rules::{ChildRule, ExchangeRule, Rules, Settings};
+use super::table::{Book, SaKey};
+use super::types::Identity;
+use super::v2::child::Child;
+use super::v2::sa::{IkeSa, Task};
+use super::view::EngineCounters;
+use rand::CryptoRng;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The rules in force, shared with the SAs that were made by them.
+#[derive(Debug, Default)]
+pub(crate) struct RuleSet {
+    exchange: Vec<Arc<ExchangeRule>>,
+    child: Vec<Arc<ChildRule>>,
+}
+
+impl RuleSet {
+    /// In search order.
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            exchange: rules.exchange.into_iter().map(Arc::new).collect(),
+            child: rules.child.into_iter().map(Arc::new).collect(),
+        }
+    }
+
+    /// KeyExchangeRules that hold between two addresses.
+    pub(crate) fn exchange(&self, local: IpAddr, remote: IpAddr) -> impl Iterator<Item = &Arc<ExchangeRule>> {
+        self.exchange.iter().filter(move |rule| {
+            rule.local_location.iter().any(|range| range.contains(local))
+                && rule.remote_location.iter().any(|range| range.contains(remote))
+        })
+    }
+
+    /// The rule of that name that is in force now, or the one that was.
+    pub(crate) fn current_exchange(&self, old: &Arc<ExchangeRule>) -> Arc<ExchangeRule> {
+        self.exchange.iter().find(|rule| rule.name == old.name).unwrap_or(old).clone()
+    }
+
+    /// Rules for children, in search order.
+    pub(crate) fn child(&self) -> &[Arc<ChildRule>] {
+        &self.child
+    }
+
+    /// The rule of that name.
+    pub(crate) fn child_named(&self, name: &str) -> Option<&Arc<ChildRule>> {
+        self.child.iter().find(|rule| rule.rule == name)
+    }
+}
+
+/// What goes out of the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Datagrams.
+    pub(crate) transmits: VecDeque<Transmit>,
+    /// Events.
+    pub(crate) events: VecDeque<Event>,
+    /// Counters of the engine.
+    pub(crate) counters: EngineCounters,
+    /// How often something is said.
+    pub(crate) limit: RateLimit,
+}
+
+impl Outbox {
+    /// Sends an IKE message.
+    pub(crate) fn send(&mut self, local: SocketAddr, remote: SocketAddr, message: Vec<u8>) {
+        self.transmits.push_back(Transmit { local, remote, payload: Payload::Message(message) });
+    }
+
+    /// Logs a peer's mistake, once per interval. True if it was said.
+    pub(crate) fn notice(&mut self, now: Instant, peer: SocketAddr, mistake: Mistake, text: &str) -> bool {
+        match self.limit.allow(now, peer.ip(), mistake) {
+            None => false,
+            Some(suppressed) => {
+                let more = match suppressed {
+                    0 => String::new(),
+                    n => format!(" ({n} more suppressed)"),
+                };
+                let text = format!("{text}{more}");
+                self.events.push_back(Event::Notice { peer, text });
+                true
+            }
+        }
+    }
+}
+
+/// What a step has to do to other SAs than its own; carried out when the step is over.
+#[derive(Debug)]
+pub(crate) enum After {
+    /// A new SA enters the table.
+    Adopt(Box<IkeSa>),
+    /// Children and tasks move to another SA (RFC 7296 section 2.18).
+    Inherit {
+        /// The SA that takes them.
+        to: SaKey,
+        /// Children by inbound SPI.
+        children: BTreeMap<u32, Child>,
+        /// Tasks.
+        tasks: Vec<Task>,
+        /// The SA whose place the old one was taking.
+        replaces: Option<SaKey>,
+    },
+    /// Make an SA with authentication in place of this one.
+    Reauthenticate(SaKey),
+    /// Delete an SA, towards the peer as well.
+    Delete(SaKey, &'static str),
+    /// Forget an SA without a word: the peer has none of it any more (INITIAL_CONTACT).
+    Forget(SaKey, &'static str),
+}
+
+/// Everything that a step may use.
+pub(crate) struct Context<'e> {
+    /// The time.
+    pub(crate) now: Instant,
+    /// Settings.
+    pub(crate) settings: &'e Settings,
+    /// Rules.
+    pub(crate) rules: &'e RuleSet,
+    /// Randomness.
+    pub(crate) rng: &'e mut dyn CryptoRng,
+    /// What goes out.
+    pub(crate) out: &'e mut Outbox,
+    /// Shared tables.
+    pub(crate) book: &'e mut Book,
+    /// For other SAs.
+    pub(crate) after: Vec<After>,
+}
+
+impl Context<'_> {
+    /// The KeyExchangeRule for a peer whose identity is known, as responder or after the answer to IKE_AUTH: the first
+    /// that accepts it (spec: KeyExchangeRule order). `own` is the identity that the peer asked for.
+    pub(crate) fn exchange_rule(
+        &self,
+        local: IpAddr,
+        remote: IpAddr,
+        peer: &Identity,
+        own: Option<&Identity>,
+    ) -> impl Iterator<Item = &Arc<ExchangeRule>> {
+        self.rules.exchange(local, remote).filter(move |rule| {
+            rule.remote_id.accepts(peer) && own.is_none_or(|own| super::identity::same(own, &rule.local_id))
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! NAT detection (RFC 7296 section 2.23) and which datagrams may move a peer's endpoint.
+
+use super::crypto::nat_detection_hash;
+use super::v2::found::Found;
+use super::v2::sa::NatPath;
+use super::wire::payload::Notify;
+use super::wire::{NotifyType, Payload};
+use std::net::{IpAddr, SocketAddr};
+
+/// The port that IKE moves to when there is a NAT.
+pub(crate) const NAT_PORT: u16 = 4500;
+
+/// The notifications that let the peer see a NAT, for a message with these SPIs.
+pub(crate) fn notifies(spi_i: u64, spi_r: u64, local: SocketAddr, remote: SocketAddr) -> [Payload; 2] {
+    let notify =
+        |kind, end| Payload::Notify(Notify::new(kind, nat_detection_hash(spi_i, spi_r, end).to_vec()));
+    [
+        notify(NotifyType::NAT_DETECTION_SOURCE_IP, local),
+        notify(NotifyType::NAT_DETECTION_DESTINATION_IP, remote),
+    ]
+}
+
+/// What a peer's notifications say about a message that came with these SPIs from `remote` to `local`; `None` if there
+/// are none: the peer does not traverse NATs.
+pub(crate) fn detect(
+    found: &Found<'_>,
+    spi_i: u64,
+    spi_r: u64,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Option<NatPath> {
+    let destination = found.notify(NotifyType::NAT_DETECTION_DESTINATION_IP)?;
+    let matches = |notify: &Notify, end| notify.data == nat_detection_hash(spi_i, spi_r, end);
+    // A peer with several addresses may send several source hashes; one that matches is enough.
+    let mut sources =
+        found.notifies().filter(|notify| notify.kind == NotifyType::NAT_DETECTION_SOURCE_IP).peekable();
+    sources.peek()?;
+    Some(NatPath {
+        local: !matches(destination, local),
+        remote: !sources.any(|notify| matches(notify, remote)),
+    })
+}
+
+/// Whether a peer can be at this address and port at all (threats T20).
+pub(crate) fn is_plausible(remote: SocketAddr, local: IpAddr) -> bool {
+    let address = remote.ip();
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    remote.port() != 0
+        && !address.is_multicast()
+        && !address.is_unspecified()
+        && !broadcast
+        && address != local
+}

@@ -1,0 +1,279 @@
+//! What the engine's SAs share: numbers of tunnels, SPIs in use, and who has SAs between the same identities.
+//!
+//! Every look-up here costs the same for ten SAs and for a hundred thousand.
+
+use super::command::ActivationMethod;
+use super::types::{Identity, IkeTunnelId, TunnelId};
+use rand::CryptoRng;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Number of an IKE SA within the engine; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SaKey(pub(crate) u64);
+
+/// IKE SAs between the same two identities that are kept; the oldest goes when there are more (threats T32).
+pub(crate) const SAS_PER_IDENTITIES: usize = 64;
+
+/// An IKE tunnel: the IKE SAs that followed each other by rekey and re-authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct IkeTunnel {
+    generations: u32,
+    sas: u32,
+    up: bool,
+}
+
+/// A dynamic tunnel: the child SAs that followed each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChildTunnel {
+    /// LocalDynVpnRule.
+    pub(crate) local_dyn_vpn_rule: Option<String>,
+    /// Why it exists.
+    pub(crate) method: ActivationMethod,
+    /// When rekeys end; set with the first SA.
+    pub(crate) vpn_life_ends: Option<Instant>,
+    generations: u32,
+    users: u32,
+    up: bool,
+}
+
+/// The shared tables.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    last_sa: u64,
+    last_ike: u32,
+    last_child: u32,
+    ike: BTreeMap<IkeTunnelId, IkeTunnel>,
+    child: BTreeMap<TunnelId, ChildTunnel>,
+    /// Our own IKE SPIs.
+    pub(crate) ike_spis: BTreeMap<u64, SaKey>,
+    /// Our inbound child SPIs.
+    pub(crate) child_spis: BTreeMap<u32, SaKey>,
+    by_identities: HashMap<(Identity, Identity), BTreeSet<SaKey>>,
+    /// Half-open SAs as responder.
+    pub(crate) half_open: HalfOpen,
+}
+
+impl Book {
+    /// A number for a new SA.
+    pub(crate) const fn new_sa(&mut self) -> SaKey {
+        self.last_sa += 1;
+        SaKey(self.last_sa)
+    }
+
+    /// An SPI for the SA `key`, free and never zero.
+    pub(crate) fn new_ike_spi(&mut self, key: SaKey, rng: &mut dyn CryptoRng) -> u64 {
+        loop {
+            let spi = rng.next_u64();
+            if spi != 0 && !self.ike_spis.contains_key(&spi) {
+                self.ike_spis.insert(spi, key);
+                return spi;
+            }
+        }
+    }
+
+    /// An SPI on which no child SA of ours receives. 0 to 255 are reserved (RFC 4303 section 2.1).
+    pub(crate) fn new_child_spi(&self, rng: &mut dyn CryptoRng) -> u32 {
+        loop {
+            let spi = rng.next_u32();
+            if spi > 255 && !self.child_spis.contains_key(&spi) {
+                return spi;
+            }
+        }
+    }
+
+    /// A new IKE tunnel.
+    pub(crate) fn new_ike_tunnel(&mut self) -> IkeTunnelId {
+        self.last_ike = self.last_ike.wrapping_add(1).max(1);
+        let id = IkeTunnelId(self.last_ike);
+        self.ike.insert(id, IkeTunnel::default());
+        id
+    }
+
+    /// One more SA of an IKE tunnel; returns its generation.
+    pub(crate) fn enter_ike(&mut self, id: IkeTunnelId) -> u32 {
+        let tunnel = self.ike.entry(id).or_default();
+        tunnel.generations += 1;
+        tunnel.sas += 1;
+        tunnel.generations
+    }
+
+    /// An SA of the tunnel is established.
+    pub(crate) fn ike_is_up(&mut self, id: IkeTunnelId) {
+        self.ike.entry(id).or_default().up = true;
+    }
+
+    /// An SA of the tunnel is gone. True if it was the last one and the tunnel had been up.
+    pub(crate) fn leave_ike(&mut self, id: IkeTunnelId) -> bool {
+        let Some(tunnel) = self.ike.get_mut(&id) else { return false };
+        tunnel.sas = tunnel.sas.saturating_sub(1);
+        if tunnel.sas > 0 {
+            return false;
+        }
+        self.ike.remove(&id).is_some_and(|tunnel| tunnel.up)
+    }
+
+    /// A new dynamic tunnel with one user: the negotiation of its first SA.
+    pub(crate) fn new_child_tunnel(
+        &mut self,
+        method: ActivationMethod,
+        local_dyn_vpn_rule: Option<String>,
+    ) -> TunnelId {
+        self.last_child = self.last_child.wrapping_add(1).max(1);
+        let id = TunnelId(self.last_child);
+        let tunnel = ChildTunnel {
+            local_dyn_vpn_rule,
+            method,
+            vpn_life_ends: None,
+            generations: 0,
+            users: 1,
+            up: false,
+        };
+        self.child.insert(id, tunnel);
+        id
+    }
+
+    /// A dynamic tunnel.
+    pub(crate) fn child_tunnel(&self, id: TunnelId) -> Option<&ChildTunnel> {
+        self.child.get(&id)
+    }
+
+    /// One more user: a negotiation under way, or an installed SA.
+    pub(crate) fn enter_child(&mut self, id: TunnelId) {
+        if let Some(tunnel) = self.child.get_mut(&id) {
+            tunnel.users += 1;
+        }
+    }
+
+    /// A child SA of the tunnel is installed (and a user was entered for it). Returns its generation; `life` is how
+    /// long rekeys keep the tunnel alive, from its first SA on.
+    pub(crate) fn child_is_up(&mut self, id: TunnelId, vpn_life_ends: Option<Instant>) -> u32 {
+        let Some(tunnel) = self.child.get_mut(&id) else { return 0 };
+        if tunnel.generations == 0 {
+            tunnel.vpn_life_ends = vpn_life_ends;
+        }
+        tunnel.generations += 1;
+        tunnel.up = true;
+        tunnel.generations
+    }
+
+    /// A user is gone. True if it was the last one and the tunnel had been up.
+    pub(crate) fn leave_child(&mut self, id: TunnelId) -> bool {
+        let Some(tunnel) = self.child.get_mut(&id) else { return false };
+        tunnel.users = tunnel.users.saturating_sub(1);
+        if tunnel.users > 0 {
+            return false;
+        }
+        self.child.remove(&id).is_some_and(|tunnel| tunnel.up)
+    }
+
+    /// Notes that `key` is an SA between two identities; returns the others, oldest first.
+    pub(crate) fn enter_identities(&mut self, own: &Identity, peer: &Identity, key: SaKey) -> Vec<SaKey> {
+        let sas = self.by_identities.entry((own.clone(), peer.clone())).or_default();
+        sas.insert(key);
+        sas.iter().copied().filter(|other| *other != key).collect()
+    }
+
+    /// Whether there is an SA between two identities.
+    pub(crate) fn has_identities(&self, own: &Identity, peer: &Identity) -> bool {
+        self.by_identities.contains_key(&(own.clone(), peer.clone()))
+    }
+
+    /// SAs between two identities.
+    pub(crate) fn with_identities(&self, own: &Identity, peer: &Identity) -> Vec<SaKey> {
+        let sas = self.by_identities.get(&(own.clone(), peer.clone()));
+        sas.into_iter().flatten().copied().collect()
+    }
+
+    /// The SA is gone.
+    pub(crate) fn leave_identities(&mut self, own: &Identity, peer: &Identity, key: SaKey) {
+        let pair = (own.clone(), peer.clone());
+        if let Some(sas) = self.by_identities.get_mut(&pair) {
+            sas.remove(&key);
+            if sas.is_empty() {
+                self.by_identities.remove(&pair);
+            }
+        }
+    }
+}
+
+/// Half-open SAs as responder: in all, of each source, and by what an IKE_SA_INIT that is repeated is known by.
+#[derive(Debug, Default)]
+pub(crate) struct HalfOpen {
+    by_source: BTreeMap<IpAddr, usize>,
+    by_request: BTreeMap<(SocketAddr, u64), SaKey>,
+}
+
+impl HalfOpen {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_request.len()
+    }
+
+    /// How many of one source.
+    pub(crate) fn of(&self, source: IpAddr) -> usize {
+        self.by_source.get(&source).copied().unwrap_or(0)
+    }
+
+    /// The one that an IKE_SA_INIT request from `remote` with the initiator's SPI has made.
+    pub(crate) fn find(&self, remote: SocketAddr, spi_i: u64) -> Option<SaKey> {
+        self.by_request.get(&(remote, spi_i)).copied()
+    }
+
+    /// One more.
+    pub(crate) fn enter(&mut self, remote: SocketAddr, spi_i: u64, key: SaKey) {
+        if self.by_request.insert((remote, spi_i), key).is_none() {
+            *self.by_source.entry(remote.ip()).or_default() += 1;
+        }
+    }
+
+    /// It is established or gone.
+    pub(crate) fn leave(&mut self, remote: SocketAddr, spi_i: u64) {
+        if self.by_request.remove(&(remote, spi_i)).is_none() {
+            return;
+        }
+        if let Some(count) = self.by_source.get_mut(&remote.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_source.remove(&remote.ip());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_goes_with_its_last_user() {
+        let mut book = Book::default();
+        let id = book.new_child_tunnel(ActivationMethod::Command, None);
+        book.enter_child(id);
+        assert_eq!(book.child_is_up(id, None), 1);
+        assert!(!book.leave_child(id));
+        assert!(book.leave_child(id));
+        assert!(!book.leave_child(id), "gone already");
+        let failed = book.new_child_tunnel(ActivationMethod::OnDemand, None);
+        assert_ne!(failed, id);
+        assert!(!book.leave_child(failed), "was never up");
+    }
+
+    #[test]
+    fn t28_half_open_counts_return_to_nothing() {
+        let mut half = HalfOpen::default();
+        let remote: SocketAddr = "192.0.2.7:500".parse().unwrap();
+        for n in 0..5 {
+            half.enter(remote, n, SaKey(n));
+            half.enter(remote, n, SaKey(n));
+        }
+        assert_eq!((half.len(), half.of(remote.ip())), (5, 5));
+        for n in 0..5 {
+            half.leave(remote, n);
+            half.leave(remote, n);
+        }
+        assert_eq!((half.len(), half.of(remote.ip())), (0, 0));
+        assert!(half.by_source.is_empty());
+    }
+}
