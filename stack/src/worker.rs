@@ -282,7 +282,6 @@ impl Worker {
                 self.carry_out(now);
             }
         }
-        self.engine.flush(now, &mut self.out);
         self.carry_out(now);
         Ok(())
     }
@@ -305,7 +304,6 @@ impl Worker {
                 self.carry_out(now);
             }
         }
-        self.engine.flush(now, &mut self.out);
         self.carry_out(now);
     }
 
@@ -324,7 +322,6 @@ impl Worker {
                 self.drops.ah_not_supported += 1;
             }
         }
-        self.engine.flush(now, &mut self.out);
         self.carry_out(now);
     }
 
@@ -338,14 +335,15 @@ impl Worker {
             };
             self.engine.handle_xcf(now, arrival, packet, &mut self.out);
         }
-        self.engine.flush(now, &mut self.out);
         self.carry_out(now);
     }
 
     // ---- out ----
 
-    /// Does what the engine wants, and makes its output empty.
+    /// Ends a batch: does what the engine wants, and makes its output empty.
     fn carry_out(&mut self, now: Instant) {
+        // What is still open for coalescing lies in the output, too.
+        self.engine.flush(now, &mut self.out);
         let mut out = std::mem::take(&mut self.out);
         for packet in &out.host {
             let sent = self.tun.as_ref().map(|tun| tun.send(&out.bytes[packet.clone()]));
@@ -462,7 +460,6 @@ impl Worker {
                 }
                 Ok(Command::Message(message)) => {
                     self.handle_message(now, message);
-                    self.engine.flush(now, &mut self.out);
                     self.carry_out(now);
                 }
                 Err(mpsc::TryRecvError::Empty) => return Ok(()),

@@ -127,6 +127,21 @@ impl Net {
         net
     }
 
+    /// Adds two nodes that are joined directly.
+    pub(crate) fn back_to_back(mut self, a: &str, b: &str) -> Self {
+        for name in [a, b] {
+            self.add(name);
+            self.ip(name, "link set lo up");
+        }
+        let (na, nb) = (self.namespace(a), self.namespace(b));
+        run("ip", &format!("-n {na} link add ext type veth peer name ext netns {nb}"));
+        for (name, host) in [(a, 1), (b, 2)] {
+            self.ip(name, &format!("addr add 192.0.2.{host}/24 dev ext"));
+            self.ip(name, "link set ext up");
+        }
+        self
+    }
+
     fn add(&mut self, name: &str) {
         run("ip", &format!("netns add {}-{name}", self.prefix));
         self.names.push(name.to_owned());
@@ -212,7 +227,9 @@ impl Net {
         let socket = self.dir.path().join(format!("{stack}.sock"));
         let log = self.dir.path().join(format!("{stack}.log"));
         let log = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_stackd"))
+        // Another build of it, for measurements.
+        let program = std::env::var_os("STACKD").unwrap_or_else(|| env!("CARGO_BIN_EXE_stackd").into());
+        let child = Command::new(program)
             .args(["--name", stack, "--netns", &self.namespace(node), "--control"])
             .arg(&socket)
             .stderr(log)
