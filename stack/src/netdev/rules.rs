@@ -7,8 +7,8 @@
 //! | 7 | `fwmark M/mask`: what the stack's own sockets send | `main` |
 //! | 8, 9 | `iif <network> to <home>` UDP 500 and 4500; ESP, AH | `local`: the sockets |
 //! | 10 | `iif <tun> to <home>`: what the stack gives back | `local` |
-//! | 11 | `iif lo from <home>`: what applications send | table 100 |
-//! | 12 | `iif lo to <home>` | `local` |
+//! | 11 | `iif lo to <home>`: between applications here | `local` |
+//! | 12 | `iif lo from <home>`: what applications send to others | table 100 |
 //! | 13 | `to <home>`, from anywhere else | table 100 |
 //! | 1000 | the `local` table, in place of the kernel's own rule 0 | |
 //! | 1001 | `iif <network>`: what would be forwarded | table 100 |
@@ -140,7 +140,7 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
     }
     for home in &config.home {
         let (address, family) = (home.address, Family::of(home.address));
-        rules.insert(Rule::new(11, family, DIVERT).input("lo").from(address));
+        rules.insert(Rule::new(12, family, DIVERT).input("lo").from(address));
         // The address of a backup is another host's: packets to it leave as to any other host.
         if home.role == Role::Backup {
             continue;
@@ -157,7 +157,7 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
             }
         }
         rules.insert(Rule::new(10, family, LOCAL).input(tun).to(address));
-        rules.insert(Rule::new(12, family, LOCAL).input("lo").to(address));
+        rules.insert(Rule::new(11, family, LOCAL).input("lo").to(address));
         rules.insert(Rule::new(13, family, DIVERT).to(address));
     }
     rules
@@ -381,8 +381,8 @@ mod tests {
                 "9: to 203.0.113.10 iif net0 ipproto 50 lookup 255",
                 "9: to 203.0.113.10 iif net0 ipproto 51 lookup 255",
                 "10: to 203.0.113.10 iif ipsec-TCPCS1 lookup 255",
-                "11: from 203.0.113.10 iif lo lookup 100",
-                "12: to 203.0.113.10 iif lo lookup 255",
+                "11: to 203.0.113.10 iif lo lookup 255",
+                "12: from 203.0.113.10 iif lo lookup 100",
                 "13: to 203.0.113.10 lookup 100",
                 "1000: lookup 255",
                 "1001: iif net0 lookup 100",
@@ -405,7 +405,7 @@ mod tests {
     fn a_backup_only_keeps_its_own_clear_packets_in() {
         let rules = wanted(&config(Role::Backup), "ipsec-TCPCS1");
         let home: Vec<String> = rules.iter().map(text).filter(|t| t.contains("203.0.113.10")).collect();
-        assert_eq!(home, ["11: from 203.0.113.10 iif lo lookup 100"]);
+        assert_eq!(home, ["12: from 203.0.113.10 iif lo lookup 100"]);
     }
 
     #[test]
