@@ -164,6 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn every_name_is_documented_and_nothing_else() {
+        let doc = include_str!("../../../docs/datapath.md");
+        let table = doc.split("## Reasons").nth(1).unwrap();
+        let documented: Vec<&str> =
+            table.lines().filter_map(|l| l.strip_prefix("| `").and_then(|l| l.split('`').next())).collect();
+        let names: Vec<&str> = DropReason::ALL.iter().map(|r| r.name()).collect();
+        assert_eq!(documented, names);
+    }
+
+    #[test]
     fn numbers_index_the_list() {
         for (i, r) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*r as usize, i);
