@@ -522,3 +522,41 @@ fn udp_and_other_protocols_are_spread_by_flow() {
     assert!(w.n("T1").app.iter().all(|(h, _)| *h == header));
     no_leak(&w);
 }
+
+#[test]
+fn ipv6_over_an_ipv4_xcf() {
+    let (dvipa, peer): (IpAddr, IpAddr) =
+        ("2001:db8:1::80".parse().unwrap(), "2001:db8:2::7".parse().unwrap());
+    let mut w = sysplex_of(dvipa, peer);
+    let f = ends(peer, 40_000, dvipa, 443);
+    w.send("peer", f.tcp("S", 1, 0, b""));
+    let target = who(&w);
+    let (_, _, bytes) = gre(&w).pop().unwrap();
+    assert_eq!(bytes[..4], [0, 0, 0x86, 0xdd]);
+    w.send(target, f.back().tcp("SA", 100, 2, b""));
+    // 1500 - IPv6 40 - ESP 8 - IV 8 - ICV 16 = 1428 of which 2 are the trailer; less IPv6 and TCP headers.
+    assert_eq!(mss_of(&check_tcp(&w.n("peer").app[0].1)), Some(1366));
+    w.send("peer", f.tcp("A", 2, 101, b""));
+    let data: Vec<u8> = (0..30_000u32).map(|n| (n % 249) as u8).collect();
+    let (header, packet) = f.back().tso(101, 2, &data, 1366);
+    w.tun(target, header, packet);
+    let (header, p) = w.n("peer").app.last().unwrap().clone();
+    assert_eq!((header.gso_type, header.gso_size), (4, 1366));
+    assert_eq!(p[60..], data);
+    let (header, packet) = f.tso(2, 30_101, &data, 1366);
+    w.tun("peer", header, packet);
+    let (header, p) = w.n(target).app.last().unwrap().clone();
+    assert_eq!((header.gso_type, header.gso_size), (4, 1366));
+    assert_eq!(p[60..], data);
+    // Too big: ICMPv6 to the target, from the peer's address.
+    w.send(target, f.back().tcp("A", 101, 2, &[0; 1400]));
+    let app = w.n(target).app.last().unwrap().1.clone();
+    let parsed = etherparse::PacketHeaders::from_ip_slice(&app).unwrap();
+    let Some(etherparse::TransportHeader::Icmpv6(icmp)) = parsed.transport else { panic!() };
+    assert_eq!(icmp.icmp_type, etherparse::Icmpv6Type::PacketTooBig { mtu: 1426 });
+    no_leak(&w);
+    for n in ["peer", "T1", "T2"] {
+        assert_eq!(w.drops(n), [], "{n}");
+    }
+    assert_eq!(w.drops("D"), [("too_big".into(), 1)]);
+}

@@ -403,24 +403,18 @@ impl Ends {
         Self { from: self.to, to: self.from }
     }
 
+    fn ip(self) -> etherparse::PacketBuilderStep<etherparse::IpHeaders> {
+        match (self.from.0, self.to.0) {
+            // With DF, as TCP sends.
+            (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), 64),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// A TCP segment with DF; `flags` as in the names of the flags: S, A, F, R, P.
     pub fn tcp(self, flags: &str, seq: u32, ack: u32, data: &[u8]) -> Vec<u8> {
-        let mut b = PacketBuilder::ip(etherparse::IpHeaders::Ipv4(
-            {
-                let mut h = etherparse::Ipv4Header::new(
-                    0,
-                    64,
-                    etherparse::IpNumber::TCP,
-                    octets(self.from.0),
-                    octets(self.to.0),
-                )
-                .unwrap();
-                h.dont_fragment = true;
-                h
-            },
-            etherparse::Ipv4Extensions::default(),
-        ))
-        .tcp(self.from.1, self.to.1, seq, 64_000);
+        let mut b = self.ip().tcp(self.from.1, self.to.1, seq, 64_000);
         for f in flags.chars() {
             b = match f {
                 'S' => b.syn().options(&[etherparse::TcpOptionElement::MaximumSegmentSize(1460)]).unwrap(),
@@ -458,12 +452,19 @@ impl Ends {
     /// A TCP super-packet as a TUN with TSO gives it: partial checksum, segments of `mss`.
     pub fn tso(self, seq: u32, ack: u32, data: &[u8], mss: u16) -> (VnetHeader, Vec<u8>) {
         let mut p = self.tcp("AP", seq, ack, data);
-        let addresses = p[12..20].to_vec();
-        let length = u32::try_from(p.len() - 20).unwrap();
-        let partial = stack::wire::checksum::pseudo_header(&addresses, 6, length).folded();
-        p[36..38].copy_from_slice(&partial);
-        let header =
-            VnetHeader { flags: 1, gso_type: 1, hdr_len: 40, gso_size: mss, csum_start: 20, csum_offset: 16 };
+        let (ip, addresses, gso_type) = if self.from.0.is_ipv4() { (20, 12..20, 1) } else { (40, 8..40, 4) };
+        let length = u32::try_from(p.len() - ip).unwrap();
+        let partial = stack::wire::checksum::pseudo_header(&p[addresses], 6, length).folded();
+        p[ip + 16..ip + 18].copy_from_slice(&partial);
+        let start = u16::try_from(ip).unwrap();
+        let header = VnetHeader {
+            flags: 1,
+            gso_type,
+            hdr_len: start + 20,
+            gso_size: mss,
+            csum_start: start,
+            csum_offset: 16,
+        };
         (header, p)
     }
 }
@@ -471,14 +472,16 @@ impl Ends {
 /// What an independent parser says of a packet with a complete checksum.
 pub fn check_tcp(p: &[u8]) -> etherparse::TcpHeader {
     let h = etherparse::PacketHeaders::from_ip_slice(p).expect("well formed");
-    let (Some(etherparse::NetHeaders::Ipv4(ip, _)), Some(etherparse::TransportHeader::Tcp(tcp))) =
-        (h.net, h.transport)
-    else {
-        panic!("no TCP")
+    let Some(etherparse::TransportHeader::Tcp(tcp)) = h.transport else { panic!("no TCP") };
+    let right = match h.net {
+        Some(etherparse::NetHeaders::Ipv4(ip, _)) => {
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            tcp.calc_checksum_ipv4(&ip, &p[ip.header_len() + tcp.header_len()..])
+        }
+        Some(etherparse::NetHeaders::Ipv6(ip, _)) => tcp.calc_checksum_ipv6(&ip, &p[40 + tcp.header_len()..]),
+        other => panic!("{other:?}"),
     };
-    assert_eq!(ip.header_checksum, ip.calc_header_checksum());
-    let payload = &p[ip.header_len() + tcp.header_len()..];
-    assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(&ip, payload).unwrap(), "TCP checksum");
+    assert_eq!(tcp.checksum, right.unwrap(), "TCP checksum");
     tcp
 }
 
@@ -500,20 +503,25 @@ pub fn distribution(ports: &[u16], targets: &[(&str, Option<u8>)]) -> Distributi
 
 /// A peer, a distributor of the DVIPA and two targets; everything between DVIPA and peer is protected.
 pub fn sysplex() -> World {
+    sysplex_of(DVIPA, PEER)
+}
+
+/// The same with other addresses.
+pub fn sysplex_of(dvipa: IpAddr, peer: IpAddr) -> World {
     let targets = [("T1", Some(2)), ("T2", Some(3))];
     let owner = Role::Owner { distribution: vec![distribution(&[443], &targets)] };
     let target = || Role::Target { distributor: xcf(1) };
     let mut w = World::new(vec![
-        Node::new("peer", None, vec![home(PEER, Role::Static)], &[]),
-        Node::new("D", Some(1), vec![home(DVIPA, owner)], &[2, 3]),
-        Node::new("T1", Some(2), vec![home(DVIPA, target())], &[1, 3]),
-        Node::new("T2", Some(3), vec![home(DVIPA, target())], &[1, 2]),
+        Node::new("peer", None, vec![home(peer, Role::Static)], &[]),
+        Node::new("D", Some(1), vec![home(dvipa, owner)], &[2, 3]),
+        Node::new("T1", Some(2), vec![home(dvipa, target())], &[1, 3]),
+        Node::new("T2", Some(3), vec![home(dvipa, target())], &[1, 2]),
     ]);
-    w.filters("peer", both("R", one(PEER), one(DVIPA), IPSEC));
+    w.filters("peer", both("R", one(peer), one(dvipa), IPSEC));
     for n in ["D", "T1", "T2"] {
-        w.filters(n, both("R", one(DVIPA), one(PEER), IPSEC));
+        w.filters(n, both("R", one(dvipa), one(peer), IPSEC));
     }
-    let (d, p) = pair(DVIPA, PEER, 0x1000, "R");
+    let (d, p) = pair(dvipa, peer, 0x1000, "R");
     w.sa("D", d);
     w.sa("peer", p);
     w
