@@ -430,4 +430,6 @@ impl Stack {
 }
 
 #[cfg(test)]
+mod negotiation_tests;
+#[cfg(test)]
 mod tests;

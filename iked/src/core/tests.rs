@@ -1,8 +1,6 @@
 //! The core with real engines and stacks that are only channels: negotiations, restarts, control, display and the
 //! coupling facility, under a clock moved by hand.
 
-#![allow(dead_code, reason = "used by the negotiations that follow")]
-
 use super::*;
 use crate::cf::RecordKey;
 use crate::ike::command::Initiate;

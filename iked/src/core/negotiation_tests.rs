@@ -1,0 +1,253 @@
+//! Two stacks of one core negotiate with each other: SAs, records, restarts, the end.
+
+use super::tests::*;
+use super::*;
+use crate::cf::RecordKey;
+use crate::cf::fence::Contents;
+use crate::cf::record::{Phase1, Phase2, RecordId};
+use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
+use crate::stack_link::LinkEvent;
+use stack::control::{Acquire, FromStack, SaNotice};
+
+fn kinds_of(writes: &[(RecordKey, bool)]) -> Vec<(&'static str, bool)> {
+    let kind = |k: &RecordKey| match k {
+        RecordKey::Phase1(_) => "phase1",
+        RecordKey::Phase2(_) => "phase2",
+    };
+    writes.iter().map(|(k, put)| (kind(k), *put)).collect()
+}
+
+fn id(text: &str) -> ControlObject {
+    ControlObject { name: None, tunnel_id: Some(text.into()) }
+}
+
+async fn up() -> Lab {
+    let mut lab = Lab::both().await;
+    assert_eq!(lab.activate("toPeer").await.1, ControlStatus::Updated);
+    lab.assert_mirrored(1);
+    lab
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_activation_installs_a_pair_on_both_sides_and_records_it() {
+    let mut lab = up().await;
+    let writes = lab.writes();
+    assert_eq!(kinds_of(&writes), [("phase1", true), ("phase2", true)], "of the DVIPA's side only");
+    let shown = lab.display(Want::Children).await.unwrap();
+    assert_eq!(shown.children[0].local_dyn_vpn_rule.as_deref(), Some("toPeer"));
+    assert_eq!(shown.children[0].method, ActivationMethod::Command);
+    assert_eq!(shown.sas.len(), 1);
+    assert!(shown.cf_children.values().all(|s| *s == CfState::Failed), "until it is written");
+    let keys = writes.into_iter().map(|(k, _)| k).collect();
+    lab.core.on_report(lab.now, Report::Written { dvipa: ip(VIP), keys });
+    let shown = lab.display(Want::IkeTunnels).await.unwrap();
+    assert_eq!(shown.cf_ike.into_values().collect::<Vec<_>>(), [CfState::Stored]);
+    assert_eq!(shown.cf_children.into_values().collect::<Vec<_>>(), [CfState::Stored]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_requests_have_the_documented_statuses() {
+    let mut lab = up().await;
+    assert_eq!(lab.activate("toPeer").await, (Some("Y1".into()), ControlStatus::AlreadySet));
+    assert_eq!(lab.activate("noFilter").await.1, ControlStatus::NoFilterRule);
+    assert_eq!(lab.activate("nobody").await.1, ControlStatus::NotFound);
+    let done = lab.control(ControlAction::RefreshChild, &[id("Y9"), id("y1")]).await;
+    assert_eq!(
+        done,
+        [(Some("Y9".into()), ControlStatus::NotFound), (Some("Y1".into()), ControlStatus::Updated)]
+    );
+    lab.assert_mirrored(1);
+    assert_eq!(
+        lab.control(ControlAction::DeactivateChild, &[]).await,
+        [(Some("Y1".into()), ControlStatus::Updated)]
+    );
+    lab.assert_mirrored(0);
+    assert_eq!(lab.control(ControlAction::DeactivateChild, &[]).await, []);
+    let ended = lab.control(ControlAction::DeactivateIke, &[named("kx")]).await;
+    assert_eq!(ended, [(Some("K1".into()), ControlStatus::Updated)]);
+    assert!(lab.display(Want::IkeTunnels).await.unwrap().ike.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_go_with_their_tunnels() {
+    let mut lab = up().await;
+    let made = lab.writes();
+    lab.control(ControlAction::DeactivateIke, &[]).await;
+    lab.assert_mirrored(0);
+    let mut removed = lab.writes();
+    removed.sort();
+    let mut expected: Vec<_> = made.into_iter().map(|(k, _)| (k, false)).collect();
+    expected.sort();
+    assert_eq!(removed, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rekey_writes_the_record_in_place() {
+    let mut lab = up().await;
+    let made = lab.writes();
+    lab.control(ControlAction::RefreshChild, &[]).await;
+    lab.pass(Duration::from_secs(5)).await;
+    lab.assert_mirrored(1);
+    let writes = lab.writes();
+    assert!(!writes.is_empty());
+    assert!(writes.iter().all(|w| made.contains(w)), "{writes:?} in place of {made:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outbound_packet_starts_a_negotiation() {
+    let mut lab = Lab::both().await;
+    let acquire = |id, rule: &str| {
+        LinkEvent::Message(Box::new(FromStack::Acquire(Acquire {
+            id,
+            rule: rule.into(),
+            source: ip(VIP),
+            destination: ip(PEER),
+            protocol: 6,
+            source_port: 1,
+            destination_port: 2,
+        })))
+    };
+    lab.core.on_link(lab.now, OWN, acquire(1, "all"));
+    lab.settle().await;
+    lab.assert_mirrored(1);
+    assert!(!lab.stacks[OWN].heard.contains(&ToStack::AcquireFailed { id: 1 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_answer_is_given_up_and_the_packet_with_it() {
+    let mut lab = Lab::new();
+    lab.connect(OWN, 1, false).await;
+    let acquire = Acquire {
+        id: 4,
+        rule: "all".into(),
+        source: ip(VIP),
+        destination: ip(PEER),
+        protocol: 6,
+        source_port: 1,
+        destination_port: 2,
+    };
+    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(FromStack::Acquire(acquire))));
+    lab.pass(Duration::from_secs(600)).await;
+    assert!(lab.stacks[OWN].heard.contains(&ToStack::AcquireFailed { id: 4 }));
+    assert!(lab.display(Want::IkeTunnels).await.unwrap().ike.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_died_gets_new_sas_and_the_peer_forgets_the_old() {
+    let mut lab = up().await;
+    let old: Vec<u32> = lab.stacks[OTHER].sas.keys().copied().collect();
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "killed".into() });
+    assert_eq!(lab.display(Want::Children).await.unwrap_err(), CoreError::UnknownStack);
+    lab.stacks[OWN].sas.clear();
+    lab.stacks[OWN].heard.clear();
+    lab.connect(OWN, 2, false).await;
+    lab.pass(Duration::from_secs(10)).await;
+    assert_eq!(kinds(&lab.stacks[OWN].heard)[..3], ["Configure", "SetFilters", "RemoveAllSas"]);
+    lab.assert_mirrored(1);
+    assert!(!lab.stacks[OTHER].sas.contains_key(&old[0]), "t26: nothing of the old SA is used again");
+    assert_eq!(lab.display(Want::Children).await.unwrap().children.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_broke_leaves_the_sas_alone() {
+    let mut lab = up().await;
+    let sas = lab.stacks[OWN].sas.clone();
+    lab.stacks[OWN].sas.insert(77, pair_of(77));
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "reset".into() });
+    lab.stacks[OWN].heard.clear();
+    lab.connect(OWN, 1, true).await;
+    assert_eq!(lab.stacks[OWN].sas, sas, "the stray one is gone, the other stays");
+    lab.assert_mirrored(1);
+    let spi_in = *sas.keys().next().unwrap();
+    assert!(lab.stacks[OWN].heard.contains(&ToStack::ActivateOutbound { spi_in }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_the_stack_rekey_or_end_the_sa() {
+    let mut lab = up().await;
+    let spi_in = *lab.stacks[OWN].sas.keys().next().unwrap();
+    let notice = |spi_in, notice| LinkEvent::Message(Box::new(FromStack::Sa { spi_in, notice }));
+    lab.core.on_link(lab.now, OWN, notice(spi_in, SaNotice::SoftLimit));
+    lab.settle().await;
+    lab.pass(Duration::from_secs(5)).await;
+    lab.assert_mirrored(1);
+    assert!(!lab.stacks[OWN].sas.contains_key(&spi_in), "rekeyed");
+    let spi_in = *lab.stacks[OWN].sas.keys().next().unwrap();
+    lab.core.on_link(lab.now, OWN, notice(spi_in, SaNotice::HardLimit));
+    lab.settle().await;
+    assert!(!lab.stacks[OWN].sas.contains_key(&spi_in));
+    assert_eq!(lab.stacks[OWN].sas.len(), lab.stacks[OTHER].sas.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_deletes_everything_and_tells_the_stacks() {
+    let mut lab = up().await;
+    lab.writes();
+    assert!(!lab.core.is_idle());
+    lab.core.shutdown(lab.now);
+    lab.settle().await;
+    assert!(lab.core.is_idle());
+    lab.assert_mirrored(0);
+    assert_eq!(lab.writes().iter().filter(|(_, put)| *put).count(), 0);
+    lab.core.end_stacks();
+    lab.settle().await;
+    assert_eq!(lab.stacks[OWN].heard.last(), Some(&ToStack::Shutdown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_activation_begins_when_the_stack_is_active() {
+    let mut lab = Lab::with(Source { auto: true, ..Source::default() });
+    lab.connect(OTHER, 1, false).await;
+    assert!(lab.stacks[OTHER].sas.is_empty());
+    lab.connect(OWN, 1, false).await;
+    lab.assert_mirrored(1);
+    let shown = lab.display(Want::Children).await.unwrap();
+    assert_eq!(shown.children[0].method, ActivationMethod::Auto);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
+    let mut lab = Lab::both().await;
+    let all = selector;
+    let phase1 = Phase1 {
+        local: format!("{VIP}:500").parse().unwrap(),
+        remote: format!("{PEER}:500").parse().unwrap(),
+        ..crate::cf::record::tests::phase1()
+    };
+    let phase2 = Phase2 {
+        rule: "all".into(),
+        local_selectors: vec![all(VIP)],
+        remote_selectors: vec![all(PEER)],
+        ..crate::cf::record::tests::phase2(RecordId([1; 16]), 5)
+    };
+    let left = Contents {
+        phase1: vec![(RecordId([1; 16]), 1, phase1)],
+        phase2: vec![(RecordId([2; 16]), 1, phase2)],
+        refused: vec![],
+    };
+    let report = Report::Owned { dvipa: ip(VIP), stack: "OWN".into(), epoch: 2, left: Box::new(left) };
+    lab.core.on_report(lab.now, report);
+    lab.settle().await;
+    lab.assert_mirrored(1);
+    let shown = lab.display(Want::Children).await.unwrap();
+    assert_eq!(shown.children[0].method, ActivationMethod::Takeover);
+    assert_eq!(shown.dvipas[0].epoch, 2);
+    lab.writes();
+    lab.pass(CLEAR_AFTER + TICK).await;
+    let mut cleared = false;
+    while let Ok(order) = lab.orders.try_recv() {
+        cleared |= matches!(order, Order::ClearOlder(d) if d == ip(VIP));
+    }
+    assert!(cleared);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t48_a_failing_store_is_shown_and_stops_nothing() {
+    let mut lab = up().await;
+    let keys: Vec<_> = lab.writes().into_iter().map(|(k, _)| k).collect();
+    let failed = Report::Failed { dvipa: ip(VIP), keys, reason: "disk full".into(), lasting: false };
+    lab.core.on_report(lab.now, failed);
+    let shown = lab.display(Want::Summary).await.unwrap();
+    assert!(shown.cf_ike.values().all(|s| *s == CfState::Failed));
+    lab.assert_mirrored(1);
+}
