@@ -13,7 +13,9 @@ use fake::{Daemon, OPERATOR, PROFILES, STRANGER, config, frame};
 use iked::servauth::Profiles;
 use nmi_proto::answer::{Answer, input_record, request};
 use nmi_proto::client::{Client, ClientError};
-use nmi_proto::code::{FilterSet, MessageType, ReasonCode, ReturnCode, SaState, TunnelStatus};
+use nmi_proto::code::{
+    DfMode, DscpMode, FilterSet, MessageType, ReasonCode, ReturnCode, SaState, TunnelStatus,
+};
 use nmi_proto::control::{LoadPolicy, Tunnel};
 use nmi_proto::display::FilterRecord;
 use nmi_proto::filter::InFilter;
@@ -73,6 +75,7 @@ fn every_display_request_has_its_records() {
         assert_eq!(stack.len(), 2, "one that IKE knows, one that it does not");
         assert_eq!((stack[0].tunnel.id.as_str(), stack[0].usage.in_bytes), ("Y7", 4_000_000_000_000));
         assert_eq!(stack[0].dynamic.local_prefix, 24);
+        assert_eq!((stack[0].tunnel.df_mode, stack[0].tunnel.dscp_mode), (DfMode::CLEARED, DscpMode::COPIED));
         assert_eq!(stack[1].tunnel.id, "Y9");
 
         let by_state = InFilter { by_state: true, state: SaState::IN_NEGOTIATION, ..InFilter::default() };
@@ -310,6 +313,13 @@ fn t54_bad_messages_close_or_answer_as_the_rules_say() {
     }
     nmi.write_all(&good).unwrap();
     assert_eq!(frame(&mut nmi).refusal(), None, "the connection stays open");
+
+    // Everything that was refused or ended has been counted by its reason (threats R2).
+    let counted = daemon.client().drops("").unwrap().records;
+    let count = |reason| counted.iter().find(|r| r.reason == reason).map(|r| r.packets);
+    assert_eq!(count("nmi_closed_bad_message"), Some(4));
+    assert_eq!(count("nmi_refused_bad_request"), Some(4));
+    assert_eq!(count("nmi_closed_too_many_clients"), None);
 }
 
 #[test]

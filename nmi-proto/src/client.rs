@@ -325,7 +325,7 @@ impl Client {
         self.display(MessageType::GET_IKENSINFO, "", &[])
     }
 
-    /// Drops by reason (project extension).
+    /// Drops by reason (project extension); with a blank `stack` what the interface itself refused.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -140,8 +140,8 @@ impl MessageType {
         use InputRule::{Filters, LoadPolicy, Nothing, Tunnels};
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
-            Self::GET_IKENSINFO => (Access::Display, TargetRule::Optional, Nothing),
-            Self::GET_SUMMARY | Self::GET_IPINTERFACES | Self::GET_DROPS | Self::GET_DISTRIBUTION => {
+            Self::GET_IKENSINFO | Self::GET_DROPS => (Access::Display, TargetRule::Optional, Nothing),
+            Self::GET_SUMMARY | Self::GET_IPINTERFACES | Self::GET_DISTRIBUTION => {
                 (Access::Display, TargetRule::Stack, Nothing)
             }
             Self::GET_IPFLTCURR

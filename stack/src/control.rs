@@ -627,6 +627,10 @@ pub struct SaView {
     pub idle_in_ms: Option<u64>,
     /// Path MTU known for the peer.
     pub path_mtu: u16,
+    /// DF bit of the outer header, in tunnel mode.
+    pub df: DfMode,
+    /// The DSCP is copied to the outer header, in tunnel mode.
+    pub copy_dscp: bool,
 }
 
 /// One address of an interface.

@@ -356,6 +356,8 @@ fn view(spi_in: u32) -> SaView {
         highest_received: 0,
         idle_in_ms: Some(10),
         path_mtu: 1500,
+        df: DfMode::Copy,
+        copy_dscp: true,
     }
 }
 

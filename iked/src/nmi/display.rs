@@ -70,6 +70,7 @@ enum Content {
     Empty,
     Stacks(Vec<StackInfo>),
     Tunnels(Vec<Tunnel>),
+    Counters(Vec<(&'static str, u64)>),
     Snapshot(Box<Moment>, Vec<Item>),
 }
 
@@ -100,6 +101,15 @@ impl Listing {
         Self { kind, total: count(tunnels.len()), content: Content::Tunnels(tunnels) }
     }
 
+    /// What the interface itself refused.
+    pub(super) fn of_counters(counters: Vec<(&'static str, u64)>) -> Self {
+        Self {
+            kind: MessageType::GET_DROPS,
+            total: count(counters.len()),
+            content: Content::Counters(counters),
+        }
+    }
+
     /// What `filters` let through of the objects that `kind` is about.
     ///
     /// # Errors
@@ -128,6 +138,7 @@ impl Listing {
             Content::Empty => 0,
             Content::Stacks(all) => all.len(),
             Content::Tunnels(all) => all.len(),
+            Content::Counters(all) => all.len(),
             Content::Snapshot(_, items) => items.len(),
         }
     }
@@ -154,6 +165,10 @@ impl Listing {
             Content::Stacks(all) if self.kind == MessageType::GET_IKENSINFO => nss(&all[index]).build(page),
             Content::Stacks(all) => stack(&all[index]).build(page),
             Content::Tunnels(all) => all[index].build(page),
+            Content::Counters(all) => {
+                let (reason, packets) = all[index];
+                DropCount { reason: reason.into(), packets }.build(page)
+            }
             Content::Snapshot(moment, items) => moment.record(self.kind, items[index], page),
         }
     }

@@ -14,6 +14,7 @@
 
 mod audit;
 mod control;
+mod counters;
 mod display;
 mod dn;
 mod server;

@@ -1,7 +1,8 @@
 //! Accepts clients, at most so many at a time, and ends their sessions.
 
 use super::audit::Audit;
-use super::session::{Session, send_term};
+use super::counters::{Counters, Reason};
+use super::session::{Session, Shared, send_term};
 use super::socket::{self, Place, SocketError};
 use super::{Backend, Config};
 use crate::servauth::Identities;
@@ -49,6 +50,7 @@ impl Server {
         let Self { config, listener, place } = self;
         let slots = Arc::new(Semaphore::new(config.max_clients));
         let audit = Arc::new(Audit::default());
+        let counters = Arc::new(Counters::default());
         let sessions = TaskTracker::new();
         tracing::info!(socket = %config.socket.display(), max_clients = config.max_clients, "management interface ready");
         loop {
@@ -66,11 +68,21 @@ impl Server {
             let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
                 // Rule 10: told and closed, here, so that a flood of connections makes no tasks.
                 send_term(&stream, config.page, ReturnCode::EAGAIN, ReasonCode::MAX_CLIENTS);
+                counters.count(Reason::TooManyClients);
                 tracing::debug!(limit = config.max_clients, "one management client too many");
                 continue;
             };
-            let Some(who) = credentials(&stream, &config) else { continue };
-            let session = Session::new(stream, who, Arc::clone(&config), backend.clone(), Arc::clone(&audit));
+            let Some(who) = credentials(&stream, &config) else {
+                counters.count(Reason::NoCredentials);
+                continue;
+            };
+            let shared = Shared {
+                config: Arc::clone(&config),
+                backend: backend.clone(),
+                audit: Arc::clone(&audit),
+                counters: Arc::clone(&counters),
+            };
+            let session = Session::new(stream, who, shared);
             let shutdown = shutdown.clone();
             sessions.spawn(async move {
                 session.run(shutdown).await;

@@ -3,6 +3,7 @@
 //! The rules are those of nmi.md section 1; a request is judged in the order of section 2.5.
 
 use super::audit::Audit;
+use super::counters::{Counters, Reason};
 use super::display::{self, Listing};
 use super::{Backend, Config, control};
 use crate::request::{CoreError, CoreRequest, StackInfo};
@@ -10,8 +11,9 @@ use crate::servauth::{Caller, Identities};
 use nix::sys::socket::MsgFlags;
 use nmi_proto::answer::with_records;
 use nmi_proto::check::{Body, Fault, Request};
-use nmi_proto::code::{Access, ReasonCode, ReturnCode};
+use nmi_proto::code::{Access, FilterSet, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::codec::{Decoder, Frame};
+use nmi_proto::control::Tunnel;
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
@@ -33,12 +35,14 @@ const WRITE_BYTES: usize = 64 << 10;
 const CORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a session ends.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum End {
     /// With a TERM.
     Term(ReturnCode, ReasonCode),
-    /// Without: the client is gone, or takes nothing.
+    /// Without: the client is gone.
     Silent,
+    /// Without: the client does not take its answer, and a TERM would stand in the middle of it.
+    NotTaken,
 }
 
 impl End {
@@ -49,6 +53,15 @@ impl End {
 /// What a request was refused with.
 type Refusal = (ReturnCode, ReasonCode);
 
+/// What all sessions of a server have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) backend: Backend,
+    pub(super) audit: Arc<Audit>,
+    pub(super) counters: Arc<Counters>,
+}
+
 /// A connection and all that belongs to it.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -57,6 +70,7 @@ pub(super) struct Session {
     config: Arc<Config>,
     backend: Backend,
     audit: Arc<Audit>,
+    counters: Arc<Counters>,
     decoder: Decoder,
     /// Code page of the last request, for TERM.
     page: CodePage,
@@ -65,16 +79,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        stream: UnixStream,
-        who: Identities,
-        config: Arc<Config>,
-        backend: Backend,
-        audit: Arc<Audit>,
-    ) -> Self {
+    pub(super) fn new(stream: UnixStream, who: Identities, shared: Shared) -> Self {
+        let Shared { config, backend, audit, counters } = shared;
         let page = config.page;
         let decoder = Decoder::new(nmi_proto::MAX_REQUEST_BYTES);
-        Self { stream, who, config, backend, audit, decoder, page, answering: false }
+        Self { stream, who, config, backend, audit, counters, decoder, page, answering: false }
     }
 
     /// Serves the client until one side ends it.
@@ -84,6 +93,14 @@ impl Session {
             () = shutdown.cancelled() => End::SHUTDOWN,
         };
         tracing::debug!(uid = self.who.uid(), pid = self.who.pid(), ?end, "management session ended");
+        let reason = match end {
+            End::Term(rc, rsn) => Reason::of_end(rc, rsn),
+            End::NotTaken => Some(Reason::AnswerNotTaken),
+            End::Silent => None,
+        };
+        if let Some(reason) = reason {
+            self.counters.count(reason);
+        }
         if let (End::Term(rc, rsn), false) = (end, self.answering) {
             send_term(&self.stream, self.page, rc, rsn);
         }
@@ -167,6 +184,7 @@ impl Session {
             }
             Err(failure) => {
                 let (rc, rsn) = failure.codes();
+                self.counters.count(Reason::of_refusal(rc));
                 tracing::debug!(uid = self.who.uid(), request = %header.message_type, %failure, "request refused");
                 self.message(&header.answer(now(), rc, rsn)).await
             }
@@ -186,7 +204,10 @@ impl Session {
         let body = request.body().map_err(Failure::Fault)?;
         let kind = request.message_type();
         let Some(stack) = stack else {
-            return Ok(Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)));
+            return Ok(match kind {
+                MessageType::GET_DROPS => Listing::of_counters(self.counters.occurred()),
+                _ => Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)),
+            });
         };
         match body {
             Body::Display(filters) => match display::wanted(kind) {
@@ -205,8 +226,7 @@ impl Session {
                 outcome.map(Listing::of_tunnels)
             }
             Body::LoadPolicy(load) => {
-                let (stack, policy) =
-                    (stack.name.clone(), load.filter_set == nmi_proto::code::FilterSet::POLICY);
+                let (stack, policy) = (stack.name.clone(), load.filter_set == FilterSet::POLICY);
                 let outcome = self
                     .ask(|reply| CoreRequest::LoadPolicy { stack: stack.clone(), policy, reply })
                     .await
@@ -242,10 +262,10 @@ impl Session {
 
     async fn control(
         &self,
-        kind: nmi_proto::code::MessageType,
+        kind: MessageType,
         stack: &str,
-        tunnels: &[nmi_proto::control::Tunnel],
-    ) -> Result<Vec<nmi_proto::control::Tunnel>, Failure> {
+        tunnels: &[Tunnel],
+    ) -> Result<Vec<Tunnel>, Failure> {
         let Some(action) = control::action(kind) else { return Ok(control::no_manual_tunnels(tunnels)) };
         let (stack, objects) = (stack.to_owned(), tunnels.iter().map(control::object).collect());
         let outcomes = self.ask(|reply| CoreRequest::Control { stack, action, objects, reply }).await??;
@@ -306,7 +326,8 @@ impl Session {
         self.answering = true;
         match timeout_at(deadline, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Silent),
+            Ok(Err(_)) => Err(End::Silent),
+            Err(_) => Err(End::NotTaken),
         }
     }
 }

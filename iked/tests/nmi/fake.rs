@@ -341,6 +341,8 @@ fn sa(spi_in: u32, tunnel: u32) -> wire::SaView {
         highest_received: 3,
         idle_in_ms: None,
         path_mtu: 1500,
+        df: wire::DfMode::Clear,
+        copy_dscp: true,
     }
 }
 

@@ -397,6 +397,8 @@ impl Sa {
             highest_received: self.replay.highest(),
             idle_in_ms: self.last_inbound.map(idle),
             path_mtu: self.path_mtu,
+            df: self.pair.df,
+            copy_dscp: self.pair.copy_dscp,
         }
     }
 

@@ -6,12 +6,12 @@ use crate::ike::command::ActivationMethod;
 use crate::ike::types::{Encryption, Integrity, Mode, TrafficSelector, TunnelId};
 use crate::ike::view::{ChildView, Role, SaState};
 use nmi_proto::code::{
-    ActivationMethod as WireMethod, AuthAlgorithm, AuthProtocol, DhGroup, DynExtState, EncapsulationMode,
-    EncryptionAlgorithm, Role as WireRole, SaState as WireState, TunnelType,
+    ActivationMethod as WireMethod, AuthAlgorithm, AuthProtocol, DfMode, DhGroup, DscpMode, DynExtState,
+    EncapsulationMode, EncryptionAlgorithm, Role as WireRole, SaState as WireState, TunnelType,
 };
 use nmi_proto::display::{DynIkeRecord, DynStackRecord, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpTunnel};
 use nmi_proto::filter::Subject;
-use stack::control::SaView;
+use stack::control::{self, SaView};
 use std::time::Duration;
 
 /// ICMP and ICMPv6: a selector's ports are type and code (RFC 7296 section 3.13.1).
@@ -151,8 +151,12 @@ impl Moment {
         let s = &self.snapshot;
         let sa = &s.sas[sa as usize];
         let Some(child) = child.map(|i| &s.children[i as usize]) else { return unknown_to_ike(sa) };
+        let mut tunnel = self.ip_tunnel(child, TunnelType::STACK);
+        if child.mode == Mode::Tunnel {
+            (tunnel.df_mode, tunnel.dscp_mode) = outer_header(sa);
+        }
         DynStackRecord {
-            tunnel: self.ip_tunnel(child, TunnelType::STACK),
+            tunnel,
             dynamic: self.dyn_tunnel(child),
             usage: usage(sa, child.lifesize_bytes.is_some()),
             dist: self.child_dist(child),
@@ -204,6 +208,16 @@ fn icmp(d: &mut IpDynTunnel, s: &TrafficSelector) {
     let [type_low, code_low] = s.port_low.to_be_bytes();
     let [type_high, code_high] = s.port_high.to_be_bytes();
     (d.type_low, d.type_high, d.code_low, d.code_high) = (type_low, type_high, code_low, code_high);
+}
+
+/// Only tunnel mode has an outer header of its own (RFC 4301 section 8.1).
+const fn outer_header(sa: &SaView) -> (DfMode, DscpMode) {
+    let df = match sa.df {
+        control::DfMode::Copy => DfMode::COPIED,
+        control::DfMode::Clear => DfMode::CLEARED,
+        control::DfMode::Set => DfMode::SET,
+    };
+    (df, if sa.copy_dscp { DscpMode::COPIED } else { DscpMode::CLEARED })
 }
 
 fn usage(sa: &SaView, has_lifesize: bool) -> IpDynamicStack {
