@@ -3,9 +3,10 @@
 use super::error::{Mistake, RateLimit};
 use super::event::{Event, Payload, Transmit};
 use super::rules::{ChildRule, ExchangeRule, Rules, Settings};
+use super::selector::covered;
 use super::table::{Book, SaKey};
-use super::types::Identity;
-use super::v2::child::Child;
+use super::types::{Identity, TrafficSelector};
+use super::v2::child::{Child, Terms};
 use super::v2::sa::{IkeSa, Task};
 use super::view::EngineCounters;
 use rand::CryptoRng;
@@ -48,9 +49,22 @@ impl RuleSet {
         &self.child
     }
 
-    /// The rule of that name.
-    pub(crate) fn child_named(&self, name: &str) -> Option<&Arc<ChildRule>> {
-        self.child.iter().find(|rule| rule.rule == name)
+    /// The rule of that name: of several, one for each service of an IpFilterRule, the first that covers the selectors.
+    pub(crate) fn child_named(
+        &self,
+        name: &str,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+    ) -> Option<&Arc<ChildRule>> {
+        let named = || self.child.iter().filter(|rule| rule.rule == name);
+        let covers = |rule: &&Arc<ChildRule>| covered(&rule.local, local) && covered(&rule.remote, remote);
+        named().find(covers).or_else(|| named().next())
+    }
+
+    /// The rule that a child was negotiated under, as it is in force now; or as it was, if it is gone.
+    pub(crate) fn current_child(&self, terms: &Terms) -> Arc<ChildRule> {
+        let found = self.child_named(&terms.rule.rule, &terms.local, &terms.remote);
+        found.unwrap_or(&terms.rule).clone()
     }
 }
 
@@ -145,5 +159,42 @@ impl Context<'_> {
         self.rules.exchange(local, remote).filter(move |rule| {
             rule.remote_id.accepts(peer) && own.is_none_or(|own| super::identity::same(own, &rule.local_id))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::rules::Initiation;
+    use crate::ike::types::AddressRange;
+
+    #[test]
+    fn of_two_rules_of_one_name_the_one_that_covers_is_found() {
+        let port = |port| {
+            let addresses = AddressRange::single(IpAddr::from([192, 0, 2, 80]));
+            vec![TrafficSelector { addresses, protocol: 6, port_low: port, port_high: port }]
+        };
+        let rule = |number| ChildRule {
+            rule: "web".into(),
+            vpn_action: "strong".into(),
+            local: port(number),
+            remote: port(number),
+            initiation: Initiation::Either,
+            modes: vec![],
+            pfs_initiate: None,
+            pfs_accept: vec![],
+            offers: vec![],
+            vpn_life: None,
+            local_endpoint: None,
+            remote_endpoint: None,
+        };
+        let rules = RuleSet::new(Rules { exchange: vec![], child: vec![rule(80), rule(443)] });
+        let found =
+            |name, number| rules.child_named(name, &port(number), &port(number)).map(|r| r.local[0].port_low);
+        assert_eq!(found("web", 443), Some(443));
+        assert_eq!(found("web", 80), Some(80));
+        // None covers it: the first one says why not.
+        assert_eq!(found("web", 22), Some(80));
+        assert_eq!(found("other", 80), None);
     }
 }

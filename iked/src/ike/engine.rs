@@ -340,7 +340,8 @@ impl Engine {
             reason,
             acquire: initiate.acquire,
         };
-        let Some(rule) = self.rules.child_named(&initiate.rule).cloned() else {
+        let Some(rule) = self.rules.child_named(&initiate.rule, &initiate.local, &initiate.remote).cloned()
+        else {
             return self.out.events.push_back(failed(format!("no rule {}", initiate.rule)));
         };
         if matches!(rule.initiation, Initiation::RemoteOnly | Initiation::None) {
@@ -543,7 +544,7 @@ impl Engine {
                 continue;
             }
             self.book.enter_child(child.tunnel);
-            let rule = self.rules.child_named(&child.terms.rule.rule).unwrap_or(&child.terms.rule).clone();
+            let rule = self.rules.current_child(&child.terms);
             requests.push(ChildRequest {
                 tunnel: child.tunnel,
                 group: rule.pfs_initiate,

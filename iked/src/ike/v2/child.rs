@@ -186,7 +186,9 @@ pub(crate) fn grant(
     let offered_local = substituted(wish, sa.nat.local, &wish.ts_responder.selectors, sa.local);
     let offered_remote = substituted(wish, sa.nat.remote, &wish.ts_initiator.selectors, sa.remote);
     let rule = match occasion {
-        Occasion::Rekey(rule) => ctx.rules.child_named(&rule.rule).unwrap_or(rule).clone(),
+        Occasion::Rekey(rule) => {
+            ctx.rules.child_named(&rule.rule, &offered_local, &offered_remote).unwrap_or(rule).clone()
+        }
         Occasion::First | Occasion::Further => find_rule(ctx, &offered_local, &offered_remote)?,
     };
     let refuse = |kind, reason: String| Err(Refusal::of_rule(kind, &rule, reason));

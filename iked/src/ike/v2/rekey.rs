@@ -67,7 +67,7 @@ pub(crate) fn start_child(established: &mut Established, sa: &mut IkeSa, ctx: &m
     else {
         return;
     };
-    let rule = ctx.rules.child_named(&old.terms.rule.rule).unwrap_or(&old.terms.rule).clone();
+    let rule = ctx.rules.current_child(&old.terms);
     let wished = Wished {
         tunnel: old.tunnel,
         local: old.terms.local.clone(),
