@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 /// The IKE daemon of this system: negotiates for its stacks, serves the management interface.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version)]
 struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/iked/iked.toml", global = true)]
@@ -53,6 +53,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode> {
     guard_secrets()?;
+    anyhow::ensure!(
+        !(arguments.check && arguments.command.is_some()),
+        "--check starts nothing and goes with no command"
+    );
     let config = Config::load(&arguments.config)?;
     if arguments.check {
         log::init(&config.log).map_err(anyhow::Error::msg)?;

@@ -40,7 +40,9 @@ impl Capture {
         let thread = lab.spawn(node, move || -> Result<Vec<Frame>> {
             let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)?;
             setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 20_000))?;
-            setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20))?;
+            // Beyond the limit of ordinary users where that is allowed.
+            setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20))
+                .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &(4 << 20)))?;
             let index = nix::net::if_::if_nametoindex(interface.as_str()).context(interface)? as usize;
             ready.send(()).context("the starter is gone")?;
             let (mut frames, mut buffer) = (Vec::new(), vec![0u8; 70_000]);

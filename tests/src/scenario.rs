@@ -120,9 +120,10 @@ pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
 /// The files of the sysplex's `iked`.
 #[must_use]
 pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
-    let mut toml =
-        "[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n"
-            .to_owned();
+    // A peer that does not answer is given up after 1 + 2 + 4 seconds.
+    let mut toml = "[ike]\nretries = 2\ninit_wait_secs = 1\n\n\
+        [sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n"
+        .to_owned();
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
     for (target, host) in targets.iter().zip(21u8..) {
         let network = if options.target_ext { "[\"ext\"]" } else { "[]" };

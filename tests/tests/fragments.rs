@@ -77,7 +77,10 @@ fn esp_in_udp_of_3000_bytes_in_fragments_is_processed() -> Result<()> {
         let network = Capture::start(&lab, "DIST", "ext")?;
         wait::until("an echo of 2,900 bytes", Duration::from_secs(10), || {
             let mut ping = lab.exec("PEER", "ping".as_ref());
-            e2e::process::check(ping.args(["-c", "1", "-W", "1", "-s", "2900", to])).map(drop)
+            let said = e2e::process::check(ping.args(["-c", "1", "-W", "1", "-s", "2900", to]));
+            said.map(drop).with_context(|| {
+                format!("{}{}", plex.daemon.ipsec("-p DIST --drops").unwrap_or_default(), plex.daemon.log())
+            })
         })?;
         let network = network.finish()?;
         ensure!(

@@ -43,10 +43,10 @@ fn who_may_not_is_told_so_and_who_may_is_served() -> Result<()> {
     let servauth = r#"
 [[profile]]
 name = "EZB.NETMGMT.SYSA.SYSA.IKED.DISPLAY"
-permit = [{ user = "nobody" }]
+permit = [{ user = "root" }, { user = "nobody" }]
 [[profile]]
 name = "EZB.NETMGMT.SYSA.TGT1.IPSEC.DISPLAY"
-permit = [{ user = "nobody" }]
+permit = [{ user = "root" }, { user = "nobody" }]
 "#;
     let mut lab = Lab::new("permit")?;
     let plex = Sysplex::start(&mut lab, &Options { servauth: servauth.to_owned(), ..small() })?;

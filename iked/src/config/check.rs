@@ -1,11 +1,14 @@
 //! From the file's shape to a consistent [`Config`]: every problem is found and told, none only the first.
 
 use super::file::{self, File, LogFormat, Ports, Protocol};
-use super::{Config, Distribute, Dvipa, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex, XcfEntry};
+use super::{
+    Config, Distribute, Dvipa, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex, XcfEntry,
+};
 use crate::cf::seal::SysplexKey;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 
 /// Mark of a stack's own sockets, unless the file says otherwise: the upper byte is rarely used by firewalls.
@@ -60,6 +63,7 @@ impl Checker<'_> {
             max_clients: max_clients as usize,
             text: file.nmi.text,
         };
+        let ike = self.ike(&file.ike);
         let has_sysplex = file.sysplex.is_some();
         let sysplex = file.sysplex.and_then(|s| self.sysplex(s.into_inner()));
         let mut uses = Uses::new();
@@ -80,8 +84,26 @@ impl Checker<'_> {
             sysplex,
             stacks,
             dvipas,
+            ike,
             log: Log { filter: file.log.filter.into_inner(), json: file.log.format == LogFormat::Json },
         })
+    }
+
+    fn ike(&mut self, ike: &file::Ike) -> Ike {
+        let mut within = |key: &str, value: &Option<Spanned<u32>>, default: u32, most: u32| {
+            let Some(value) = value else { return default };
+            if !(1..=most).contains(value.get_ref()) {
+                self.problem(
+                    value.span().start,
+                    format!("{key} = {}: expected 1 to {most}", value.get_ref()),
+                );
+            }
+            *value.get_ref()
+        };
+        Ike {
+            retries: within("retries", &ike.retries, 6, 20),
+            init_wait: Duration::from_secs(within("init_wait_secs", &ike.init_wait_secs, 2, 60).into()),
+        }
     }
 
     fn sysplex(&mut self, s: file::Sysplex) -> Option<Sysplex> {

@@ -22,6 +22,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) dvipa: Vec<Spanned<Dvipa>>,
     #[serde(default)]
+    pub(super) ike: Ike,
+    #[serde(default)]
     pub(super) log: Log,
 }
 
@@ -41,6 +43,14 @@ impl Default for Nmi {
     fn default() -> Self {
         Self { socket: "/var/sock/ipsecmgmt".into(), max_clients: None, text: NmiText::Ascii }
     }
+}
+
+/// IkeRetries and IkeInitWait of the product's IkeConfig statement (docs/policy.md).
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ike {
+    pub(super) retries: Option<Spanned<u32>>,
+    pub(super) init_wait_secs: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -90,6 +90,8 @@ pub struct Config {
     pub stacks: Vec<StackEntry>,
     /// DVIPAs, in the file's order.
     pub dvipas: Vec<Dvipa>,
+    /// Retransmission.
+    pub ike: Ike,
     /// Log.
     pub log: Log,
 }
@@ -224,6 +226,15 @@ pub enum Method {
     /// The next one in turn.
     #[default]
     RoundRobin,
+}
+
+/// How IKE messages are repeated until they are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ike {
+    /// Number of retransmissions before a peer is given up.
+    pub retries: u32,
+    /// Wait before the first one; doubles each time.
+    pub init_wait: std::time::Duration,
 }
 
 /// How the daemon logs.

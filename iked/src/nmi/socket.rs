@@ -117,15 +117,29 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Place), SocketError> 
 /// in its own folder it is not: others could make the socket before we do.
 fn check_folders(folder: &Path) -> Result<(), SocketError> {
     let us = nix::unistd::geteuid().as_raw();
+    let unmapped = unmapped_owner();
     for (depth, dir) in folder.ancestors().enumerate() {
         let meta = std::fs::metadata(dir).map_err(failed("look at", dir))?;
         let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
         let open = mode & 0o022 != 0 && (depth == 0 || mode & 0o1000 == 0);
-        if open || (owner != 0 && owner != us) {
+        let trusted = owner == 0 || owner == us || (depth > 0 && unmapped == Some(owner));
+        if open || !trusted {
             return Err(SocketError::UnsafeFolder { folder: dir.to_owned(), owner, mode });
         }
     }
     Ok(())
+}
+
+/// The user as whom files show whose owner has no number here: in a user namespace that is the host's root, to whom
+/// `/` and `/tmp` belong.
+fn unmapped_owner() -> Option<u32> {
+    let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
+    let mut words = map.split_whitespace();
+    let whole = words.next() == Some("0") && words.next() == Some("0") && words.next() == Some("4294967295");
+    if whole {
+        return None;
+    }
+    std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok()
 }
 
 fn lock(folder: &Path, name: &std::ffi::OsStr, socket: &Path) -> Result<Flock<File>, SocketError> {

@@ -22,6 +22,7 @@ const MAX_REMEMBERED: usize = 1_000;
 /// The policy files of a configuration.
 pub struct Files {
     common: Option<PathBuf>,
+    settings: Settings,
     warned: BTreeSet<String>,
 }
 
@@ -29,7 +30,12 @@ impl Files {
     /// The common file; that of a stack is named by its entry.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { common: config.policy.clone(), warned: BTreeSet::new() }
+        let settings = Settings {
+            retransmit_initial: config.ike.init_wait,
+            retransmit_tries: config.ike.retries,
+            ..Settings::default()
+        };
+        Self { common: config.policy.clone(), settings, warned: BTreeSet::new() }
     }
 
     fn warn(&mut self, warning: String) {
@@ -67,7 +73,7 @@ impl PolicySource for Files {
         for warning in warnings.iter().map(Diagnostic::to_string) {
             self.warn(warning);
         }
-        Ok(Arc::new(Translated(policy)))
+        Ok(Arc::new(Translated(policy, self.settings.clone())))
     }
 
     fn default_filters(&self) -> FilterSet {
@@ -101,8 +107,8 @@ fn holds_secret(bytes: &[u8]) -> bool {
     bytes.split(|b| b.is_ascii_whitespace()).any(|word| word.eq_ignore_ascii_case(b"SharedKey"))
 }
 
-/// A policy, as the core sees it.
-struct Translated(Policy);
+/// A policy, as the core sees it, and the settings that are not policy's.
+struct Translated(Policy, Settings);
 
 impl StackPolicy for Translated {
     fn filters(&self) -> FilterSet {
@@ -112,7 +118,7 @@ impl StackPolicy for Translated {
         rules::rules(&self.0)
     }
     fn settings(&self) -> Settings {
-        rules::settings(&self.0, &Settings::default())
+        rules::settings(&self.0, &self.1)
     }
     fn local_rules(&self) -> Vec<String> {
         self.0.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
