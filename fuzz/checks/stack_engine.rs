@@ -136,12 +136,12 @@ pub(crate) fn check(data: &[u8]) {
         let (bytes, tail) = tail.split_at(length);
         rest = tail;
         let mut packet = bytes.to_vec();
-        let raw = |source, destination| RawArrival { source, destination };
+        let raw = |source, destination| RawArrival { source, destination, tos: 0 };
         match kind % 7 {
             0 => {
                 let local = SocketAddr::new(DVIPA, if kind & 8 == 0 { 500 } else { 4500 });
                 let segment = usize::from(kind >> 4) * 16;
-                let arrival = UdpArrival { local, remote: SocketAddr::new(PEER, 4500), segment };
+                let arrival = UdpArrival { local, remote: SocketAddr::new(PEER, 4500), segment, tos: 0 };
                 engine.handle_udp(now, arrival, &mut packet, &mut out);
             }
             1 => engine.handle_esp(now, raw(PEER, DVIPA), &mut packet, &mut out),

@@ -102,7 +102,7 @@ impl Ends {
     fn take(&mut self, sealed: &mut Output) -> Output {
         let mut out = Output::default();
         for s in sealed.udp.clone() {
-            let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment };
+            let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment, tos: s.tos };
             self.stack.handle_udp(self.now, arrival, &mut sealed.bytes[s.range], &mut out);
         }
         self.stack.flush(self.now, &mut out);
@@ -136,6 +136,7 @@ fn inbound(name: &str, extra: u32, distributed: bool) -> Case {
                 local: SocketAddr::new(DVIPA, 4500),
                 remote: SocketAddr::new(PEER, 4500),
                 segment: s.segment,
+                tos: 0,
             };
             e.stack.handle_udp(e.now, arrival, &mut sealed.bytes[s.range], &mut out);
         }
@@ -176,7 +177,7 @@ fn from_target(name: &str, extra: u32) -> Case {
         gre.extend(header.gso_size.to_be_bytes());
         gre.extend(packet);
         out.clear();
-        let arrival = RawArrival { source: xcf(2), destination: xcf(1) };
+        let arrival = RawArrival { source: xcf(2), destination: xcf(1), tos: 0 };
         let t = Instant::now();
         e.stack.handle_xcf(e.now, arrival, &mut gre, &mut out);
         e.stack.flush(e.now, &mut out);

@@ -297,7 +297,7 @@ impl Worker {
                 continue;
             };
             let segment = datagram.segment.unwrap_or(datagram.bytes.len());
-            let arrival = UdpArrival { local, remote: datagram.source, segment };
+            let arrival = UdpArrival { local, remote: datagram.source, segment, tos: datagram.tos };
             self.engine.handle_udp(now, arrival, datagram.bytes, &mut self.out);
             if self.out.bytes.len() >= OUTPUT_BYTES {
                 self.engine.flush(now, &mut self.out);
@@ -608,8 +608,10 @@ fn raw_arrival<'b>(
 ) -> Option<(RawArrival, &'b mut [u8])> {
     let received = batch.get(index)?;
     let source = received.source.ip();
+    // An IPv4 raw socket gives the IP header, an IPv6 one a control message.
+    let tos = if source.is_ipv4() { *received.bytes.get(1)? } else { received.tos };
     let (destination, payload) = socket.strip(received.bytes, received.destination)?;
-    Some((RawArrival { source, destination }, payload))
+    Some((RawArrival { source, destination, tos }, payload))
 }
 
 /// ESP and AH of both families; a kernel without IPv6 has none of that family.

@@ -565,14 +565,45 @@ fn one_udp_gro_read_holds_esp_ike_and_a_keepalive() {
     ike[4] = 1;
     let mut read = [&esp[..], &ike, &[0xff]].concat();
     let (now, n) = (w.now, w.node("B"));
-    let arrival =
-        UdpArrival { local: SocketAddr::new(B, 4500), remote: SocketAddr::new(A, 4500), segment: esp.len() };
+    let arrival = UdpArrival {
+        local: SocketAddr::new(B, 4500),
+        remote: SocketAddr::new(A, 4500),
+        segment: esp.len(),
+        tos: 0,
+    };
     let b = &mut w.nodes[n];
     b.engine.handle_udp(now, arrival, &mut read, &mut b.out);
     w.carry(n);
     assert_eq!(w.nodes[1].app.len(), 1);
     assert_eq!(w.nodes[1].ike[0].bytes, ike[4..]);
     assert_eq!(w.drops("B"), [("keepalive".into(), 1)]);
+}
+
+/// RFC 6040 section 4.2: marks of the network reach the transport, or the packet is dropped where it would not hear.
+#[test]
+fn congestion_marks_of_the_network_go_inside() {
+    let mut w = unprotected();
+    let (mut a, mut b) = pair(A, B, 0x1000, "R");
+    a.udp = Some((4500, 4500));
+    b.udp = Some((4500, 4500));
+    w.sa("A", a);
+    w.sa("B", b);
+    w.cut = true;
+    for (inner, delivered) in [(2u8, true), (0, false)] {
+        let mut packet = flow().tcp("A", 1, 1, b"hello");
+        stack::wire::ecn::set_traffic_class(&mut packet, inner);
+        w.send("A", packet);
+        let OnWire::EspInUdp { bytes: mut esp, .. } = w.wire.pop().unwrap() else { panic!() };
+        let (local, remote) = (SocketAddr::new(B, 4500), SocketAddr::new(A, 4500));
+        let arrival = UdpArrival { local, remote, segment: esp.len(), tos: 3 };
+        let (now, n) = (w.now, w.node("B"));
+        let b = &mut w.nodes[n];
+        let before = b.app.len();
+        b.engine.handle_udp(now, arrival, &mut esp, &mut b.out);
+        w.carry(n);
+        assert_eq!(w.nodes[n].app.len() > before, delivered);
+    }
+    assert_eq!(w.drops("B"), [("congestion_unheard".into(), 1)]);
 }
 
 #[test]
@@ -595,6 +626,7 @@ fn t20_only_the_newest_authentic_packet_moves_a_peer() {
             local: SocketAddr::new(B, 4500),
             remote: SocketAddr::new(A, port),
             segment: p.len(),
+            tos: 0,
         };
         let (now, n) = (w.now, w.node("B"));
         let b = &mut w.nodes[n];

@@ -114,14 +114,14 @@ proptest! {
             match i {
                 Input::Host(h, mut b) => n.engine.handle_host(now, h, &mut b, &mut n.out),
                 Input::Udp(from, port, segment, mut b) => {
-                    let arrival = UdpArrival { local: SocketAddr::new(DVIPA, port), remote: SocketAddr::new(from, port), segment };
+                    let arrival = UdpArrival { local: SocketAddr::new(DVIPA, port), remote: SocketAddr::new(from, port), segment, tos: 0 };
                     n.engine.handle_udp(now, arrival, &mut b, &mut n.out);
                 }
                 Input::Esp(source, destination, mut b) => {
-                    n.engine.handle_esp(now, RawArrival { source, destination }, &mut b, &mut n.out);
+                    n.engine.handle_esp(now, RawArrival { source, destination, tos: 0 }, &mut b, &mut n.out);
                 }
                 Input::Xcf(source, destination, mut b) => {
-                    n.engine.handle_xcf(now, RawArrival { source, destination }, &mut b, &mut n.out);
+                    n.engine.handle_xcf(now, RawArrival { source, destination, tos: 0 }, &mut b, &mut n.out);
                 }
                 Input::Pass(secs) => w.timeout(["peer", "D", "T1"][node], std::time::Duration::from_secs(secs)),
             }

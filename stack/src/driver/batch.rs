@@ -36,6 +36,8 @@ pub struct Received<'b> {
     pub segment: Option<usize>,
     /// Own address (raw IPv6 sockets).
     pub destination: Option<IpAddr>,
+    /// DSCP and ECN octet; 0 where the socket was not asked for it.
+    pub tos: u8,
 }
 
 /// Buffers for one call of `recvmmsg`.
@@ -145,7 +147,7 @@ impl RecvBatch {
         };
         let control_length = header.msg_hdr.msg_controllen;
         let control = self.control[index].0.get(..control_length)?;
-        let mut received = Received { bytes: &mut [], source, segment: None, destination: None };
+        let mut received = Received { bytes: &mut [], source, segment: None, destination: None, tos: 0 };
         for (level, kind, data) in ControlMessages(control) {
             match (level, kind) {
                 // An `int`, as the kernel writes it.
@@ -154,6 +156,14 @@ impl RecvBatch {
                         .first_chunk()
                         .and_then(|c| usize::try_from(i32::from_ne_bytes(*c)).ok())
                         .filter(|s| *s > 0);
+                }
+                (libc::SOL_IP, libc::IP_TOS) => received.tos = data.first().copied().unwrap_or(0),
+                (libc::SOL_IPV6, libc::IPV6_TCLASS) => {
+                    // An `int` that holds one octet.
+                    received.tos = data
+                        .first_chunk()
+                        .and_then(|c| u8::try_from(i32::from_ne_bytes(*c)).ok())
+                        .unwrap_or(0);
                 }
                 (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
                     received.destination = data.first_chunk::<16>().map(|a| IpAddr::V6(Ipv6Addr::from(*a)));

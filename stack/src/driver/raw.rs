@@ -82,6 +82,7 @@ impl RawSocket {
             Family::V4 => option::set_df(fd, false)?,
             Family::V6 => {
                 option::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+                option::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1)?;
                 option::set_v6_fragmenting(fd)?;
             }
         }

@@ -36,8 +36,12 @@ impl UdpSocket {
         option::set_mark(fd, mark)?;
         option::set_buffers(fd, SOCKET_BUFFER_BYTES)?;
         match local {
-            SocketAddr::V4(_) => option::set_df(fd, false)?,
+            SocketAddr::V4(_) => {
+                option::set_df(fd, false)?;
+                option::set_int(fd, libc::SOL_IP, libc::IP_RECVTOS, 1)?;
+            }
             SocketAddr::V6(_) => {
+                option::set_int(fd, libc::SOL_IPV6, libc::IPV6_RECVTCLASS, 1)?;
                 option::set_int(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
                 option::set_v6_fragmenting(fd)?;
             }

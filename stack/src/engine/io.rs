@@ -37,6 +37,8 @@ pub struct UdpArrival {
     pub remote: SocketAddr,
     /// Length of each datagram in the buffer but the last; the whole length if there is one.
     pub segment: usize,
+    /// DSCP and ECN octet of the outer header (the kernel joins only datagrams that agree in it).
+    pub tos: u8,
 }
 
 /// How a raw IP payload (ESP, GRE) arrived; the kernel has reassembled it.
@@ -46,6 +48,8 @@ pub struct RawArrival {
     pub source: IpAddr,
     /// Outer destination.
     pub destination: IpAddr,
+    /// DSCP and ECN octet of the outer header.
+    pub tos: u8,
 }
 
 /// Everything a batch produced. Ranges point into [`Output::bytes`].

@@ -14,7 +14,7 @@ use super::{Engine, Line, esp, spd, subject};
 use crate::control::{Direction, IkeDatagram};
 use crate::wire::esp::MAX_RESERVED_SPI;
 use crate::wire::packet::Parsed;
-use crate::wire::{be32, protocol};
+use crate::wire::{be32, ecn, protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -35,6 +35,12 @@ impl Arrival {
         match self {
             Self::Raw(a) => a.source,
             Self::Udp(a) => a.remote.ip(),
+        }
+    }
+    fn tos(&self) -> u8 {
+        match self {
+            Self::Raw(a) => a.tos,
+            Self::Udp(a) => a.tos,
         }
     }
     fn destination(&self) -> IpAddr {
@@ -110,6 +116,7 @@ impl Engine {
             local: SocketAddr::new(parsed.destination, to),
             remote: SocketAddr::new(parsed.source, from),
             segment: datagram.len(),
+            tos: parsed.tos,
         };
         self.handle_udp(now, arrival, datagram, out);
     }
@@ -119,7 +126,30 @@ impl Engine {
             Ok((opened, through, handle)) => {
                 let inner = &mut packet[opened];
                 match Parsed::parse(inner) {
-                    Ok(parsed) => {
+                    Ok(mut parsed) => {
+                        // What the network said about congestion goes on inside (RFC 6040 section 4.2).
+                        match ecn::decapsulate(parsed.tos, arrival.tos()) {
+                            Some(tos) if tos == parsed.tos => {}
+                            Some(tos) => {
+                                ecn::set_traffic_class(inner, tos);
+                                parsed.tos = tos;
+                            }
+                            None => {
+                                let source = Some(arrival.source());
+                                return self.drop_packet(
+                                    now,
+                                    DropReason::CongestionUnheard,
+                                    source,
+                                    out,
+                                    || {
+                                        format!(
+                                            "tunnel {}: congestion, inner packet not ECN-capable",
+                                            through.tunnel
+                                        )
+                                    },
+                                );
+                            }
+                        }
                         if let Some(s) = self.outside_selectors(&parsed, inner, handle) {
                             return self.drop_packet(
                                 now,

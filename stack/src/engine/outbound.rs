@@ -81,7 +81,8 @@ impl Engine {
                 self.reassembled_udp(now, parsed, packet, out);
             }
             (protocol::ESP, _) => {
-                let arrival = RawArrival { source: parsed.source, destination: parsed.destination };
+                let arrival =
+                    RawArrival { source: parsed.source, destination: parsed.destination, tos: parsed.tos };
                 if let Some(esp) = packet.get_mut(parsed.header_len..parsed.total_len) {
                     self.handle_esp(now, arrival, esp, out);
                 }

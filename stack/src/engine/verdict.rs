@@ -59,6 +59,9 @@ drop_reasons! {
     Keepalive => "keepalive",
     /// A datagram on the IKE ports that is neither IKE, ESP nor keepalive (T01, T40).
     MalformedUdp => "malformed_udp",
+    /// The network marked congestion on the outer header of a packet whose transport does not know ECN (RFC 6040
+    /// section 4.2): dropping is how it hears of it.
+    CongestionUnheard => "congestion_unheard",
 
     // Filters.
     /// A rule says deny.

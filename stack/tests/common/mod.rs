@@ -191,7 +191,12 @@ impl World {
     pub fn gre(&mut self, name: &str, from: IpAddr, to: IpAddr, mut packet: Vec<u8>) {
         let i = self.node(name);
         let n = &mut self.nodes[i];
-        n.engine.handle_xcf(self.now, RawArrival { source: from, destination: to }, &mut packet, &mut n.out);
+        n.engine.handle_xcf(
+            self.now,
+            RawArrival { source: from, destination: to, tos: 0 },
+            &mut packet,
+            &mut n.out,
+        );
         self.carry(i);
     }
 
@@ -199,7 +204,12 @@ impl World {
     pub fn esp(&mut self, name: &str, from: IpAddr, to: IpAddr, mut packet: Vec<u8>) {
         let i = self.node(name);
         let n = &mut self.nodes[i];
-        n.engine.handle_esp(self.now, RawArrival { source: from, destination: to }, &mut packet, &mut n.out);
+        n.engine.handle_esp(
+            self.now,
+            RawArrival { source: from, destination: to, tos: 0 },
+            &mut packet,
+            &mut n.out,
+        );
         self.carry(i);
     }
 
@@ -233,7 +243,7 @@ impl World {
                     continue;
                 };
                 let (mut bytes, n) = (bytes, &mut self.nodes[j]);
-                let arrival = RawArrival { source: own_xcf.unwrap(), destination: s.remote };
+                let arrival = RawArrival { source: own_xcf.unwrap(), destination: s.remote, tos: s.tos };
                 n.engine.handle_xcf(now, arrival, &mut bytes, &mut n.out);
                 todo.push(j);
             }
@@ -246,7 +256,7 @@ impl World {
                 let n = &mut self.nodes[j];
                 n.engine.handle_esp(
                     now,
-                    RawArrival { source: s.local, destination: s.remote },
+                    RawArrival { source: s.local, destination: s.remote, tos: s.tos },
                     &mut bytes,
                     &mut n.out,
                 );
@@ -265,7 +275,7 @@ impl World {
                     continue;
                 };
                 let n = &mut self.nodes[j];
-                let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment };
+                let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment, tos: s.tos };
                 n.engine.handle_udp(now, arrival, &mut bytes, &mut n.out);
                 todo.push(j);
             }
