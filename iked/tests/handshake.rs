@@ -275,6 +275,7 @@ fn a_peer_that_is_not_there_is_given_up_and_said_so() {
 fn initial_contact_clears_what_a_restarted_peer_has_forgotten() {
     let mut pair = Pair::with_defaults(8);
     pair.connect(Side::A);
+    pair.run(Duration::from_secs(60));
     // A comes back without memory.
     let fresh = Pair::with_defaults(9);
     pair.a = fresh.a;

@@ -120,8 +120,12 @@ pub(crate) enum After {
         /// The SA whose place the old one was taking.
         replaces: Option<SaKey>,
     },
+    /// Send on this child, by its inbound SPI.
+    Activate(u32),
     /// Make an SA with authentication in place of this one.
     Reauthenticate(SaKey),
+    /// Delete an SA whose traffic has another way, towards the peer as well.
+    Retire(SaKey, &'static str),
     /// Delete an SA, towards the peer as well.
     Delete(SaKey, &'static str),
     /// Forget an SA without a word: the peer has none of it any more (INITIAL_CONTACT).

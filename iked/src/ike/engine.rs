@@ -30,7 +30,10 @@ use super::wire::payload::Notify;
 use super::wire::{ExchangeType, Fault, Header, Message, Parsed, Payload, WireError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long after an SA was made an INITIAL_CONTACT may still have crossed it on the way.
+const CROSSING: Duration = Duration::from_secs(30);
 
 /// IKE's port without a NAT.
 const IKE_PORT: u16 = 500;
@@ -561,7 +564,7 @@ impl Engine {
         self.index_deadline(key);
     }
 
-    fn inbound_traffic(&mut self, spi_in: u32, idle: std::time::Duration) {
+    fn inbound_traffic(&mut self, spi_in: u32, idle: Duration) {
         let now = self.now;
         self.with_child(spi_in, |established, _, ctx| {
             let Some(at) = now.checked_sub(idle) else { return };
@@ -633,15 +636,36 @@ impl Engine {
                 After::Inherit { to, children, tasks, replaces } => {
                     self.inherit(to, children, tasks, replaces);
                 }
-                After::Reauthenticate(key) => self.reauthenticate(key),
-                After::Delete(key, reason) => self.delete_ike(key, reason),
-                After::Forget(key, reason) => {
+                After::Activate(spi_in) => {
+                    self.with_child(spi_in, |established, _, ctx| established.activate(ctx, spi_in));
+                }
+                After::Retire(key, reason) => {
                     self.with(key, |sa, ctx| {
-                        established(sa, ctx, |_, _, _| Next::End(reason.to_owned()));
+                        established(sa, ctx, |established, sa, ctx| {
+                            established.want_orderly_delete_ike(sa, ctx, reason);
+                            Next::Keep
+                        });
                     });
                 }
+                After::Reauthenticate(key) => self.reauthenticate(key),
+                After::Delete(key, reason) => self.delete_ike(key, reason),
+                After::Forget(key, reason) => self.forget(key, reason),
             }
         }
+    }
+
+    /// The peer says that it has this SA no longer. Where both ends have started at once it may have made it only after
+    /// it said so: then it is told.
+    fn forget(&mut self, key: SaKey, reason: &'static str) {
+        let young = |since: Instant| self.now.saturating_duration_since(since) < CROSSING;
+        let crossed =
+            matches!(self.sas.get(&key).map(|sa| &sa.state), Some(State::Established(e)) if young(e.since));
+        if crossed {
+            return self.delete_ike(key, reason);
+        }
+        self.with(key, |sa, ctx| {
+            established(sa, ctx, |_, _, _| Next::End(reason.to_owned()));
+        });
     }
 
     fn inherit(

@@ -89,6 +89,11 @@ impl Nat {
         self.ports.clear();
     }
 
+    /// A fixed mapping, as for a server behind a NAT.
+    pub fn forward(&mut self, outside_port: u16, inside: SocketAddr) {
+        self.ports.insert(inside, outside_port);
+    }
+
     fn out(&mut self, inside: SocketAddr) -> SocketAddr {
         let next = &mut self.next_port;
         let port = *self.ports.entry(inside).or_insert_with(|| {
@@ -114,8 +119,8 @@ pub struct Host {
     pub nat: Option<Nat>,
     /// SA pairs installed and not removed, by inbound SPI.
     pub installed: BTreeMap<u32, ChildInstall>,
-    /// Inbound SPIs on whose pair this side may send.
-    pub sending: BTreeSet<u32>,
+    /// Inbound SPIs of the pairs on which this side may send, the one that it would use last.
+    pub sending: Vec<u32>,
     /// All events, in order.
     pub events: Vec<Event>,
     /// Keepalives sent.
@@ -268,7 +273,7 @@ impl Pair {
                 address,
                 nat: None,
                 installed: BTreeMap::new(),
-                sending: BTreeSet::new(),
+                sending: Vec::new(),
                 events: Vec::new(),
                 keepalives: 0,
                 sent: 0,
@@ -477,18 +482,18 @@ impl Host {
         match event {
             Event::InstallChild(install) => {
                 if install.outbound_active {
-                    self.sending.insert(install.spi_in);
+                    self.sending.push(install.spi_in);
                 }
                 let before = self.installed.insert(install.spi_in, (**install).clone());
                 assert!(before.is_none(), "inbound SPI {:08x} installed twice", install.spi_in);
             }
             Event::ActivateOutbound { spi_in } => {
                 assert!(self.installed.contains_key(spi_in), "activated an SA that is not installed");
-                self.sending.insert(*spi_in);
+                self.sending.push(*spi_in);
             }
             Event::RemoveChild { spi_in } => {
                 assert!(self.installed.remove(spi_in).is_some(), "removed an SA that is not installed");
-                self.sending.remove(spi_in);
+                self.sending.retain(|spi| spi != spi_in);
             }
             Event::IkeUp(_)
             | Event::IkeDown { .. }

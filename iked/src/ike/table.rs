@@ -3,7 +3,7 @@
 //! Every look-up here costs the same for ten SAs and for a hundred thousand.
 
 use super::command::ActivationMethod;
-use super::types::{Identity, IkeTunnelId, TunnelId};
+use super::types::{Identity, IkeTunnelId, TrafficSelector, TunnelId};
 use rand::CryptoRng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +38,9 @@ pub(crate) struct ChildTunnel {
     up: bool,
 }
 
+/// Selectors of both sides, own ones first.
+type Selectors = (Vec<TrafficSelector>, Vec<TrafficSelector>);
+
 /// The shared tables.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
@@ -51,6 +54,7 @@ pub(crate) struct Book {
     /// Our inbound child SPIs.
     pub(crate) child_spis: BTreeMap<u32, SaKey>,
     by_identities: HashMap<(Identity, Identity), BTreeSet<SaKey>>,
+    twins: HashMap<Selectors, BTreeMap<u32, bool>>,
     /// Half-open SAs as responder.
     pub(crate) half_open: HalfOpen,
 }
@@ -166,6 +170,41 @@ impl Book {
             return false;
         }
         self.child.remove(&id).is_some_and(|tunnel| tunnel.up)
+    }
+
+    /// Whether this side sends on a child SA with just these selectors, so that a new one need not be used at once.
+    pub(crate) fn has_active_twin(&self, local: &[TrafficSelector], remote: &[TrafficSelector]) -> bool {
+        let twins = self.twins.get(&(local.to_vec(), remote.to_vec()));
+        twins.is_some_and(|twins| twins.values().any(|active| *active))
+    }
+
+    /// A child SA is there, by its inbound SPI; whether this side sends on it.
+    pub(crate) fn enter_twin(
+        &mut self,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+        spi: u32,
+        active: bool,
+    ) {
+        self.twins.entry((local.to_vec(), remote.to_vec())).or_default().insert(spi, active);
+    }
+
+    /// A child SA is gone. Returns those with the same selectors if this side sends on none of them.
+    pub(crate) fn leave_twin(
+        &mut self,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+        spi: u32,
+    ) -> Vec<u32> {
+        let selectors = (local.to_vec(), remote.to_vec());
+        let Some(twins) = self.twins.get_mut(&selectors) else { return Vec::new() };
+        twins.remove(&spi);
+        let left: Vec<u32> = twins.keys().copied().collect();
+        let active = twins.values().any(|active| *active);
+        if left.is_empty() {
+            self.twins.remove(&selectors);
+        }
+        if active { Vec::new() } else { left }
     }
 
     /// Notes that `key` is an SA between two identities; returns the others, oldest first.

@@ -9,7 +9,9 @@ use crate::ike::context::{After, Context};
 use crate::ike::crypto::{self, AuthInput, IkeKeys, IvCounter, Opener, Sealer, psk_auth, verify_psk_auth};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
+use crate::ike::lifetime::Lifetime;
 use crate::ike::table::SAS_PER_IDENTITIES;
+use crate::ike::timer::Timer;
 use crate::ike::types::{Identity, Mode, Secret};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Auth, Id, Nonce, Notify, Ts};
@@ -248,8 +250,15 @@ impl ExpectAuthResponse {
     }
 }
 
-/// Notes an SA between two identities. The oldest goes when there are too many.
-fn enter(sa: &IkeSa, ctx: &mut Context<'_>, own: &Identity, peer: &Identity) {
+/// Notes an SA between two identities, which are to be proved again in time. The oldest goes when there are too many.
+fn enter(sa: &mut IkeSa, ctx: &mut Context<'_>, own: &Identity, peer: &Identity) {
+    if let Some(interval) = sa.rule.reauth_interval
+        && sa.rule.initiate
+    {
+        // As with lifetimes, not all at the same moment.
+        let Lifetime { rekey_at, .. } = Lifetime::start(ctx.now, interval, ctx.rng);
+        sa.timers.set(Timer::Reauth, rekey_at);
+    }
     let others = ctx.book.enter_identities(own, peer, sa.key);
     if others.len() >= SAS_PER_IDENTITIES
         && let Some(oldest) = others.first()
@@ -450,6 +459,8 @@ fn grant_first(
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let payloads = grant.payloads(spi_in);
     let tunnel = ctx.book.new_child_tunnel(ActivationMethod::Remote, None);
+    // The peer cannot receive on it before it has our answer: what can go another way until then does.
+    let outbound_active = !ctx.book.has_active_twin(&grant.terms.local, &grant.terms.remote);
     let draft = Draft {
         tunnel,
         role: Role::Responder,
@@ -458,7 +469,7 @@ fn grant_first(
         terms: grant.terms,
         shared: None,
         nonces: transcript.nonces(),
-        outbound_active: true,
+        outbound_active,
     };
     let child = child::install(sa, established, ctx, draft);
     established.children.insert(spi_in, child);

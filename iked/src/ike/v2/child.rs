@@ -4,7 +4,7 @@
 
 use super::established::Established;
 use super::sa::{IkeSa, leave_child};
-use crate::ike::context::Context;
+use crate::ike::context::{After, Context};
 use crate::ike::crypto::ChildKeys;
 use crate::ike::event::{ChildInstall, Event};
 use crate::ike::lifetime::{Lifetime, soft_bytes};
@@ -412,6 +412,7 @@ pub(crate) fn install(
         }
     }
     ctx.book.child_spis.insert(spi_in, sa.key);
+    ctx.book.enter_twin(&terms.local, &terms.remote, spi_in, outbound_active);
     let udp = sa.nat.encapsulate();
     let endpoint = |address: SocketAddr| {
         let mut address = address;
@@ -467,6 +468,9 @@ pub(crate) fn install(
 /// Has a pair removed.
 pub(crate) fn remove(child: &Child, ctx: &mut Context<'_>, reason: &str) {
     ctx.book.child_spis.remove(&child.spi_in);
+    let twins = ctx.book.leave_twin(&child.terms.local, &child.terms.remote, child.spi_in);
+    // What else there is for this traffic takes it over.
+    ctx.after.extend(twins.into_iter().map(After::Activate));
     ctx.out.events.push_back(Event::RemoveChild { spi_in: child.spi_in });
     leave_child(child.tunnel, ctx, reason);
 }

@@ -321,6 +321,9 @@ pub(crate) fn grant(
     let payloads = with_exchange(grant.payloads(spi_in), &nonce, private.as_ref());
     let fresh = tunnel.is_none();
     let tunnel = tunnel.unwrap_or_else(|| ctx.book.new_child_tunnel(ActivationMethod::Remote, None));
+    // The responder of a rekey goes on sending on the old SA until that is deleted (section 2.8), and so it does with
+    // any other SA for the same traffic: the peer cannot receive on the new one before it has our answer.
+    let outbound_active = fresh && !ctx.book.has_active_twin(&grant.terms.local, &grant.terms.remote);
     let draft = Draft {
         tunnel,
         role: Role::Responder,
@@ -329,8 +332,7 @@ pub(crate) fn grant(
         terms: grant.terms,
         shared: shared.as_ref(),
         nonces: (asked.nonce.as_slice(), nonce.as_slice()),
-        // The responder of a rekey goes on sending on the old SA until that is deleted (section 2.8).
-        outbound_active: fresh,
+        outbound_active,
     };
     let child = child::install(sa, established, ctx, draft);
     established.children.insert(spi_in, child);

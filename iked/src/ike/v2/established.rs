@@ -264,7 +264,7 @@ impl Established {
         let busy = matches!(sa.outbound.open().map(|open| &open.exchange), Some(Exchange::NewChild(_)))
             || sa.tasks.iter().any(|task| matches!(task, Task::NewChild(_)));
         if !busy && let Some(old) = sa.replaces.take() {
-            ctx.after.push(After::Delete(old, "re-authenticated"));
+            ctx.after.push(After::Retire(old, "re-authenticated"));
         }
     }
 
@@ -376,11 +376,21 @@ impl Established {
 
     /// Queues the Delete of this SA; its traffic ends at once.
     pub(crate) fn want_delete_ike(&mut self, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &'static str) {
+        self.remove_children(ctx, reason);
+        self.want_orderly_delete_ike(sa, ctx, reason);
+    }
+
+    /// Queues the Delete of this SA; what the peer still sends on its children is taken until it answers.
+    pub(crate) fn want_orderly_delete_ike(
+        &mut self,
+        sa: &mut IkeSa,
+        ctx: &mut Context<'_>,
+        reason: &'static str,
+    ) {
         if self.standing == IkeStanding::Closing {
             return;
         }
         self.standing = IkeStanding::Closing;
-        self.remove_children(ctx, reason);
         sa.fail_tasks(ctx, reason);
         sa.tasks.push_back(Task::DeleteIke(reason));
     }
@@ -391,6 +401,7 @@ impl Established {
             && !child.outbound_active
         {
             child.outbound_active = true;
+            ctx.book.enter_twin(&child.terms.local, &child.terms.remote, spi_in, true);
             ctx.out.events.push_back(Event::ActivateOutbound { spi_in });
         }
     }

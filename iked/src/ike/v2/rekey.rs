@@ -459,6 +459,11 @@ impl ExpectIkeRekey {
 
 /// The SA that follows `sa` between the same peers.
 fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u64, u64)) -> Box<IkeSa> {
+    let mut timers = TimerTable::default();
+    if let Some(at) = sa.timers.at(Timer::Reauth) {
+        // New keys prove nothing about identities.
+        timers.set(Timer::Reauth, at);
+    }
     Box::new(IkeSa {
         key,
         tunnel: sa.tunnel,
@@ -471,7 +476,7 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
         nat: sa.nat,
         rule: sa.rule.clone(),
         counters: IkeCounters::default(),
-        timers: TimerTable::default(),
+        timers,
         inbound: Inbound::new(0),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
