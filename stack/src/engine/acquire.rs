@@ -38,9 +38,10 @@ pub struct Held {
     pub(super) from: Origin,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
-    rule: String,
+    /// Number of the rule's set of dynamic filters ([`super::spd::Spd::set_of`]).
+    set: usize,
     source: IpAddr,
     destination: IpAddr,
 }
@@ -98,10 +99,18 @@ impl AcquireTable {
         }
     }
 
-    /// Lets a packet wait for an SA of `rule`.
-    pub fn wait(&mut self, now: Instant, rule: &str, s: &Subject, ports: (u16, u16), held: Held) -> Queued {
-        let key = Key { rule: rule.to_owned(), source: s.source, destination: s.destination };
-        let size = held.packet.len();
+    /// Lets a packet of `size` octets wait for an SA of the anchors `set`, of the rule named `rule`. `held` copies the packet
+    /// and is only asked when it may wait.
+    pub(super) fn wait(
+        &mut self,
+        now: Instant,
+        (set, rule): (usize, &str),
+        s: &Subject,
+        ports: (u16, u16),
+        size: usize,
+        held: impl FnOnce() -> Held,
+    ) -> Queued {
+        let key = Key { set, source: s.source, destination: s.destination };
         if let Some(p) = self.pending.get_mut(&key) {
             if p.failed {
                 return Queued::Failed;
@@ -109,7 +118,8 @@ impl AcquireTable {
             if p.packets.len() >= MAX_PACKETS || self.bytes + size > MAX_BYTES {
                 return Queued::Full;
             }
-            self.bytes += size;
+            let held = held();
+            self.bytes += held.packet.len();
             p.packets.push(held);
             return Queued::Waits;
         }
@@ -118,8 +128,9 @@ impl AcquireTable {
         }
         let id = self.next_id;
         self.next_id += 1;
-        self.bytes += size;
-        self.order.push_back((now + WAIT, id, key.clone()));
+        let held = held();
+        self.bytes += held.packet.len();
+        self.order.push_back((now + WAIT, id, key));
         self.pending.insert(key, Pending { id, since: now, failed: false, packets: vec![held] });
         Queued::Ask(Acquire {
             id,
@@ -147,12 +158,12 @@ impl AcquireTable {
         true
     }
 
-    /// An SA of `rule` came: what waits between addresses that it covers may try again.
-    pub fn sa_came(&mut self, now: Instant, rule: &str, covers: impl Fn(IpAddr, IpAddr) -> bool) {
+    /// An SA for the anchors `set` came: what waits between addresses that it covers may try again.
+    pub fn sa_came(&mut self, now: Instant, set: usize, covers: impl Fn(IpAddr, IpAddr) -> bool) {
         let ready = &mut self.ready;
         let before = ready.len();
         self.pending.retain(|key, p| {
-            if key.rule == rule && !p.failed && covers(key.source, key.destination) {
+            if key.set == set && !p.failed && covers(key.source, key.destination) {
                 ready.append(&mut p.packets);
                 return false;
             }
@@ -184,7 +195,7 @@ impl AcquireTable {
         let packets = std::mem::take(&mut p.packets);
         self.bytes -= packets.iter().map(|h| h.packet.len()).sum::<usize>();
         // The deadline of the wait ends the cooling too; a shorter one goes to the front.
-        if let Some(key) = self.pending.iter().find(|(_, p)| p.id == id).map(|(k, p)| (k.clone(), p.since)) {
+        if let Some(key) = self.pending.iter().find(|(_, p)| p.id == id).map(|(k, p)| (*k, p.since)) {
             self.order.push_front((key.1 + COOL, id, key.0));
         }
         packets.len() as u64
@@ -240,16 +251,20 @@ mod tests {
         Held { header: VnetHeader::default(), packet: vec![0; octets], from: Origin::Local }
     }
 
+    fn wait(t: &mut AcquireTable, now: Instant, n: u32, octets: usize) -> Queued {
+        t.wait(now, (7, "R"), &subject(n), (1, 2), octets, || held(octets))
+    }
+
     #[test]
     fn one_negotiation_and_its_packets_come_back_in_order() {
         let (now, mut t) = (start(), AcquireTable::new(1));
-        let Queued::Ask(a) = t.wait(now, "R", &subject(1), (1, 2), held(1)) else { panic!() };
+        let Queued::Ask(a) = wait(&mut t, now, 1, 1) else { panic!() };
         assert_eq!((a.id, a.rule.as_str(), a.destination_port), (1, "R", 2));
-        assert_eq!(t.wait(now, "R", &subject(1), (1, 2), held(2)), Queued::Waits);
-        t.sa_came(now, "S", |_, _| true);
-        t.sa_came(now, "R", |_, _| false);
+        assert_eq!(wait(&mut t, now, 1, 2), Queued::Waits);
+        t.sa_came(now, 8, |_, _| true);
+        t.sa_came(now, 7, |_, _| false);
         assert!(t.take_ready().is_empty());
-        t.sa_came(now, "R", |_, _| true);
+        t.sa_came(now, 7, |_, _| true);
         assert_eq!(t.next_timeout(), Some(now));
         assert_eq!(t.take_ready().iter().map(|h| h.packet.len()).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(t.bytes, 0);
@@ -260,13 +275,13 @@ mod tests {
     #[test]
     fn a_failure_drops_what_waits_and_cools() {
         let (now, mut t) = (start(), AcquireTable::new(1));
-        let Queued::Ask(a) = t.wait(now, "R", &subject(1), (1, 2), held(1)) else { panic!() };
+        let Queued::Ask(a) = wait(&mut t, now, 1, 1) else { panic!() };
         assert_eq!(t.failed(a.id), 1);
         assert_eq!(t.failed(a.id), 0);
         assert_eq!(t.failed(99), 0);
-        assert_eq!(t.wait(now, "R", &subject(1), (1, 2), held(1)), Queued::Failed);
+        assert_eq!(wait(&mut t, now, 1, 1), Queued::Failed);
         assert_eq!(t.expire(now + COOL), 0);
-        assert!(matches!(t.wait(now + COOL, "R", &subject(1), (1, 2), held(1)), Queued::Ask(_)));
+        assert!(matches!(wait(&mut t, now + COOL, 1, 1), Queued::Ask(_)));
         assert_eq!(t.expire(now + COOL + WAIT), 1, "nobody answered");
         assert_eq!(t.bytes, 0);
     }
@@ -277,12 +292,12 @@ mod tests {
         let mut asked = 0;
         for n in 0..100_000u32 {
             let at = now + Duration::from_millis(u64::from(n) / 10);
-            asked += u32::from(matches!(t.wait(at, "R", &subject(n), (1, 2), held(1400)), Queued::Ask(_)));
+            asked += u32::from(matches!(wait(&mut t, at, n, 1400), Queued::Ask(_)));
             assert!(t.bytes <= MAX_BYTES && t.pending.len() <= MAX_PENDING);
         }
         assert!(asked <= BURST + 1100, "{asked} in ten seconds");
         for _ in 0..100 {
-            let full = t.wait(now, "R", &subject(0), (1, 2), held(10));
+            let full = wait(&mut t, now, 0, 10);
             assert!(matches!(full, Queued::Waits | Queued::Full));
         }
         assert!(t.pending.values().all(|p| p.packets.len() <= MAX_PACKETS));

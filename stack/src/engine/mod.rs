@@ -103,6 +103,8 @@ pub struct Engine {
     own_xcf: Option<IpAddr>,
     spd: Spd,
     sad: Sad,
+    /// Inbound SPIs by outbound one, which peers choose and which need not differ: for ICMP about ESP.
+    spi_out: HashMap<u32, Vec<u32>, FixedState>,
     connections: Connections,
     distributor: Distributor,
     acquires: AcquireTable,
@@ -128,6 +130,7 @@ impl Engine {
             own_xcf: None,
             spd: Spd::new(seed ^ 2),
             sad: Sad::new(seed ^ 3),
+            spi_out: HashMap::with_hasher(FixedState::with_seed(seed ^ 11)),
             connections: Connections::new(seed ^ 4, DEFAULT_CONNECTIONS),
             distributor: Distributor::default(),
             acquires: AcquireTable::new(seed ^ 5),
@@ -202,8 +205,9 @@ impl Engine {
         if let Some(sa) = self.sad.get_mut(handle) {
             sa.set_path_mtu(mtu);
         }
-        self.spd.add_pair(unix_secs, &public);
-        self.acquires.sa_came(now, &public.rule, |source, destination| {
+        self.spi_out.entry(public.spi_out).or_default().push(public.spi_in);
+        let set = self.spd.add_pair(unix_secs, &public);
+        self.acquires.sa_came(now, set, |source, destination| {
             public.local_selectors.iter().any(|s| s.addresses.contains(source))
                 && public.remote_selectors.iter().any(|s| s.addresses.contains(destination))
         });
@@ -220,6 +224,15 @@ impl Engine {
 
     /// Removes a pair and, with the last one of its tunnel, the dynamic filter.
     pub fn remove_sa(&mut self, spi_in: u32) {
+        if let Some(sa) = self.sad.lookup(spi_in).and_then(|h| self.sad.get(h)) {
+            let spi_out = sa.pair().spi_out;
+            if let Some(pairs) = self.spi_out.get_mut(&spi_out) {
+                pairs.retain(|i| *i != spi_in);
+                if pairs.is_empty() {
+                    self.spi_out.remove(&spi_out);
+                }
+            }
+        }
         self.sad.remove(spi_in);
         self.spd.remove_pair(spi_in);
     }
@@ -227,6 +240,7 @@ impl Engine {
     /// Removes every pair: what was protected is now denied.
     pub fn remove_all_sas(&mut self) {
         self.sad.clear();
+        self.spi_out.clear();
         self.spd.remove_all_pairs();
     }
 
@@ -337,39 +351,44 @@ impl Engine {
             return;
         }
         if let Some(suppressed) = self.log.admit(now, Topic::Drop(reason, source)) {
-            let mut line = format!("dropped {reason}: {}", about());
-            if suppressed > 0 {
-                let _ = write!(line, " ({suppressed} more suppressed)");
-            }
-            out.logs.push((true, line));
+            out.logs.push((true, with_suppressed(format!("dropped {reason}: {}", about()), suppressed)));
         }
     }
 
     /// Counts and logs what a filter refused.
     fn drop_denied(&mut self, now: Instant, d: Denied, s: &Subject, out: &mut Output) {
+        self.drops.count(d.reason);
         let mismatch = !matches!(d.reason, DropReason::FilterDeny | DropReason::ImplicitDeny);
         if !d.log && !mismatch {
-            self.drops.count(d.reason);
             return;
         }
+        let Some(suppressed) = self.log.admit(now, Topic::Drop(d.reason, Some(s.source))) else { return };
         let (name, extension) = match d.rule.and_then(|r| self.spd.rule(r)) {
-            Some(rule) => (rule.name.clone(), rule.extension),
-            None => (spd::IMPLICIT_RULE.to_owned(), 0),
+            Some(rule) => (rule.name.as_str(), rule.extension),
+            None => (spd::IMPLICIT_RULE, 0),
         };
-        self.drop_packet(now, d.reason, Some(s.source), out, || {
-            format!("rule {name}.{extension}, {}", Line(s))
-        });
+        out.logs.push((
+            true,
+            with_suppressed(
+                format!("dropped {}: rule {name}.{extension}, {}", d.reason, Line(s)),
+                suppressed,
+            ),
+        ));
     }
 
     fn log_permit(&mut self, now: Instant, rule: usize, s: &Subject, out: &mut Output) {
         let Some(suppressed) = self.log.admit(now, Topic::Permit(rule)) else { return };
         let Some(FilterRule { name, extension, .. }) = self.spd.rule(rule) else { return };
-        let mut line = format!("permitted: rule {name}.{extension}, {}", Line(s));
-        if suppressed > 0 {
-            let _ = write!(line, " ({suppressed} more suppressed)");
-        }
-        out.logs.push((false, line));
+        let line = format!("permitted: rule {name}.{extension}, {}", Line(s));
+        out.logs.push((false, with_suppressed(line, suppressed)));
     }
+}
+
+fn with_suppressed(mut line: String, suppressed: u64) -> String {
+    if suppressed > 0 {
+        let _ = write!(line, " ({suppressed} more suppressed)");
+    }
+    line
 }
 
 /// A packet in a log line: `in 10.0.0.1:40000 -> 192.0.2.1:443 protocol 6`.

@@ -109,12 +109,11 @@ impl Engine {
             .get(parsed.header_len..parsed.total_len)
             .and_then(|m| wire_icmp::Icmp::new_checked(m, v6))
             .and_then(|m| m.mtu());
-        let live = self.sad.iter().any(|sa| {
+        let own = quoted.spi.and_then(|spi| self.spi_out.get(&spi));
+        let live = own.into_iter().flatten().filter_map(|i| self.sad.get(self.sad.lookup(*i)?)).any(|sa| {
             let p = sa.pair();
             let ports = p.udp.is_none() != in_udp && p.udp.is_none_or(|u| quoted.ports == Some(u));
-            Some(p.spi_out) == quoted.spi
-                && (p.local, p.remote) == (quoted.source, quoted.destination)
-                && ports
+            (p.local, p.remote) == (quoted.source, quoted.destination) && ports
         });
         match mtu {
             Some(mtu) if live => {
@@ -307,10 +306,10 @@ impl Engine {
         out: &mut Output,
     ) {
         let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
-        let Some(name) = self.spd.rule(rule).map(|r| r.name.as_str()) else { return };
-        let bytes = packet.get(..parsed.total_len).unwrap_or(packet).to_vec();
-        let held = Held { header: *header, packet: bytes, from: origin };
-        let reason = match self.acquires.wait(now, name, &s, parsed.ports(), held) {
+        let Some(anchor) = self.spd.anchor(rule) else { return };
+        let bytes = packet.get(..parsed.total_len).unwrap_or(packet);
+        let held = || Held { header: *header, packet: bytes.to_vec(), from: origin };
+        let reason = match self.acquires.wait(now, anchor, &s, parsed.ports(), bytes.len(), held) {
             Queued::Ask(acquire) => return out.acquires.push(acquire),
             Queued::Waits => return,
             Queued::Full => DropReason::AcquireQueueFull,

@@ -107,6 +107,8 @@ pub struct Spd {
     sets: Vec<DynamicSet>,
     set_names: HashMap<String, usize>,
     tunnels: Vec<Option<Tunnel>>,
+    /// Places in `tunnels` without one.
+    free: Vec<usize>,
     tunnel_numbers: HashMap<u32, usize, FixedState>,
     tunnel_of_spi: HashMap<u32, usize>,
     next_order: u64,
@@ -146,6 +148,7 @@ impl Spd {
             sets: Vec::new(),
             set_names: HashMap::new(),
             tunnels: Vec::new(),
+            free: Vec::new(),
             tunnel_numbers: HashMap::with_hasher(FixedState::with_seed(seed)),
             tunnel_of_spi: HashMap::new(),
             next_order: 0,
@@ -208,6 +211,13 @@ impl Spd {
         self.rules.get(position)
     }
 
+    /// The number of an anchor's set of dynamic filters, which outlives tables, and the name of its rule.
+    #[must_use]
+    pub fn anchor(&self, position: usize) -> Option<(usize, &str)> {
+        let set = *self.set_of.get(position)?;
+        Some((set, self.rules.get(position)?.name.as_str()))
+    }
+
     /// Between which addresses the common GRE filters permit; `None`: this stack has no XCF.
     pub fn set_xcf(&mut self, range: Option<AddressRange>) {
         self.xcf_range = range;
@@ -231,15 +241,16 @@ impl Spd {
         self.sets.len() - 1
     }
 
-    /// Adds an SA pair, and the dynamic filter of its tunnel if this is the first one or its selectors changed.
-    pub fn add_pair(&mut self, unix_secs: u64, pair: &SaPair) {
+    /// Adds an SA pair, and the dynamic filter of its tunnel if this is the first one or its selectors changed. Returns the
+    /// number of the set that the filter stands in, see [`Spd::anchor`].
+    pub fn add_pair(&mut self, unix_secs: u64, pair: &SaPair) -> usize {
         self.remove_pair(pair.spi_in);
         let set = self.set_named(&pair.rule);
         let fresh = Pair { spi_in: pair.spi_in, generation: pair.generation };
         let place = if let Some(&i) = self.tunnel_numbers.get(&pair.tunnel) {
             i
         } else {
-            let i = self.tunnels.iter().position(Option::is_none).unwrap_or_else(|| {
+            let i = self.free.pop().unwrap_or_else(|| {
                 self.tunnels.push(None);
                 self.tunnels.len() - 1
             });
@@ -278,6 +289,7 @@ impl Spd {
         self.sets[set].insert(place, &tunnel.remote);
         self.tunnels[place] = Some(tunnel);
         self.tunnel_of_spi.insert(pair.spi_in, place);
+        set
     }
 
     /// Makes a pair the one that its tunnel sends with. True if it was not so before.
@@ -311,6 +323,7 @@ impl Spd {
                 if let Some(t) = self.tunnels[place].take() {
                     self.sets[t.set].remove(place, &t.remote);
                     self.tunnel_numbers.remove(&t.number);
+                    self.free.push(place);
                 }
             }
         }
@@ -319,6 +332,7 @@ impl Spd {
     /// Removes every pair.
     pub fn remove_all_pairs(&mut self) {
         self.tunnels.clear();
+        self.free.clear();
         self.tunnel_numbers.clear();
         self.tunnel_of_spi.clear();
         for set in &mut self.sets {
