@@ -7,6 +7,7 @@ use crate::cf::keeper::Order;
 use crate::core::{Now, Stack};
 use crate::ike::event::{ChildInstall, Event, Payload, Transmit};
 use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, Mode, TrafficSelector, TunnelId};
+use crate::ike::view::IkeSuite;
 use crate::topology::Owners;
 use stack::control::{
     Acquire, AddressRange, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes, Mode as StackMode,
@@ -87,7 +88,7 @@ fn ike_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owne
     info!(stack = %stack.entry.name, tunnel = %format_args!("K{}", id.0), generation = view.generation,
         rule = %view.rule, local = %view.local, peer = %view.remote,
         peer_id = %view.remote_id.as_ref().map_or_else(|| "-".to_owned(), shown),
-        suite = ?view.suite, "IKE tunnel established");
+        suite = %suite_text(view.suite), "IKE tunnel established");
     if !owns(stack, owners, view.local.ip()) {
         return;
     }
@@ -100,9 +101,9 @@ fn ike_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owne
 fn child_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, id: TunnelId) {
     let Some(view) = stack.engine.child(id) else { return };
     info!(stack = %stack.entry.name, tunnel = %format_args!("Y{}", id.0), generation = view.generation,
-        ike = %format_args!("K{}", view.ike.0), rule = %view.rule, peer = %view.remote, mode = ?view.mode,
+        ike = %format_args!("K{}", view.ike.0), rule = %view.rule, peer = %view.remote.ip(), mode = ?view.mode,
         udp = view.udp, spi_in = %format_args!("{:08x}", view.spi_in),
-        spi_out = %format_args!("{:08x}", view.spi_out), encryption = ?view.encryption, "dynamic tunnel active");
+        spi_out = %format_args!("{:08x}", view.spi_out), suite = %esp_text(view.encryption, view.integrity), "dynamic tunnel active");
     // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
     let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
     order(stack, keeper, orders);
@@ -180,6 +181,23 @@ fn selector(ts: &TrafficSelector) -> Selector {
         addresses: AddressRange { low: ts.addresses.low, high: ts.addresses.high },
         protocol: (ts.protocol != 0).then_some(ts.protocol),
         ports: PortRange { low: ts.port_low, high: ts.port_high },
+    }
+}
+
+/// Algorithms of an IKE SA for people: `AesGcm16(128)/HmacSha256/Curve25519`.
+fn suite_text(suite: Option<IkeSuite>) -> String {
+    suite.map_or_else(
+        || "-".to_owned(),
+        |s| format!("{}/{:?}/{:?}", esp_text(Some(s.encryption), s.integrity), s.prf, s.group),
+    )
+}
+
+/// Algorithms that protect packets, for people: `AesCbc(256)+HmacSha256`.
+fn esp_text(encryption: Option<Encryption>, integrity: Option<Integrity>) -> String {
+    match (encryption, integrity) {
+        (None, _) => "-".to_owned(),
+        (Some(e), None) => format!("{e:?}"),
+        (Some(e), Some(i)) => format!("{e:?}+{i:?}"),
     }
 }
 

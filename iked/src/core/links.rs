@@ -47,7 +47,7 @@ impl Core {
         info!(stack = %stack.entry.name, adopted, configured = hello.configured, sas = hello.sas.len(),
             lost = difference.lost.len(), stray = difference.stray.len(), "stack connected");
         stack.link = Some(connection);
-        stack.adopted = adopted;
+        (stack.adopted, stack.unreachable) = (adopted, None);
         stack.filters.epoch = stack.filters.epoch.max(hello.filter_epoch.saturating_add(1));
         self.configure(index);
         let stack = &mut self.stacks[index];

@@ -72,6 +72,8 @@ pub(crate) struct Stack {
     pub(crate) configured: bool,
     /// Its process was started by an earlier daemon.
     adopted: bool,
+    /// Why it could not be started, if that was the last news.
+    unreachable: Option<String>,
     /// Policy in force; `None`: the defaults, because an operator or an error said so.
     pub(crate) policy: Option<Arc<dyn StackPolicy>>,
     filters: FilterSet,
@@ -113,6 +115,7 @@ impl Core {
                 link: None,
                 configured: false,
                 adopted: false,
+                unreachable: None,
                 policy: None,
                 filters: source.default_filters(),
                 installed: BTreeMap::new(),
@@ -173,7 +176,12 @@ impl Core {
                 }
             }
             LinkEvent::Unreachable { reason } => {
-                warn!(stack = %self.stacks[index].entry.name, "stack not running: {reason}");
+                let stack = &mut self.stacks[index];
+                // It is tried again every few seconds; one line for each reason is enough.
+                if stack.unreachable.as_ref() != Some(&reason) {
+                    warn!(stack = %stack.entry.name, "stack not running: {reason}; it is tried again");
+                    stack.unreachable = Some(reason);
+                }
             }
         }
         self.drain(now, index);
