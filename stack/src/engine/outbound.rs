@@ -143,7 +143,10 @@ impl Engine {
         out: &mut Output,
     ) {
         if parsed.fragment.is_some() {
-            if let Some((mut whole, parsed)) = self.reassemble(now, FRAGMENTS_LOCAL, packet, parsed, out) {
+            if let Some((mut whole, mut parsed)) = self.reassemble(now, FRAGMENTS_LOCAL, packet, parsed, out)
+            {
+                // What its source has cut may be cut again (of IPv6, where nobody else may: RFC 8200 section 4.5).
+                parsed.df = false;
                 self.local(now, role, VnetHeader::default(), &mut whole, &parsed, out);
             }
             return;
