@@ -79,6 +79,21 @@ fn echo_server(net: &Net, node: &str, address: SocketAddr) -> Arc<AtomicUsize> {
     count
 }
 
+/// A server on `address` that says something to every client all the time.
+fn talking_server(net: &Net, node: &str, address: SocketAddr) {
+    let listener = net.inside(node, move || TcpListener::bind(address).unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                while stream.write_all(b"tick").is_ok() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+    });
+}
+
 /// Sends `text` to the echo server and gets it back.
 fn talks(stream: &mut TcpStream, text: &[u8]) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -213,11 +228,33 @@ fn clear_packets_pass_only_as_filters_say_and_a_killed_stack_lets_none_in_or_out
         assert!(talks(stream, b"after"));
     }
 
-    // Stopped in order: as if it had never been.
+    // Stopped in order: as if it had never been, and what was connected does not go on in clear. IPv6 would: it sends
+    // from an address that the host no longer has.
+    let mut listeners = Vec::new();
+    for address in [DVIPA4, DVIPA6] {
+        let to = SocketAddr::new(address, 7778);
+        talking_server(&net, "dist", to);
+        let mut stream =
+            net.inside("peer", move || TcpStream::connect_timeout(&to, Duration::from_secs(5)).unwrap());
+        stream.read_exact(&mut [0; 40]).unwrap();
+        listeners.push(stream);
+    }
+    let capture = Capture::start(&net, "dist");
     iked.send(&ToStack::Shutdown);
     stackd.ended();
+    let ended = now();
     assert_eq!(net.state("dist"), before);
     assert!(net.ip("dist", "link").lines().all(|l| !l.contains("ipsec-")));
+    // IPv6 was ended by a reset while the stack was there; IPv4 repeats what nobody hears.
+    until("the IPv6 connection is reset", || listeners[1].read(&mut [0; 4096]).is_err());
+    listeners[0].set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    while let Ok(1..) = listeners[0].read(&mut [0; 4096]) {}
+    let late = |f: &Frame| {
+        f.at > ended && f.outgoing && addresses(&f.bytes).is_some_and(|(s, _)| s == DVIPA4 || s == DVIPA6)
+    };
+    let late: Vec<_> =
+        capture.frames().into_iter().filter(|f| late(f) && !is_neighbour_discovery(&f.bytes)).collect();
+    assert!(late.is_empty(), "clear packets after the end: {late:?}");
 }
 
 #[test]
@@ -291,7 +328,7 @@ fn a_configuration_that_cannot_be_is_refused_and_the_one_before_stays() {
     assert!(!net.ip("dist", "addr show dev lo").contains("192.0.2.100"));
     assert_eq!(net.ip("dist", "neigh show proxy"), "");
     let rules = net.ip("dist", "rule");
-    assert!(rules.contains("11:\tfrom 192.0.2.100 iif lo lookup 100"), "{rules}");
+    assert!(rules.contains("12:\tfrom 192.0.2.100 iif lo lookup 100"), "{rules}");
     assert!(!rules.contains("to 192.0.2.100"), "{rules}");
 }
 

@@ -92,8 +92,12 @@ pub(super) async fn add_missing(handle: &Handle, wanted: &BTreeSet<IpAddr>) -> R
     Ok(())
 }
 
-/// Removes ours that are not wanted.
-pub(super) async fn withdraw(handle: &Handle, wanted: &BTreeSet<IpAddr>) -> Result<(), NetDevError> {
+/// Removes ours that are not wanted, and says which.
+pub(super) async fn withdraw(
+    handle: &Handle,
+    wanted: &BTreeSet<IpAddr>,
+) -> Result<BTreeSet<IpAddr>, NetDevError> {
+    let mut gone = BTreeSet::new();
     for present in read(handle).await? {
         if present.own && present.interface == LOOPBACK && !wanted.contains(&present.address) {
             match handle.address().del(message(present.address)).execute().await {
@@ -102,7 +106,8 @@ pub(super) async fn withdraw(handle: &Handle, wanted: &BTreeSet<IpAddr>) -> Resu
                     other.wanted(|| format!("home address {} cannot be removed from lo", present.address))?;
                 }
             }
+            gone.insert(present.address);
         }
     }
-    Ok(())
+    Ok(gone)
 }

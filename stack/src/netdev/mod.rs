@@ -16,6 +16,7 @@ pub mod links;
 pub mod neighbours;
 pub mod routes;
 pub mod rules;
+pub mod sockets;
 pub mod sysctl;
 
 use crate::control::{Home, InterfaceView, Role, StackConfig};
@@ -138,6 +139,8 @@ pub struct NetDev {
     has_v6: bool,
     xcf_index: Option<u32>,
     announced: BTreeSet<(IpAddr, u64)>,
+    /// Addresses that went, of which sockets are left that would send in clear.
+    lingering: BTreeSet<IpAddr>,
 }
 
 impl NetDev {
@@ -155,6 +158,7 @@ impl NetDev {
             has_v6: std::path::Path::new("/proc/sys/net/ipv6").is_dir(),
             xcf_index: None,
             announced: BTreeSet::new(),
+            lingering: BTreeSet::new(),
         }
     }
 
@@ -193,7 +197,8 @@ impl NetDev {
         let xcf = config.xcf.as_ref().map(|x| find(&x.interface)).transpose()?;
 
         neighbours::withdraw(&self.handle, &owned(config), &network).await?;
-        addresses::withdraw(&self.handle, &on_loopback(config)).await?;
+        let gone = addresses::withdraw(&self.handle, &on_loopback(config)).await?;
+        self.gone(gone, config.home.iter().map(|h| h.address));
 
         // The discarding route first, then the rules that lead to it, then the TUN that takes their packets.
         for family in self.families() {
@@ -266,12 +271,23 @@ impl NetDev {
             }
         };
         keep(neighbours::withdraw(&self.handle, &BTreeSet::new(), &[]).await);
-        keep(addresses::withdraw(&self.handle, &BTreeSet::new()).await);
+        match addresses::withdraw(&self.handle, &BTreeSet::new()).await {
+            Ok(gone) => self.gone(gone, std::iter::empty()),
+            Err(e) => keep(Err(e)),
+        }
         guard::remove().await;
         self.sysctl.restore();
-        keep(rules::remove_all(&self.handle, self.families()).await);
+        let lingering = self.lingering_rules();
+        keep(rules::remove_all(&self.handle, self.families(), &lingering).await);
         for family in self.families() {
-            keep(routes::remove(&self.handle, *family).await);
+            if lingering.iter().any(|r| r.family == *family) {
+                tracing::warn!(
+                    addresses = ?self.lingering,
+                    "sockets are still bound to addresses that went; the rules that keep their packets in stay"
+                );
+            } else {
+                keep(routes::remove(&self.handle, *family).await);
+            }
         }
         first_error.map_or(Ok(()), Err)
     }
@@ -301,10 +317,21 @@ impl NetDev {
     }
 
     fn wanted_rules(&self, config: &StackConfig) -> BTreeSet<rules::Rule> {
-        rules::wanted(config, &self.tun_name)
-            .into_iter()
-            .filter(|r| self.has_v6 || r.family == Family::V4)
-            .collect()
+        let mut wanted = rules::wanted(config, &self.tun_name);
+        wanted.retain(|r| self.has_v6 || r.family == Family::V4);
+        wanted.extend(self.lingering_rules());
+        wanted
+    }
+
+    fn lingering_rules(&self) -> BTreeSet<rules::Rule> {
+        self.lingering.iter().map(|a| rules::keeping_in(*a)).collect()
+    }
+
+    /// Addresses went: what is connected by those of them that the configuration does not know any more is ended.
+    fn gone(&mut self, mut gone: BTreeSet<IpAddr>, still_known: impl Iterator<Item = IpAddr> + Clone) {
+        gone.append(&mut self.lingering);
+        gone.retain(|a| !still_known.clone().any(|k| k == *a));
+        self.lingering = sockets::end_connections(&gone);
     }
 }
 

@@ -140,7 +140,7 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
     }
     for home in &config.home {
         let (address, family) = (home.address, Family::of(home.address));
-        rules.insert(Rule::new(12, family, DIVERT).input("lo").from(address));
+        rules.insert(keeping_in(address));
         // The address of a backup is another host's: packets to it leave as to any other host.
         if home.role == Role::Backup {
             continue;
@@ -161,6 +161,12 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
         rules.insert(Rule::new(13, family, DIVERT).to(address));
     }
     rules
+}
+
+/// What applications send from an address goes to the stack, or nowhere.
+#[must_use]
+pub fn keeping_in(address: IpAddr) -> Rule {
+    Rule::new(12, Family::of(address), Target::Table(DIVERT_TABLE)).input("lo").from(address)
 }
 
 /// The kernel's own rule, which stands before all others.
@@ -202,8 +208,12 @@ pub(super) async fn remove_others(
     Ok(())
 }
 
-/// Puts the kernel's `local` rule back and removes all of ours.
-pub(super) async fn remove_all(handle: &Handle, families: &[Family]) -> Result<(), NetDevError> {
+/// Puts the kernel's `local` rule back and removes all of ours but some.
+pub(super) async fn remove_all(
+    handle: &Handle,
+    families: &[Family],
+    but: &BTreeSet<Rule>,
+) -> Result<(), NetDevError> {
     for family in families {
         let present = read(handle, *family).await?;
         let kernel = kernel_local(*family);
@@ -211,7 +221,7 @@ pub(super) async fn remove_all(handle: &Handle, families: &[Family]) -> Result<(
             add(handle, &kernel, RouteProtocol::Kernel.into()).await?;
         }
     }
-    remove_others(handle, families, &BTreeSet::new()).await
+    remove_others(handle, families, but).await
 }
 
 /// Every rule that can be said in our terms, and whether it is ours.
