@@ -34,6 +34,26 @@ fn behind_a_nat_both_move_to_port_4500_and_encapsulate() {
 }
 
 #[test]
+fn encapsulation_can_be_had_without_a_nat_and_says_nothing_untrue() {
+    let settings = Settings { force_udp: true, ..Settings::default() };
+    for wants in [Side::A, Side::B] {
+        let mut pair = Pair::with_defaults(56);
+        match wants {
+            Side::A => pair.a.engine.set_settings(settings.clone()),
+            Side::B => pair.b.engine.set_settings(settings.clone()),
+        }
+        pair.connect(Side::A);
+        pair.assert_matching();
+        for host in [&pair.a, &pair.b] {
+            let install = host.installed.values().next().unwrap();
+            assert!(install.udp, "{wants:?}");
+            assert_eq!((install.local.port(), install.remote.port()), (4500, 4500));
+            assert!(!host.engine.ike_tunnels()[0].nat_local, "no side is behind a NAT");
+        }
+    }
+}
+
+#[test]
 fn keepalives_come_from_the_side_behind_the_nat_only() {
     let mut pair = behind_nat(52);
     pair.connect(Side::A);

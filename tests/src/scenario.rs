@@ -121,7 +121,7 @@ pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
 #[must_use]
 pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
     // A peer that does not answer is given up after 1 + 2 + 4 seconds.
-    let mut toml = "[ike]\nretries = 2\ninit_wait_secs = 1\n\n\
+    let mut toml = "[ike]\nretries = 2\ninit_wait_secs = 1\nudp_encapsulation = \"always\"\n\n\
         [sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n"
         .to_owned();
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
@@ -343,7 +343,7 @@ pub fn swan_peer(lab: &Lab) -> Result<Swan> {
 /// # Errors
 /// When it does not come up.
 pub fn iked_peer(lab: &Lab) -> Result<Daemon> {
-    let mut toml = String::new();
+    let mut toml = "[ike]\nudp_encapsulation = \"always\"\n\n".to_owned();
     stack_table(&mut toml, lab, "PEER", "[\"ext\"]", None, &format!("[\"{PEER_HOME4}\"]"), None);
     let pairs = [Pair { name: "web", local: PEER_HOME4, remote: DVIPA4, start: "toDvipa" }];
     let options = Options { on_demand: true, ..Options::default() };

@@ -103,6 +103,7 @@ impl Checker<'_> {
         Ike {
             retries: within("retries", &ike.retries, 6, 20),
             init_wait: Duration::from_secs(within("init_wait_secs", &ike.init_wait_secs, 2, 60).into()),
+            udp_encapsulation: ike.udp_encapsulation,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The shape of `iked.toml`. Nothing here is checked beyond types; unknown keys are errors everywhere.
 
-use super::{Facility, Giveback, Method, NmiText, Takeover};
+use super::{Facility, Giveback, Method, NmiText, Takeover, UdpEncapsulation};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -47,10 +47,11 @@ impl Default for Nmi {
 
 /// IkeRetries and IkeInitWait of the product's IkeConfig statement (docs/policy.md).
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Ike {
     pub(super) retries: Option<Spanned<u32>>,
     pub(super) init_wait_secs: Option<Spanned<u32>>,
+    pub(super) udp_encapsulation: UdpEncapsulation,
 }
 
 #[derive(Debug, Deserialize)]

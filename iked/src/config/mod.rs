@@ -235,6 +235,19 @@ pub struct Ike {
     pub retries: u32,
     /// Wait before the first one; doubles each time.
     pub init_wait: std::time::Duration,
+    /// When ESP goes in UDP.
+    pub udp_encapsulation: UdpEncapsulation,
+}
+
+/// When ESP is encapsulated in UDP (RFC 3948).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UdpEncapsulation {
+    /// Where a NAT was detected.
+    #[default]
+    Nat,
+    /// Wherever a rule allows NAT traversal: UDP has offloads that protocol 50 has not, and firewalls know it.
+    Always,
 }
 
 /// How the daemon logs.

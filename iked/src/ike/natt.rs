@@ -10,12 +10,21 @@ use std::net::{IpAddr, SocketAddr};
 /// The port that IKE moves to when there is a NAT.
 pub(crate) const NAT_PORT: u16 = 4500;
 
-/// The notifications that let the peer see a NAT, for a message with these SPIs.
-pub(crate) fn notifies(spi_i: u64, spi_r: u64, local: SocketAddr, remote: SocketAddr) -> [Payload; 2] {
+/// The notifications that let the peer see a NAT, for a message with these SPIs. With `force` it sees one in front of us
+/// that is not there, and encapsulates ESP in UDP as this side does.
+pub(crate) fn notifies(
+    spi_i: u64,
+    spi_r: u64,
+    local: SocketAddr,
+    remote: SocketAddr,
+    force: bool,
+) -> [Payload; 2] {
+    // Nobody sends from the unspecified address: this hash never matches.
+    let source = if force { SocketAddr::from(([0, 0, 0, 0], 0)) } else { local };
     let notify =
         |kind, end| Payload::Notify(Notify::new(kind, nat_detection_hash(spi_i, spi_r, end).to_vec()));
     [
-        notify(NotifyType::NAT_DETECTION_SOURCE_IP, local),
+        notify(NotifyType::NAT_DETECTION_SOURCE_IP, source),
         notify(NotifyType::NAT_DETECTION_DESTINATION_IP, remote),
     ]
 }
@@ -28,6 +37,7 @@ pub(crate) fn detect(
     spi_r: u64,
     local: SocketAddr,
     remote: SocketAddr,
+    force: bool,
 ) -> Option<NatPath> {
     let destination = found.notify(NotifyType::NAT_DETECTION_DESTINATION_IP)?;
     let matches = |notify: &Notify, end| notify.data == nat_detection_hash(spi_i, spi_r, end);
@@ -38,6 +48,7 @@ pub(crate) fn detect(
     Some(NatPath {
         local: !matches(destination, local),
         remote: !sources.any(|notify| matches(notify, remote)),
+        forced: force,
     })
 }
 

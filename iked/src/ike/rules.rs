@@ -23,6 +23,8 @@ pub struct Settings {
     pub half_open_timeout: Duration,
     /// Interval of NAT keepalives when this side is behind a NAT; zero: none (NatKeepAliveInterval).
     pub nat_keepalive: Duration,
+    /// Encapsulate ESP in UDP without a NAT too, where the rule allows NAT traversal: the peer is shown one.
+    pub force_udp: bool,
     /// Ask for liveness after this time without an inbound message or ESP packet; zero: never (LivenessInterval).
     pub liveness: Duration,
     /// Child SAs that one peer may have (threats T32).
@@ -39,6 +41,7 @@ impl Default for Settings {
             half_open_per_source: 32,
             half_open_timeout: Duration::from_secs(30),
             nat_keepalive: Duration::from_secs(20),
+            force_udp: false,
             liveness: Duration::from_secs(30),
             children_per_peer: 256,
         }

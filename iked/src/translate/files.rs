@@ -1,7 +1,7 @@
 //! Policy files: read, checked, translated; the [`PolicySource`] of the daemon.
 
 use super::{filters, outer_header, rules};
-use crate::config::{Config, StackEntry};
+use crate::config::{Config, StackEntry, UdpEncapsulation};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{Rules, Settings};
 use crate::policies::{PolicySource, StackPolicy, StartError};
@@ -33,6 +33,7 @@ impl Files {
         let settings = Settings {
             retransmit_initial: config.ike.init_wait,
             retransmit_tries: config.ike.retries,
+            force_udp: config.ike.udp_encapsulation == UdpEncapsulation::Always,
             ..Settings::default()
         };
         Self { common: config.policy.clone(), settings, warned: BTreeSet::new() }
@@ -153,7 +154,7 @@ mod tests {
     use std::fs::write;
 
     fn files(common: Option<&Path>) -> Files {
-        Files { common: common.map(Path::to_owned), warned: BTreeSet::new() }
+        Files { common: common.map(Path::to_owned), settings: Settings::default(), warned: BTreeSet::new() }
     }
     fn entry(policy: Option<PathBuf>) -> StackEntry {
         StackEntry {

@@ -203,7 +203,8 @@ fn stack_to_stack(seconds: u32, file: u64) -> Result<Figure> {
 
 /// An `iked` with one stack that protects the static address `own` towards `peer`.
 fn static_host(lab: &Lab, node: &str, own: &str, peer: &str) -> Result<Daemon> {
-    let mut toml = String::new();
+    // In UDP, as Debian's strongSwan does it in the same run.
+    let mut toml = "[ike]\nudp_encapsulation = \"always\"\n\n".to_owned();
     scenario::stack_table(&mut toml, lab, node, "[\"ext\"]", None, &format!("[\"{own}\"]"), None);
     let pairs = [Pair { name: "all", local: own, remote: peer, start: "toPeer" }];
     let policy = scenario::policy(&pairs, &Options::default());

@@ -128,7 +128,7 @@ impl ExpectInitResponse {
         payloads.push(Payload::Ke(Ke { group: self.private.group().number(), value }));
         payloads.push(Payload::Nonce(self.nonce.clone()));
         if sa.rule.allow_nat {
-            payloads.extend(natt::notifies(sa.spi_i, 0, sa.local, sa.remote));
+            payloads.extend(natt::notifies(sa.spi_i, 0, sa.local, sa.remote, ctx.settings.force_udp));
         }
         // Each round starts again with message id 0 (section 2.6).
         sa.outbound = Outbound::new(0);
@@ -268,7 +268,7 @@ fn proceed(
     let found = Found::in_message(message);
     sa.spi_r = message.header.spi_r;
     if sa.rule.allow_nat
-        && let Some(nat) = natt::detect(&found, sa.spi_i, sa.spi_r, sa.local, from)
+        && let Some(nat) = natt::detect(&found, sa.spi_i, sa.spi_r, sa.local, from, ctx.settings.force_udp)
     {
         sa.nat = nat;
         if nat.encapsulate() {
@@ -354,14 +354,15 @@ pub(crate) fn respond(
     let nonce_r = fresh_nonce(ctx.rng);
     let suite = chosen.suite;
     let keys = IkeKeys::initial(&suite, nonce_i.as_slice(), nonce_r.as_slice(), &shared, header.spi_i, spi_r);
-    let nat = if rule.allow_nat { natt::detect(&found, header.spi_i, 0, local, remote) } else { None };
+    let force = ctx.settings.force_udp;
+    let nat = if rule.allow_nat { natt::detect(&found, header.spi_i, 0, local, remote, force) } else { None };
     let mut payloads = vec![
         Payload::Sa(Sa { proposals: vec![Proposal::ike(chosen.number, None, &suite)] }),
         Payload::Ke(Ke { group: group.number(), value: private.public().to_vec() }),
         Payload::Nonce(nonce_r.clone()),
     ];
     if nat.is_some() {
-        payloads.extend(natt::notifies(header.spi_i, spi_r, local, remote));
+        payloads.extend(natt::notifies(header.spi_i, spi_r, local, remote, force));
     }
     let flags = Flags { response: true, ..Flags::default() };
     let response_header = Header::new(header.spi_i, spi_r, ExchangeType::IKE_SA_INIT, flags, 0);

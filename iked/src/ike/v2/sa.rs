@@ -80,12 +80,14 @@ pub(crate) struct NatPath {
     pub(crate) local: bool,
     /// In front of the peer.
     pub(crate) remote: bool,
+    /// There need be none: encapsulation is wanted anyway.
+    pub(crate) forced: bool,
 }
 
 impl NatPath {
     /// Whether ESP goes in UDP.
     pub(crate) const fn encapsulate(self) -> bool {
-        self.local || self.remote
+        self.local || self.remote || self.forced
     }
 }
 
