@@ -54,8 +54,13 @@ fn a_handshake_survives_the_loss_of_any_one_datagram() {
     }
 }
 
+/// How many cases: few by default, more by PROPTEST_CASES.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// Whatever the network does while both sides negotiate, rekey and delete: once it is quiet again, both have the
     /// same SAs with the same keys, and everything still works.

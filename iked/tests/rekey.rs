@@ -164,6 +164,22 @@ fn refresh_makes_before_it_breaks() {
 }
 
 #[test]
+fn an_old_ike_sa_whose_delete_is_lost_does_not_wake_up_for_its_children() {
+    let (mut a, b) = both();
+    a.child[0].offers[0].lifetime = Duration::from_secs(30);
+    let mut pair = Pair::new(25, &Settings::default(), a, b);
+    pair.connect(Side::A);
+    let ike = pair.a.engine.ike_tunnels()[0].id;
+    pair.command(Side::A, Command::RefreshIke(ike));
+    pair.run(Duration::from_millis(41));
+    assert_eq!(pair.a.engine.ike_tunnels().len(), 2, "the old one is being deleted");
+    pair.b.cut = true;
+    // The pair itself asserts that each deadline moves when it is handled.
+    pair.run(Duration::from_secs(600));
+    assert!(pair.a.engine.ike_tunnels().is_empty() && pair.a.installed.is_empty());
+}
+
+#[test]
 fn reauthentication_comes_by_itself() {
     let (mut a, b) = both();
     a.exchange[0].reauth_interval = Some(Duration::from_secs(600));

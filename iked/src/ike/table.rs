@@ -51,8 +51,8 @@ pub(crate) struct Book {
     child: BTreeMap<TunnelId, ChildTunnel>,
     /// Our own IKE SPIs.
     pub(crate) ike_spis: BTreeMap<u64, SaKey>,
-    /// Our inbound child SPIs.
-    pub(crate) child_spis: BTreeMap<u32, SaKey>,
+    child_spis: BTreeMap<u32, SaKey>,
+    children: BTreeMap<SaKey, usize>,
     by_identities: HashMap<(Identity, Identity), BTreeSet<SaKey>>,
     twins: HashMap<Selectors, BTreeMap<u32, bool>>,
     /// Half-open SAs as responder.
@@ -85,6 +85,35 @@ impl Book {
                 return spi;
             }
         }
+    }
+
+    /// The IKE SA of the child that receives on `spi`.
+    pub(crate) fn sa_of_child(&self, spi: u32) -> Option<SaKey> {
+        self.child_spis.get(&spi).copied()
+    }
+
+    /// The child that receives on `spi` belongs to this IKE SA from now on.
+    pub(crate) fn enter_child_spi(&mut self, spi: u32, key: SaKey) {
+        self.leave_child_spi(spi);
+        self.child_spis.insert(spi, key);
+        *self.children.entry(key).or_default() += 1;
+    }
+
+    /// The child that received on `spi` is gone.
+    pub(crate) fn leave_child_spi(&mut self, spi: u32) {
+        let Some(key) = self.child_spis.remove(&spi) else { return };
+        if let Some(count) = self.children.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.children.remove(&key);
+            }
+        }
+    }
+
+    /// Children of all IKE SAs between two identities.
+    pub(crate) fn children_between(&self, own: &Identity, peer: &Identity) -> usize {
+        let sas = self.by_identities.get(&(own.clone(), peer.clone()));
+        sas.into_iter().flatten().filter_map(|key| self.children.get(key)).sum()
     }
 
     /// A new IKE tunnel.

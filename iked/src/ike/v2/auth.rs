@@ -131,6 +131,8 @@ pub(crate) fn start(
     let message = Message::new(sa.header(ExchangeType::IKE_AUTH, false, 1), payloads);
     match sealer.seal(&message, ctx.rng) {
         Ok(octets) => {
+            sa.counters.bytes += octets.len() as u64;
+            ctx.out.counters.ike.bytes += octets.len() as u64;
             let expect = ExpectAuthResponse { child, opener, sealer, keys, suite, transcript, spi_in };
             sa.open_request(ctx, octets, Exchange::Auth(Box::new(expect)));
         }
@@ -452,10 +454,11 @@ fn grant_first(
     };
     let transport = found.has(NotifyType::USE_TRANSPORT_MODE);
     let wish = Wish { sa: offer, ts_initiator, ts_responder, transport, ke: None };
-    let grant = match child::grant(sa, ctx, &wish, &Occasion::First) {
-        Ok(grant) => grant,
-        Err(refusal) => return vec![super::create_child::refused(sa, ctx, refusal)],
-    };
+    let grant =
+        match child::room(established, ctx).and_then(|()| child::grant(sa, ctx, &wish, &Occasion::First)) {
+            Ok(grant) => grant,
+            Err(refusal) => return vec![super::create_child::refused(sa, ctx, refusal)],
+        };
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let payloads = grant.payloads(spi_in);
     let tunnel = ctx.book.new_child_tunnel(ActivationMethod::Remote, None);

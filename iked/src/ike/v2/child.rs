@@ -243,6 +243,16 @@ pub(crate) fn grant(
     Ok(Grant { terms, number: chosen.number, spi_out: chosen.spi })
 }
 
+/// Whether a peer may have one more child (threats T32).
+pub(crate) fn room(established: &Established, ctx: &Context<'_>) -> Result<(), Refusal> {
+    let count = ctx.book.children_between(&established.local_id, &established.remote_id);
+    if count < ctx.settings.children_per_peer {
+        return Ok(());
+    }
+    let reason = format!("{} has {count} child SAs already", established.remote_id);
+    Err(Refusal::new(NotifyType::NO_ADDITIONAL_SAS, reason))
+}
+
 /// The groups that a rule accepts, the one first for which the peer has sent its public value: that saves it a round
 /// trip, and the policy gives them no order.
 fn preferred_groups(accepted: &[Option<Group>], ke: Option<&Ke>) -> Vec<Option<Group>> {
@@ -411,7 +421,7 @@ pub(crate) fn install(
             life = Lifetime { rekey_at: end, expires_at: end };
         }
     }
-    ctx.book.child_spis.insert(spi_in, sa.key);
+    ctx.book.enter_child_spi(spi_in, sa.key);
     ctx.book.enter_twin(&terms.local, &terms.remote, spi_in, outbound_active);
     let udp = sa.nat.encapsulate();
     let endpoint = |address: SocketAddr| {
@@ -467,7 +477,7 @@ pub(crate) fn install(
 
 /// Has a pair removed.
 pub(crate) fn remove(child: &Child, ctx: &mut Context<'_>, reason: &str) {
-    ctx.book.child_spis.remove(&child.spi_in);
+    ctx.book.leave_child_spi(child.spi_in);
     let twins = ctx.book.leave_twin(&child.terms.local, &child.terms.remote, child.spi_in);
     // What else there is for this traffic takes it over.
     ctx.after.extend(twins.into_iter().map(After::Activate));

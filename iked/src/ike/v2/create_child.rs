@@ -4,8 +4,8 @@ use super::child::{self, Draft, Occasion, Refusal, Reply, Wish};
 use super::established::{Established, IkeStanding, Next};
 use super::found::Found;
 use super::init::fresh_nonce;
-use super::rekey;
 use super::sa::{ChildRequest, Exchange, IkeSa, Task, leave_child};
+use super::{rekey, rekey_ike};
 use crate::ike::command::ActivationMethod;
 use crate::ike::context::Context;
 use crate::ike::crypto::PrivateKey;
@@ -15,7 +15,7 @@ use crate::ike::proposal::protocol;
 use crate::ike::timer::Timer;
 use crate::ike::types::{Group, Secret};
 use crate::ike::view::Role;
-use crate::ike::wire::payload::{Ke, Nonce, Notify};
+use crate::ike::wire::payload::{Ke, Nonce};
 use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload, ProtocolId};
 use std::time::Duration;
 
@@ -236,7 +236,7 @@ pub(crate) fn respond(
         // Section 2.25.2, and threats T32.
         Err(Refusal::new(NotifyType::TEMPORARY_FAILURE, ""))
     } else if found.sa.is_some_and(|offer| protocol(offer) == ProtocolId::IKE) {
-        rekey::respond_ike(established, sa, ctx, &found)
+        rekey_ike::respond(established, sa, ctx, &found)
     } else if Established::is_rekeying_ike(sa) {
         // Section 2.25.2: the child would be lost with the IKE SA.
         Err(Refusal::new(NotifyType::TEMPORARY_FAILURE, ""))
@@ -351,14 +351,7 @@ fn respond_new(
     found: &Found<'_>,
 ) -> Result<Vec<Payload>, Refusal> {
     let asked = Asked::of(found)?;
-    if established.children.len() >= ctx.settings.children_per_peer {
-        let reason = format!("{} has {} child SAs", established.remote_id, established.children.len());
-        return Err(Refusal {
-            notify: Notify::new(NotifyType::NO_ADDITIONAL_SAS, Vec::new()),
-            reason,
-            rule: None,
-        });
-    }
+    child::room(established, ctx)?;
     let granted = grant(established, sa, ctx, &asked, &Occasion::Further, None)?;
     Ok(granted.payloads)
 }

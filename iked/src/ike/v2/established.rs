@@ -2,7 +2,7 @@
 
 use super::child::{self, Child, Standing};
 use super::sa::{Exchange, IkeSa, State, Task};
-use super::{create_child, informational, liveness, rekey};
+use super::{create_child, informational, liveness, rekey, rekey_ike};
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::{IkeKeys, Opener, Sealer};
 use crate::ike::error::Mistake;
@@ -155,9 +155,10 @@ impl Established {
         })
     }
 
-    /// The earliest deadline of a child.
+    /// The earliest deadline of a child. Those of an SA that is being deleted end with it.
     pub(crate) fn next_child_deadline(&self) -> Option<Instant> {
-        self.children.values().map(Child::deadline).min()
+        let serving = self.standing == IkeStanding::Serving;
+        self.children.values().filter(|_| serving).map(Child::deadline).min()
     }
 
     /// Serves the peer's request.
@@ -251,7 +252,7 @@ impl Established {
         match task {
             Task::NewChild(request) => create_child::start(self, sa, ctx, request),
             Task::RekeyChild(spi) => rekey::start_child(self, sa, ctx, spi),
-            Task::RekeyIke => rekey::start_ike(self, sa, ctx),
+            Task::RekeyIke => rekey_ike::start(self, sa, ctx),
             Task::DeleteChild(spi, reason) => informational::start_delete(self, sa, ctx, spi, reason),
             Task::Disown(spi) => informational::start_disown(self, sa, ctx, spi),
             Task::DeleteIke(reason) => informational::start_delete_ike(self, sa, ctx, reason),
@@ -461,7 +462,7 @@ impl Established {
         tasks: Vec<Task>,
     ) {
         for spi in children.keys() {
-            ctx.book.child_spis.insert(*spi, sa.key);
+            ctx.book.enter_child_spi(*spi, sa.key);
         }
         self.children.extend(children);
         sa.tasks.extend(tasks);

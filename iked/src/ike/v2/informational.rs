@@ -2,7 +2,7 @@
 
 use super::established::{Established, IkeStanding, Next};
 use super::found::Found;
-use super::rekey;
+use super::rekey_ike;
 use super::sa::{Exchange, IkeSa};
 use crate::ike::context::Context;
 use crate::ike::error::Mistake;
@@ -90,7 +90,7 @@ pub(crate) fn respond(
     }
     if found.deletes().any(|delete| delete.0 == Deleted::IkeSa) {
         established.reply(sa, ctx, message, octets, Vec::new());
-        if let Some(rival) = rekey::rival_of(sa) {
+        if let Some(rival) = rekey_ike::rival_of(sa) {
             // Section 2.8.2: the peer did not notice that both ends rekeyed; the SA that it made stays.
             established.hand_over(sa, ctx, rival);
         }

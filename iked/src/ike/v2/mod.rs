@@ -6,11 +6,14 @@ pub(crate) mod collision;
 pub(crate) mod create_child;
 pub(crate) mod established;
 pub(crate) mod found;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod informational;
 pub(crate) mod init;
 pub(crate) mod liveness;
 pub(crate) mod receive;
 pub(crate) mod rekey;
+pub(crate) mod rekey_ike;
 pub(crate) mod sa;
 pub(crate) mod shown;
 pub(crate) mod window;

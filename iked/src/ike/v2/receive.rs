@@ -124,6 +124,7 @@ fn authenticated(
     }
     match opened {
         Ok(message) => {
+            count_bytes(sa, ctx, datagram);
             note_ignored(sa, ctx, datagram, &message);
             expect.handle(sa, ctx, &message, datagram.octets)
         }
@@ -190,6 +191,7 @@ fn auth_response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>)
     };
     match opened {
         Ok(message) => {
+            count_bytes(sa, ctx, datagram);
             note_ignored(sa, ctx, datagram, &message);
             if let Some(Exchange::Auth(expect)) = sa.close_request() {
                 sa.state = expect.handle(sa, ctx, &message);
@@ -200,6 +202,12 @@ fn auth_response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>)
             sa.state = sa.fail(ctx, &format!("answer to IKE_AUTH cannot be taken apart: {error}"));
         }
     }
+}
+
+const fn count_bytes(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
+    let octets = datagram.octets.len() as u64;
+    sa.counters.bytes += octets;
+    ctx.out.counters.ike.bytes += octets;
 }
 
 /// Notify and Delete payloads that contradict themselves are left out and counted (T11).
@@ -215,9 +223,7 @@ impl Established {
     /// section 2.23, T20). Its children are replaced, for their endpoints are fixed.
     fn heard(&mut self, sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
         self.heard = ctx.now;
-        let octets = datagram.octets.len() as u64;
-        sa.counters.bytes += octets;
-        ctx.out.counters.ike.bytes += octets;
+        count_bytes(sa, ctx, datagram);
         let moved = sa.remote != datagram.remote && sa.nat.remote && !sa.nat.local;
         if moved && natt::is_plausible(datagram.remote, sa.local.ip()) {
             sa.remote = datagram.remote;
