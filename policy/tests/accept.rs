@@ -56,7 +56,8 @@ fn the_example_of_the_project_has_no_warning() {
 
 #[test]
 fn the_example_of_the_reference_has_no_warning() {
-    let reference = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).unwrap();
+    let reference =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).unwrap();
     let example = reference.split("```policy\n").nth(1).unwrap().split("```").next().unwrap();
     let (_, warnings) = load(&[Source::common("policy.md", example.into())]).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
