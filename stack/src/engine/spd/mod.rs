@@ -4,15 +4,17 @@
 //! the anchor's own [`DynamicSet`] the tunnel. SAs therefore come and go without anything being compiled again, and
 //! a new table invalidates nothing: tunnels hang on the *name* of their rule.
 
-use super::filter::{Classifier, Subject, Upper, number};
+mod dynamic;
+mod view;
+
+pub use dynamic::selected;
+
+use super::filter::{Classifier, Subject};
 use super::verdict::DropReason;
-use crate::control::{
-    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FilterTotals, FilterView,
-    PortRange, SaPair, Scope, Selector, TcpQualifier,
-};
+use crate::control::{AddressRange, Direction, FilterAction, FilterRule, FilterSet, FilterTotals, SaPair};
+use dynamic::{DynamicSet, Pair, Tunnel};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Name of the implicit rule at the end of every table.
 pub const IMPLICIT_RULE: &str = "SYSDEFAULTDENYRULE";
@@ -56,37 +58,6 @@ pub struct Admitted {
     pub rule: usize,
     /// A line for the log is wanted.
     pub log: bool,
-}
-
-#[derive(Debug)]
-struct Tunnel {
-    number: u32,
-    /// Anchor name, as an index of [`Spd::sets`].
-    set: usize,
-    pairs: Vec<Pair>,
-    /// The pair in use for outbound packets.
-    current: u32,
-    local: Vec<Selector>,
-    remote: Vec<Selector>,
-    created: u64,
-    /// Newer filters stand before older ones.
-    order: u64,
-    /// By direction.
-    totals: [FilterTotals; 2],
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Pair {
-    spi_in: u32,
-    generation: u32,
-}
-
-/// The dynamic filters of the anchors of one rule, found by the peer's address.
-#[derive(Debug, Default)]
-struct DynamicSet {
-    by_prefix: HashMap<(bool, u8, u128), Vec<usize>, FixedState>,
-    /// How many prefixes of each length there are, IPv4 and IPv6.
-    lengths: [Vec<(u8, usize)>; 2],
 }
 
 /// The filter table with its dynamic filters and counters.
@@ -233,10 +204,7 @@ impl Spd {
         if let Some(&i) = self.set_names.get(name) {
             return i;
         }
-        self.sets.push(DynamicSet {
-            by_prefix: HashMap::with_hasher(FixedState::with_seed(self.seed)),
-            lengths: Default::default(),
-        });
+        self.sets.push(DynamicSet::new(self.seed));
         self.set_names.insert(name.to_owned(), self.sets.len() - 1);
         self.sets.len() - 1
     }
@@ -335,10 +303,7 @@ impl Spd {
         self.free.clear();
         self.tunnel_numbers.clear();
         self.tunnel_of_spi.clear();
-        for set in &mut self.sets {
-            set.by_prefix.clear();
-            set.lengths = Default::default();
-        }
+        self.sets.iter_mut().for_each(DynamicSet::clear);
     }
 
     /// Judges a packet that came in. `through` is the tunnel that opened it; of an ICMP error `quoted` is the
@@ -450,253 +415,18 @@ impl Spd {
             log: self.logging && self.log_implicit,
         }
     }
-
-    /// Packet totals of all filters.
-    #[must_use]
-    pub fn summary(&self) -> FilterTotals {
-        self.all
-    }
-
-    /// The filters in force: the XCF's, policy's with the dynamic ones before their anchors, the implicit ones.
-    #[must_use]
-    pub fn view(&self) -> Vec<FilterView> {
-        let mut views = Vec::with_capacity(self.rules.len() + self.tunnels.len() * 2 + 6);
-        if let Some(range) = self.xcf_range {
-            for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
-                let mut rule = generated(XCF_RULE, extension, direction, range, FilterAction::Permit);
-                rule.protocol = Some(crate::wire::protocol::GRE);
-                let totals = self.xcf[side(direction)];
-                views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
-            }
-        }
-        let mut by_set: HashMap<usize, Vec<&Tunnel>> = HashMap::new();
-        for t in self.tunnels.iter().flatten() {
-            by_set.entry(t.set).or_default().push(t);
-        }
-        for set in by_set.values_mut() {
-            set.sort_unstable_by_key(|t| std::cmp::Reverse(t.order));
-        }
-        let mut shown = hashbrown::HashSet::new();
-        for ((rule, totals), set) in self.rules.iter().zip(&self.totals).zip(&self.set_of) {
-            for tunnel in by_set.get(set).into_iter().flatten() {
-                for (number, rule) in dynamic_rules(rule, tunnel) {
-                    if shown.insert((tunnel.number, rule.direction, number)) {
-                        let totals = tunnel.totals[side(rule.direction)];
-                        let kind = FilterKind::Dynamic(tunnel.number);
-                        views.push(FilterView { rule, kind, totals, created: tunnel.created });
-                    }
-                }
-            }
-            let kind = if *set == NO_SET { FilterKind::Generic } else { FilterKind::DynamicAnchor };
-            views.push(FilterView { rule: rule.clone(), kind, totals: *totals, created: self.installed });
-        }
-        let mut extension = 0;
-        for (family, range) in [
-            AddressRange { low: Ipv4Addr::UNSPECIFIED.into(), high: Ipv4Addr::BROADCAST.into() },
-            AddressRange { low: Ipv6Addr::UNSPECIFIED.into(), high: IpAddr::V6(u128::MAX.into()) },
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            for direction in [Direction::Outbound, Direction::Inbound] {
-                extension += 1;
-                let mut rule = generated(IMPLICIT_RULE, extension, direction, range, FilterAction::Deny);
-                rule.scope = Scope::Either;
-                let totals = self.implicit[family][side(direction)];
-                views.push(FilterView { rule, kind: FilterKind::Generic, totals, created: self.installed });
-            }
-        }
-        views
-    }
-}
-
-/// The filters that a tunnel has before one anchor: one for each pair of selectors that the anchor can let through.
-fn dynamic_rules<'a>(
-    anchor: &'a FilterRule,
-    t: &'a Tunnel,
-) -> impl Iterator<Item = (usize, FilterRule)> + 'a {
-    let pairs = t.local.iter().flat_map(move |l| t.remote.iter().map(move |r| (l, r)));
-    pairs.enumerate().filter_map(move |(number, (local, remote))| {
-        let (from, to) = match anchor.direction {
-            Direction::Inbound => (remote, local),
-            Direction::Outbound => (local, remote),
-        };
-        let meets = overlap(&anchor.source, &from.addresses)
-            && overlap(&anchor.destination, &to.addresses)
-            && from.protocol.zip(anchor.protocol).is_none_or(|(a, b)| a == b);
-        meets.then(|| {
-            let protocol = from.protocol.or(to.protocol).or(anchor.protocol);
-            let typed = matches!(protocol, Some(1 | 58));
-            let (kind, code) = if typed && from.ports != PortRange::ANY {
-                let [low, high] = [from.ports.low.to_be_bytes(), from.ports.high.to_be_bytes()];
-                (Some((low[0], high[0])), Some((low[1], high[1])))
-            } else {
-                (anchor.icmp_type, anchor.icmp_code)
-            };
-            let rule = FilterRule {
-                source: from.addresses,
-                destination: to.addresses,
-                protocol,
-                source_ports: if typed { PortRange::ANY } else { from.ports },
-                destination_ports: if typed { PortRange::ANY } else { to.ports },
-                icmp_type: kind,
-                icmp_code: code,
-                ..anchor.clone()
-            };
-            (number, rule)
-        })
-    })
-}
-
-fn overlap(a: &AddressRange, b: &AddressRange) -> bool {
-    a.low.is_ipv4() == b.low.is_ipv4() && a.low <= b.high && b.low <= a.high
-}
-
-fn generated(
-    name: &str,
-    extension: u32,
-    direction: Direction,
-    range: AddressRange,
-    action: FilterAction,
-) -> FilterRule {
-    FilterRule {
-        name: name.to_owned(),
-        extension,
-        group: None,
-        local_start: None,
-        vpn_action: None,
-        direction,
-        scope: Scope::Local,
-        security_class: 0,
-        source: range,
-        destination: range,
-        protocol: None,
-        source_ports: PortRange::ANY,
-        destination_ports: PortRange::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_qualifier: TcpQualifier::None,
-        fragments_only: false,
-        action,
-        log_permit: false,
-        log_deny: false,
-        discard_icmp: false,
-    }
-}
-
-/// Whether a packet of the subject's flow lies inside the selectors (RFC 7296 section 2.9, RFC 4301 section 4.4.1.1).
-#[must_use]
-pub fn selected(local: &[Selector], remote: &[Selector], s: &Subject) -> bool {
-    let (own, peer) = s.local_remote();
-    let (own_port, peer_port) = match (s.upper, s.direction) {
-        (Upper::Ports { source, destination, .. }, Direction::Outbound) => (Some(source), Some(destination)),
-        (Upper::Ports { source, destination, .. }, Direction::Inbound) => (Some(destination), Some(source)),
-        (Upper::Type { kind, code }, _) => {
-            let both = u16::from_be_bytes([kind, code]);
-            (Some(both), Some(both))
-        }
-        (Upper::None | Upper::Opaque, _) => (None, None),
-    };
-    let any = |list: &[Selector], address: IpAddr, port: Option<u16>| {
-        list.iter().any(|t| {
-            t.addresses.contains(address)
-                && t.protocol.is_none_or(|p| p == s.protocol)
-                && (t.ports == PortRange::ANY || port.is_some_and(|p| t.ports.contains(p)))
-        })
-    };
-    any(local, own, own_port) && any(remote, peer, peer_port)
-}
-
-impl DynamicSet {
-    fn insert(&mut self, place: usize, remote: &[Selector]) {
-        for (v6, length, value) in prefixes(remote) {
-            let list = self.by_prefix.entry((v6, length, value)).or_default();
-            if list.is_empty() {
-                let lengths = &mut self.lengths[usize::from(v6)];
-                match lengths.iter_mut().find(|l| l.0 == length) {
-                    Some(l) => l.1 += 1,
-                    None => lengths.push((length, 1)),
-                }
-            }
-            if !list.contains(&place) {
-                list.push(place);
-            }
-        }
-    }
-
-    fn remove(&mut self, place: usize, remote: &[Selector]) {
-        for (v6, length, value) in prefixes(remote) {
-            let Some(list) = self.by_prefix.get_mut(&(v6, length, value)) else { continue };
-            list.retain(|&p| p != place);
-            if list.is_empty() {
-                self.by_prefix.remove(&(v6, length, value));
-                let lengths = &mut self.lengths[usize::from(v6)];
-                if let Some(l) = lengths.iter_mut().find(|l| l.0 == length) {
-                    l.1 -= 1;
-                }
-                lengths.retain(|l| l.1 > 0);
-            }
-        }
-    }
-
-    /// The newest dynamic filter that the packet matches.
-    fn find(&self, tunnels: &[Option<Tunnel>], s: &Subject) -> Option<usize> {
-        let (_, peer) = s.local_remote();
-        let v6 = peer.is_ipv6();
-        let mut best: Option<(u64, usize)> = None;
-        for &(length, _) in &self.lengths[usize::from(v6)] {
-            let Some(list) = self.by_prefix.get(&(v6, length, prefix_of(number(peer), length, v6))) else {
-                continue;
-            };
-            for &place in list {
-                let Some(t) = &tunnels[place] else { continue };
-                if best.is_none_or(|(order, _)| order < t.order) && selected(&t.local, &t.remote, s) {
-                    best = Some((t.order, place));
-                }
-            }
-        }
-        best.map(|(_, place)| place)
-    }
-}
-
-/// The first `length` bits of an address, as a number.
-fn prefix_of(value: u128, length: u8, v6: bool) -> u128 {
-    let width: u32 = if v6 { 128 } else { 32 };
-    value.checked_shr(width - u32::from(length)).unwrap_or(0)
-}
-
-/// The prefixes that together are the addresses of the selectors.
-fn prefixes(selectors: &[Selector]) -> Vec<(bool, u8, u128)> {
-    let mut found = Vec::new();
-    for s in selectors {
-        let v6 = s.addresses.low.is_ipv6();
-        let width: u32 = if v6 { 128 } else { 32 };
-        let (mut low, high) = (number(s.addresses.low), number(s.addresses.high));
-        while low <= high {
-            // The largest block that starts at `low` and does not reach beyond `high`.
-            let aligned = low.trailing_zeros().min(width);
-            let room = (high - low).checked_add(1).map_or(128, u128::ilog2).min(width);
-            let bits = aligned.min(room);
-            let length = u8::try_from(width - bits).expect("at most 128");
-            let p = (v6, length, low.checked_shr(bits).unwrap_or(0));
-            if !found.contains(&p) {
-                found.push(p);
-            }
-            let step = 1u128.checked_shl(bits);
-            match step.and_then(|s| low.checked_add(s)) {
-                Some(next) => low = next,
-                None => break,
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
 mod tests {
+    use super::dynamic::{prefix_of, prefixes};
+    use super::view::generated;
     use super::*;
     use crate::control::{DfMode, EspSuite, KeyBytes, Mode};
+    use crate::control::{FilterKind, FilterView, PortRange, Selector};
+    use crate::engine::filter::Upper;
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
     fn v4(low: u32, high: u32) -> AddressRange {
         AddressRange { low: IpAddr::V4(low.into()), high: IpAddr::V4(high.into()) }

@@ -1,0 +1,145 @@
+//! What the filters in force look like to `iked`: generated ones, policy's with the dynamic ones before their anchors, the
+//! implicit ones at the end.
+
+use super::dynamic::Tunnel;
+use super::{IMPLICIT_RULE, NO_SET, Spd, XCF_RULE, side};
+use crate::control::{
+    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange,
+    Scope, TcpQualifier,
+};
+use hashbrown::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+impl Spd {
+    /// Packet totals of all filters.
+    #[must_use]
+    pub fn summary(&self) -> FilterTotals {
+        self.all
+    }
+
+    /// The filters in force: the XCF's, policy's with the dynamic ones before their anchors, the implicit ones.
+    #[must_use]
+    pub fn view(&self) -> Vec<FilterView> {
+        let mut views = Vec::with_capacity(self.rules.len() + self.tunnels.len() * 2 + 6);
+        if let Some(range) = self.xcf_range {
+            for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
+                let mut rule = generated(XCF_RULE, extension, direction, range, FilterAction::Permit);
+                rule.protocol = Some(crate::wire::protocol::GRE);
+                let totals = self.xcf[side(direction)];
+                views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
+            }
+        }
+        let mut by_set: HashMap<usize, Vec<&Tunnel>> = HashMap::new();
+        for t in self.tunnels.iter().flatten() {
+            by_set.entry(t.set).or_default().push(t);
+        }
+        for set in by_set.values_mut() {
+            set.sort_unstable_by_key(|t| std::cmp::Reverse(t.order));
+        }
+        let mut shown = hashbrown::HashSet::new();
+        for ((rule, totals), set) in self.rules.iter().zip(&self.totals).zip(&self.set_of) {
+            for tunnel in by_set.get(set).into_iter().flatten() {
+                for (number, rule) in dynamic_rules(rule, tunnel) {
+                    if shown.insert((tunnel.number, rule.direction, number)) {
+                        let totals = tunnel.totals[side(rule.direction)];
+                        let kind = FilterKind::Dynamic(tunnel.number);
+                        views.push(FilterView { rule, kind, totals, created: tunnel.created });
+                    }
+                }
+            }
+            let kind = if *set == NO_SET { FilterKind::Generic } else { FilterKind::DynamicAnchor };
+            views.push(FilterView { rule: rule.clone(), kind, totals: *totals, created: self.installed });
+        }
+        let mut extension = 0;
+        for (family, range) in [
+            AddressRange { low: Ipv4Addr::UNSPECIFIED.into(), high: Ipv4Addr::BROADCAST.into() },
+            AddressRange { low: Ipv6Addr::UNSPECIFIED.into(), high: IpAddr::V6(u128::MAX.into()) },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for direction in [Direction::Outbound, Direction::Inbound] {
+                extension += 1;
+                let mut rule = generated(IMPLICIT_RULE, extension, direction, range, FilterAction::Deny);
+                rule.scope = Scope::Either;
+                let totals = self.implicit[family][side(direction)];
+                views.push(FilterView { rule, kind: FilterKind::Generic, totals, created: self.installed });
+            }
+        }
+        views
+    }
+}
+
+/// The filters that a tunnel has before one anchor: one for each pair of selectors that the anchor can let through.
+fn dynamic_rules<'a>(
+    anchor: &'a FilterRule,
+    t: &'a Tunnel,
+) -> impl Iterator<Item = (usize, FilterRule)> + 'a {
+    let pairs = t.local.iter().flat_map(move |l| t.remote.iter().map(move |r| (l, r)));
+    pairs.enumerate().filter_map(move |(number, (local, remote))| {
+        let (from, to) = match anchor.direction {
+            Direction::Inbound => (remote, local),
+            Direction::Outbound => (local, remote),
+        };
+        let meets = overlap(&anchor.source, &from.addresses)
+            && overlap(&anchor.destination, &to.addresses)
+            && from.protocol.zip(anchor.protocol).is_none_or(|(a, b)| a == b);
+        meets.then(|| {
+            let protocol = from.protocol.or(to.protocol).or(anchor.protocol);
+            let typed = matches!(protocol, Some(1 | 58));
+            let (kind, code) = if typed && from.ports != PortRange::ANY {
+                let [low, high] = [from.ports.low.to_be_bytes(), from.ports.high.to_be_bytes()];
+                (Some((low[0], high[0])), Some((low[1], high[1])))
+            } else {
+                (anchor.icmp_type, anchor.icmp_code)
+            };
+            let rule = FilterRule {
+                source: from.addresses,
+                destination: to.addresses,
+                protocol,
+                source_ports: if typed { PortRange::ANY } else { from.ports },
+                destination_ports: if typed { PortRange::ANY } else { to.ports },
+                icmp_type: kind,
+                icmp_code: code,
+                ..anchor.clone()
+            };
+            (number, rule)
+        })
+    })
+}
+
+fn overlap(a: &AddressRange, b: &AddressRange) -> bool {
+    a.low.is_ipv4() == b.low.is_ipv4() && a.low <= b.high && b.low <= a.high
+}
+
+pub(super) fn generated(
+    name: &str,
+    extension: u32,
+    direction: Direction,
+    range: AddressRange,
+    action: FilterAction,
+) -> FilterRule {
+    FilterRule {
+        name: name.to_owned(),
+        extension,
+        group: None,
+        local_start: None,
+        vpn_action: None,
+        direction,
+        scope: Scope::Local,
+        security_class: 0,
+        source: range,
+        destination: range,
+        protocol: None,
+        source_ports: PortRange::ANY,
+        destination_ports: PortRange::ANY,
+        icmp_type: None,
+        icmp_code: None,
+        tcp_qualifier: TcpQualifier::None,
+        fragments_only: false,
+        action,
+        log_permit: false,
+        log_deny: false,
+        discard_icmp: false,
+    }
+}
