@@ -24,6 +24,9 @@ pub const SECRET: &str = "correct-horse-battery";
 /// Port of the web servers.
 pub const PORT: u16 = 80;
 
+/// A peer that does not answer is given up after 1 + 2 + 4 seconds; ESP goes in UDP, as Debian's strongSwan does it.
+const IKE: &str = "[ike]\nretries = 2\ninit_wait_secs = 1\nudp_encapsulation = \"always\"\n\n";
+
 /// The DVIPA and port of one family.
 #[must_use]
 pub fn server(v6: bool) -> SocketAddr {
@@ -120,10 +123,8 @@ pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
 /// The files of the sysplex's `iked`.
 #[must_use]
 pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
-    // A peer that does not answer is given up after 1 + 2 + 4 seconds.
-    let mut toml = "[ike]\nretries = 2\ninit_wait_secs = 1\nudp_encapsulation = \"always\"\n\n\
-        [sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n"
-        .to_owned();
+    let mut toml = IKE.to_owned()
+        + "[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n";
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
     for (target, host) in targets.iter().zip(21u8..) {
         let network = if options.target_ext { "[\"ext\"]" } else { "[]" };
@@ -343,10 +344,11 @@ pub fn swan_peer(lab: &Lab) -> Result<Swan> {
 /// # Errors
 /// When it does not come up.
 pub fn iked_peer(lab: &Lab) -> Result<Daemon> {
-    let mut toml = "[ike]\nudp_encapsulation = \"always\"\n\n".to_owned();
+    let mut toml = IKE.to_owned();
     stack_table(&mut toml, lab, "PEER", "[\"ext\"]", None, &format!("[\"{PEER_HOME4}\"]"), None);
     let pairs = [Pair { name: "web", local: PEER_HOME4, remote: DVIPA4, start: "toDvipa" }];
-    let options = Options { on_demand: true, ..Options::default() };
+    // It finds out soon when the other side has forgotten its SAs.
+    let options = Options { on_demand: true, liveness_secs: 2, ..Options::default() };
     let files =
         Files { stacks: toml, policy: policy(&pairs, &options), servauth: SERVAUTH_ROOT_ONLY.to_owned() };
     let daemon = Daemon::start(lab, "SYSP", &files, &["PEER"])?;
