@@ -307,3 +307,25 @@ fn shutdown_does_not_wait_for_ever() {
     pair.run(Duration::from_secs(10));
     assert!(pair.a.engine.is_idle());
 }
+
+#[test]
+fn a_packet_that_crosses_the_sa_it_asks_for_makes_no_second_one() {
+    let mut pair = Pair::with_defaults(9);
+    pair.connect(Side::A);
+    let before = pair.wire.len();
+    let mut command = initiate(ADDRESS_A, ADDRESS_B);
+    if let Command::Initiate(initiate) = &mut command {
+        initiate.method = iked::ike::command::ActivationMethod::OnDemand;
+        initiate.acquire = Some(5);
+    }
+    pair.command(Side::A, command.clone());
+    pair.settle();
+    assert_eq!(pair.wire.len(), before);
+    let tunnel = pair.a.engine.children()[0].id;
+    assert_eq!(pair.a.events.last(), Some(&Event::ChildUp(tunnel)));
+    // Later the stack must have a reason.
+    pair.run(Duration::from_secs(10));
+    pair.command(Side::A, command);
+    pair.settle();
+    assert_eq!(pair.a.installed.len(), 2);
+}

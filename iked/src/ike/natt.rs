@@ -62,3 +62,26 @@ pub(crate) fn is_plausible(remote: SocketAddr, local: IpAddr) -> bool {
         && !broadcast
         && address != local
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t20_nobody_is_at_such_an_address() {
+        let own: IpAddr = "192.0.2.1".parse().unwrap();
+        for bad in [
+            "224.0.0.1:500",
+            "255.255.255.255:500",
+            "0.0.0.0:500",
+            "192.0.2.1:500",
+            "192.0.2.9:0",
+            "[ff02::1]:500",
+        ] {
+            assert!(!is_plausible(bad.parse().unwrap(), own), "{bad}");
+        }
+        for good in ["192.0.2.9:4500", "198.51.100.1:1", "[2001:db8::1]:500"] {
+            assert!(is_plausible(good.parse().unwrap(), own), "{good}");
+        }
+    }
+}

@@ -126,3 +126,61 @@ pub(crate) fn mismatch<S: std::fmt::Display>(
 pub(crate) fn protocol(sa: &Sa) -> ProtocolId {
     sa.proposals.first().map_or(ProtocolId::NONE, |proposal| proposal.protocol)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::sim;
+    use crate::ike::types::{Encryption, Integrity};
+    use crate::ike::wire::choose_ike;
+
+    fn rules() -> crate::ike::rules::Rules {
+        sim::rules(sim::ADDRESS_A, sim::ADDRESS_B)
+    }
+
+    #[test]
+    fn an_offer_that_is_no_suite_is_never_offered_nor_taken() {
+        let mut rules = rules();
+        let mut cbc_alone = rules.exchange[0].offers[0];
+        cbc_alone.encryption = Encryption::AesCbc(128);
+        let mut gcm_and_more = rules.exchange[0].offers[0];
+        gcm_and_more.integrity = Some(Integrity::HmacSha256);
+        rules.exchange[0].offers.extend([cbc_alone, gcm_and_more]);
+        assert_eq!(rules.exchange[0].suites().len(), 1);
+        let child = &mut rules.child[0];
+        child.offers[0].integrity = Some(Integrity::HmacSha256);
+        assert!(child.suites(&[None]).is_empty() && child.proposals(300, None).proposals.is_empty());
+    }
+
+    #[test]
+    fn both_kinds_of_sequence_numbers_are_one_proposal() {
+        let rules = rules();
+        let sa = rules.child[0].proposals(300, None);
+        assert_eq!(sa.proposals.len(), 1);
+        assert_eq!(sa.to_string(), "ESP: AES_GCM_16_128/ESN+NO_ESN");
+        assert_eq!(without_groups(&rules.child[0].proposals(300, Some(Group::Ecp256))), sa);
+    }
+
+    #[test]
+    fn a_mismatch_names_what_each_side_has() {
+        let rules = rules();
+        let mut theirs = rules.exchange[0].suites();
+        theirs[0].encryption = Encryption::AesCbc(256);
+        theirs[0].integrity = Some(Integrity::HmacSha512);
+        let (offer, ours) = (ike_proposals(&theirs, None), rules.exchange[0].suites());
+        let faults = choose_ike(&offer, &ours).unwrap_err();
+        let text = mismatch(&offer, "kxPeer", &ours, &faults);
+        assert_eq!(
+            text,
+            "peer offers IKE: AES_CBC_256/PRF_HMAC_SHA2_256/HMAC_SHA2_512_256/CURVE25519; rule kxPeer allows \
+             IKE: AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE25519 (proposal 1: no ENCR that is allowed)"
+        );
+    }
+
+    #[test]
+    fn t06_a_huge_offer_is_shown_in_few_words() {
+        let suite = rules().exchange[0].suites()[0];
+        let many = ike_proposals(&vec![suite; 200], None);
+        assert!(shown(&many).len() < 2000 && shown(&many).ends_with("and 196 more"));
+    }
+}

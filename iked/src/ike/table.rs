@@ -22,6 +22,7 @@ pub(crate) struct IkeTunnel {
     generations: u32,
     sas: u32,
     up: bool,
+    newest: Option<SaKey>,
 }
 
 /// A dynamic tunnel: the child SAs that followed each other.
@@ -33,6 +34,8 @@ pub(crate) struct ChildTunnel {
     pub(crate) method: ActivationMethod,
     /// When rekeys end; set with the first SA.
     pub(crate) vpn_life_ends: Option<Instant>,
+    /// The IKE SA that has its newest child SA, or negotiates its first.
+    pub(crate) at: Option<SaKey>,
     generations: u32,
     users: u32,
     up: bool,
@@ -125,11 +128,17 @@ impl Book {
     }
 
     /// One more SA of an IKE tunnel; returns its generation.
-    pub(crate) fn enter_ike(&mut self, id: IkeTunnelId) -> u32 {
+    pub(crate) fn enter_ike(&mut self, id: IkeTunnelId, key: SaKey) -> u32 {
         let tunnel = self.ike.entry(id).or_default();
+        tunnel.newest = Some(key);
         tunnel.generations += 1;
         tunnel.sas += 1;
         tunnel.generations
+    }
+
+    /// The newest SA of a tunnel.
+    pub(crate) fn newest_ike(&self, id: IkeTunnelId) -> Option<SaKey> {
+        self.ike.get(&id)?.newest
     }
 
     /// An SA of the tunnel is established.
@@ -159,6 +168,7 @@ impl Book {
             local_dyn_vpn_rule,
             method,
             vpn_life_ends: None,
+            at: None,
             generations: 0,
             users: 1,
             up: false,
@@ -170,6 +180,13 @@ impl Book {
     /// A dynamic tunnel.
     pub(crate) fn child_tunnel(&self, id: TunnelId) -> Option<&ChildTunnel> {
         self.child.get(&id)
+    }
+
+    /// The newest of a dynamic tunnel is, or will be, at this IKE SA.
+    pub(crate) fn place_child(&mut self, id: TunnelId, key: SaKey) {
+        if let Some(tunnel) = self.child.get_mut(&id) {
+            tunnel.at = Some(key);
+        }
     }
 
     /// One more user: a negotiation under way, or an installed SA.

@@ -1,15 +1,16 @@
 //! What the shell asks for: which IKE SA it concerns, or whether a new one is needed.
 
 use super::{Engine, established, go_on};
-use crate::ike::command::Initiate;
+use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::context::Context;
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::Initiation;
-use crate::ike::selector::narrowed;
+use crate::ike::selector::{covered, narrowed};
 use crate::ike::table::SaKey;
 use crate::ike::timer::Timer;
 use crate::ike::types::{IkeTunnelId, TrafficSelector, TunnelId};
+use crate::ike::v2::child::{Child, Standing};
 use crate::ike::v2::established::{Established, IkeStanding, Next};
 use crate::ike::v2::init::{self, Target};
 use crate::ike::v2::sa::{ChildRequest, Exchange, IkeSa, State, Task};
@@ -19,6 +20,12 @@ use std::time::Duration;
 
 /// IKE's port without a NAT.
 const IKE_PORT: u16 = 500;
+
+/// How long after a child was made a packet that asks for it may still be on the way here.
+const CROSSING: Duration = Duration::from_secs(5);
+
+/// Tasks that may wait at one IKE SA.
+const QUEUE: usize = 1024;
 
 impl Engine {
     pub(super) fn initiate(&mut self, initiate: Initiate) {
@@ -49,6 +56,13 @@ impl Engine {
         {
             return;
         }
+        if let Some(tunnel) = existing.and_then(|key| self.just_made(key, &initiate, &local, &remote)) {
+            // The packet that asked has crossed the SA that it needs.
+            return self.out.events.push_back(Event::ChildUp(tunnel));
+        }
+        if existing.and_then(|key| self.sas.get(&key)).is_some_and(|sa| sa.tasks.len() >= QUEUE) {
+            return self.out.events.push_back(failed("too many negotiations wait for this peer".to_owned()));
+        }
         let target = match existing {
             Some(_) => None,
             None => {
@@ -78,6 +92,7 @@ impl Engine {
         match (existing, target) {
             (Some(key), _) => {
                 self.with(key, |sa, ctx| {
+                    ctx.book.place_child(request.tunnel, sa.key);
                     sa.tasks.push_back(Task::NewChild(request));
                     go_on(sa, ctx);
                 });
@@ -120,6 +135,26 @@ impl Engine {
         let stands =
             |key: &SaKey| matches!(self.sas.get(key).map(|sa| &sa.state), Some(State::Established(_)));
         keys.iter().filter(is_usable).max_by_key(|key| (stands(key), **key)).copied()
+    }
+
+    /// The tunnel made a moment ago that covers what a packet asks for.
+    fn just_made(
+        &self,
+        key: SaKey,
+        initiate: &Initiate,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+    ) -> Option<TunnelId> {
+        let State::Established(established) = &self.sas.get(&key)?.state else { return None };
+        let fits = |child: &&Child| {
+            child.terms.rule.rule == initiate.rule
+                && child.standing == Standing::Serving
+                && self.now.saturating_duration_since(child.installed) < CROSSING
+                && covered(&child.terms.local, local)
+                && covered(&child.terms.remote, remote)
+        };
+        let found = established.children.values().find(fits).map(|child| child.tunnel);
+        found.filter(|_| initiate.method == ActivationMethod::OnDemand)
     }
 
     /// Whether the same is being negotiated already; then the acquire waits for that.

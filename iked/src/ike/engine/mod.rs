@@ -198,6 +198,11 @@ impl Engine {
     /// The newest IKE SA of a tunnel.
     #[must_use]
     pub fn ike_tunnel(&self, id: IkeTunnelId) -> Option<IkeView> {
+        let newest = self.book.newest_ike(id).and_then(|key| self.sas.get(&key));
+        if let Some(view) = newest.and_then(|sa| shown::ike(sa)) {
+            return Some(view);
+        }
+        // It has failed while the one before lives on.
         let of_tunnel = self.sas.values().filter(|sa| sa.tunnel == id);
         of_tunnel.filter_map(|sa| shown::ike(sa)).max_by_key(|view| view.generation)
     }
@@ -214,8 +219,13 @@ impl Engine {
     /// The newest child SA of a tunnel.
     #[must_use]
     pub fn child(&self, id: TunnelId) -> Option<ChildView> {
-        let all = self.sas.values().flat_map(|sa| shown::children(sa, &self.book));
-        all.filter(|view| view.id == id).max_by_key(|view| view.generation)
+        let newest = |sa: &IkeSa| {
+            let views = shown::children(sa, &self.book).into_iter().filter(|view| view.id == id);
+            views.max_by_key(|view| view.generation)
+        };
+        let at = self.book.child_tunnel(id)?.at.and_then(|key| self.sas.get(&key));
+        // Otherwise the IKE SA that had it has failed, while the one before lives on.
+        at.and_then(|sa| newest(sa)).or_else(|| self.sas.values().filter_map(|sa| newest(sa)).next())
     }
 
     /// Counters since the engine's start.
@@ -302,6 +312,14 @@ impl Engine {
             }
         }
         panic!("no established IKE SA");
+    }
+
+    /// Its IKE SA has come so far in both directions.
+    pub(crate) fn set_message_ids(&mut self, id: u32) {
+        for sa in self.sas.values_mut() {
+            sa.outbound = super::v2::window::Outbound::new(id);
+            sa.inbound = super::v2::window::Inbound::new(id);
+        }
     }
 
     /// A request of its IKE SA with any id and payloads.

@@ -422,6 +422,7 @@ pub(crate) fn install(
         }
     }
     ctx.book.enter_child_spi(spi_in, sa.key);
+    ctx.book.place_child(tunnel, sa.key);
     ctx.book.enter_twin(&terms.local, &terms.remote, spi_in, outbound_active);
     let udp = sa.nat.encapsulate();
     let endpoint = |address: SocketAddr| {

@@ -41,6 +41,8 @@ pub(crate) struct Established {
     pub(crate) lifetime: Duration,
     /// What becomes of it.
     pub(crate) standing: IkeStanding,
+    /// Message ids come to their end, and the SA is to be replaced for that (threats T15).
+    ids_end: bool,
     /// CREATE_CHILD_SA requests that the peer may still make.
     pub(crate) allowance: Allowance,
 }
@@ -151,6 +153,7 @@ impl Established {
             life,
             lifetime,
             standing: IkeStanding::Serving,
+            ids_end: false,
             allowance: Allowance::new(ctx.now),
         })
     }
@@ -220,8 +223,11 @@ impl Established {
     /// Starts what can be started now.
     pub(crate) fn go_on(&mut self, sa: &mut IkeSa, ctx: &mut Context<'_>, next: Next) -> Next {
         if next == Next::Keep {
-            if self.standing == IkeStanding::Serving && (sa.outbound.near_end() || sa.inbound.near_end()) {
-                self.want_rekey_ike(sa);
+            let near_end = sa.outbound.near_end() || sa.inbound.near_end();
+            if near_end && !self.ids_end {
+                // Once: from then on the timer says when it is tried again.
+                self.ids_end = true;
+                sa.timers.set(Timer::Rekey, ctx.now);
             }
             while sa.outbound.next_id().is_some() {
                 let Some(task) = self.next_task(sa, ctx) else { break };
@@ -461,8 +467,9 @@ impl Established {
         children: BTreeMap<u32, Child>,
         tasks: Vec<Task>,
     ) {
-        for spi in children.keys() {
+        for (spi, child) in &children {
             ctx.book.enter_child_spi(*spi, sa.key);
+            ctx.book.place_child(child.tunnel, sa.key);
         }
         self.children.extend(children);
         sa.tasks.extend(tasks);

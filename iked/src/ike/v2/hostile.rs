@@ -1,6 +1,8 @@
 //! A peer that has authenticated and then sends what it likes (threats T09, T11, T18, T32). Tests only.
 
-use crate::ike::sim::{ADDRESS_A, Pair, Side};
+use super::window::REPLACE_AT;
+use crate::ike::command::Command;
+use crate::ike::sim::{self, ADDRESS_A, Pair, Side};
 use crate::ike::types::{AddressRange, Encryption, Group, TrafficSelector};
 use crate::ike::wire::payload::{Delete, Deleted, Ke, Nonce, Notify, Proposal, Sa, Ts, Unknown};
 use crate::ike::wire::{ChildSuite, ExchangeType, Message, NotifyType, Payload, PayloadType, ProtocolId};
@@ -230,4 +232,37 @@ fn requests_that_lack_payloads_or_have_an_unknown_exchange_are_answered_and_end_
     assert!(peer.inform(vec![Payload::Notify(strange)]).payloads.is_empty());
     assert_eq!(peer.pair.b.installed.len(), 1);
     peer.pair.assert_matching();
+}
+
+#[test]
+fn t15_an_ike_sa_is_replaced_before_its_message_ids_end() {
+    let mut pair = Pair::with_defaults(90);
+    pair.connect(Side::A);
+    pair.a.engine.set_message_ids(REPLACE_AT - 1);
+    pair.b.engine.set_message_ids(REPLACE_AT - 1);
+    let tunnel = pair.a.engine.children()[0].id;
+    pair.command(Side::A, Command::RekeyChild(tunnel));
+    pair.run(Duration::from_secs(5));
+    pair.assert_matching();
+    let [ike] = pair.a.engine.ike_tunnels().try_into().unwrap();
+    assert!(ike.generation >= 2);
+    assert_eq!(pair.a.installed.len(), 1);
+}
+
+#[test]
+fn t15_a_peer_that_refuses_the_replacement_is_not_asked_without_pause() {
+    let mut pair = Pair::with_defaults(91);
+    pair.connect(Side::A);
+    let mut rules = sim::rules(sim::ADDRESS_B, ADDRESS_A);
+    rules.exchange[0].offers[0].group = Group::Ecp384;
+    let now = pair.now;
+    pair.b.engine.set_rules(now, rules);
+    pair.a.engine.set_message_ids(REPLACE_AT);
+    pair.b.engine.set_message_ids(REPLACE_AT);
+    let before = pair.wire.len();
+    let tunnel = pair.a.engine.children()[0].id;
+    pair.command(Side::A, Command::RekeyChild(tunnel));
+    pair.run(Duration::from_secs(60));
+    assert!(pair.wire.len() - before < 50, "{} messages", pair.wire.len() - before);
+    pair.assert_matching();
 }

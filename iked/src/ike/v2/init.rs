@@ -75,10 +75,13 @@ pub(crate) fn start(ctx: &mut Context<'_>, target: Target, child: Option<Box<Chi
     let key = ctx.book.new_sa();
     let spi_i = ctx.book.new_ike_spi(key, ctx.rng);
     let tunnel = tunnel.unwrap_or_else(|| ctx.book.new_ike_tunnel());
+    if let Some(request) = &child {
+        ctx.book.place_child(request.tunnel, key);
+    }
     let mut sa = Box::new(IkeSa {
         key,
         tunnel,
-        generation: ctx.book.enter_ike(tunnel),
+        generation: ctx.book.enter_ike(tunnel, key),
         role: Role::Initiator,
         spi_i,
         spi_r: 0,
@@ -389,7 +392,7 @@ pub(crate) fn respond(
     let mut sa = Box::new(IkeSa {
         key,
         tunnel,
-        generation: ctx.book.enter_ike(tunnel),
+        generation: ctx.book.enter_ike(tunnel, key),
         role: Role::Responder,
         spi_i: header.spi_i,
         spi_r,

@@ -197,7 +197,7 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
     Box::new(IkeSa {
         key,
         tunnel: sa.tunnel,
-        generation: ctx.book.enter_ike(sa.tunnel),
+        generation: ctx.book.enter_ike(sa.tunnel, key),
         role,
         spi_i: spis.0,
         spi_r: spis.1,
