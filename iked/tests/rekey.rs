@@ -5,8 +5,9 @@ use iked::ike::command::Command;
 use iked::ike::event::Event;
 use iked::ike::rules::{Rules, Settings};
 use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Host, Pair, Side, rules};
-use iked::ike::types::Group;
+use iked::ike::types::{AddressRange, Group, Identity, IdentityPattern};
 use iked::ike::view::SaState;
+use std::net::IpAddr;
 use std::time::Duration;
 
 fn both() -> (Rules, Rules) {
@@ -313,4 +314,26 @@ fn an_idle_pair_asks_and_a_busy_one_does_not() {
         pair.run(Duration::from_secs(10));
     }
     assert_eq!(pair.wire.len(), before, "asked although traffic came");
+}
+
+#[test]
+fn a_new_sa_is_preferred_after_a_moment_even_if_the_old_one_is_not_deleted() {
+    let (a, mut b) = both();
+    let any = AddressRange { low: IpAddr::from([0; 4]), high: IpAddr::from([255; 4]) };
+    let mut named = b.exchange[0].clone();
+    named.remote_id = IdentityPattern::FqdnSuffix(".example.net".to_owned());
+    b.exchange.push(named);
+    b.exchange[0].remote_id = IdentityPattern::Addresses(any);
+    let mut pair = Pair::new(26, &Settings::default(), a.clone(), b.clone());
+    pair.connect(Side::A);
+    // The peer comes back without memory and under another name: its INITIAL_CONTACT does not mean the old SA.
+    let mut a = a;
+    a.exchange[0].local_id = Identity::Fqdn("a.example.net".to_owned());
+    pair.a = Pair::new(27, &Settings::default(), a, b).a;
+    pair.connect(Side::A);
+    let new = pair.a.installed.values().next().unwrap().spi_out;
+    assert_eq!(pair.b.installed.len(), 2);
+    assert_ne!(pair.b.sending.last(), Some(&new));
+    pair.run(Duration::from_secs(6));
+    assert_eq!(pair.b.sending.last(), Some(&new));
 }

@@ -3,7 +3,7 @@
 //! Every look-up here costs the same for ten SAs and for a hundred thousand.
 
 use super::command::ActivationMethod;
-use super::types::{Identity, IkeTunnelId, TrafficSelector, TunnelId};
+use super::types::{Identity, IdentityPattern, IkeTunnelId, TrafficSelector, TunnelId};
 use rand::CryptoRng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -260,9 +260,12 @@ impl Book {
         sas.iter().copied().filter(|other| *other != key).collect()
     }
 
-    /// Whether there is an SA between two identities.
-    pub(crate) fn has_identities(&self, own: &Identity, peer: &Identity) -> bool {
-        self.by_identities.contains_key(&(own.clone(), peer.clone()))
+    /// Whether there is an SA between an identity of ours and one that a pattern accepts.
+    pub(crate) fn has_identities(&self, own: &Identity, peers: &IdentityPattern) -> bool {
+        match peers.exact() {
+            Some(peer) => self.by_identities.contains_key(&(own.clone(), peer.clone())),
+            None => self.by_identities.keys().any(|(ours, peer)| ours == own && peers.accepts(peer)),
+        }
     }
 
     /// SAs between two identities.

@@ -1,6 +1,6 @@
 //! IKE_AUTH (RFC 7296 sections 1.2 and 2.15): both prove who they are and make the first child.
 
-use super::child::{self, Draft, Occasion, Refusal, Reply, Wish};
+use super::child::{self, Draft, Occasion, PREFER_NEW, Refusal, Reply, Wish};
 use super::established::{Established, Foundation, Next};
 use super::found::Found;
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task, leave_child};
@@ -116,12 +116,11 @@ pub(crate) fn start(
     let id = Id::new(&rule.local_id);
     let proof = psk_auth(&rule.shared_key, &transcript.signed(&suite, &keys, own, &id.body()));
     let mut payloads = vec![Payload::IdInitiator(id)];
-    if let Some(peer) = rule.remote_id.exact() {
-        payloads.push(Payload::IdResponder(Id::new(peer)));
-        // Section 2.4: "this is the only IKE SA currently active between the authenticated identities".
-        if sa.replaces.is_none() && !ctx.book.has_identities(&rule.local_id, peer) {
-            payloads.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, Vec::new())));
-        }
+    payloads.extend(rule.remote_id.exact().map(|peer| Payload::IdResponder(Id::new(peer))));
+    // Section 2.4: "this is the only IKE SA currently active between the authenticated identities"; where the peer's is
+    // not known yet, between any that it may be.
+    if sa.replaces.is_none() && !ctx.book.has_identities(&rule.local_id, &rule.remote_id) {
+        payloads.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, Vec::new())));
     }
     payloads.push(Payload::Auth(Auth { method: AuthMethod::SHARED_KEY, data: proof }));
     let spi_in = ctx.book.new_child_spi(ctx.rng);
@@ -474,7 +473,8 @@ fn grant_first(
         nonces: transcript.nonces(),
         outbound_active,
     };
-    let child = child::install(sa, established, ctx, draft);
+    let mut child = child::install(sa, established, ctx, draft);
+    child.activate_at = (!outbound_active).then(|| ctx.now + PREFER_NEW);
     established.children.insert(spi_in, child);
     leave_child(tunnel, ctx, "");
     sa.counters.child_remote_success += 1;

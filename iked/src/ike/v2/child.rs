@@ -50,6 +50,8 @@ pub(crate) struct Child {
     pub(crate) lifesize: Option<u64>,
     /// This side sends on it.
     pub(crate) outbound_active: bool,
+    /// This side sends on it from then on, whatever else there is for the same traffic.
+    pub(crate) activate_at: Option<Instant>,
     /// What becomes of it.
     pub(crate) standing: Standing,
 }
@@ -73,12 +75,17 @@ pub(crate) enum Standing {
 impl Child {
     /// When it has to be looked at.
     pub(crate) fn deadline(&self) -> Instant {
-        match self.standing {
+        let next = match self.standing {
             Standing::Serving => self.life.rekey_at.min(self.life.expires_at),
             Standing::Rekeying | Standing::Replaced { .. } | Standing::Closing => self.life.expires_at,
-        }
+        };
+        self.activate_at.map_or(next, |at| at.min(next))
     }
 }
+
+/// When a new child SA is used for sending although another one for the same traffic is there: by then its initiator has
+/// our answer, even if that had to be sent twice; and the other one may be dead.
+pub(crate) const PREFER_NEW: Duration = Duration::from_secs(5);
 
 /// What two peers agree on for a child SA.
 #[derive(Debug, Clone)]
@@ -472,6 +479,7 @@ pub(crate) fn install(
         lifetime,
         lifesize,
         outbound_active,
+        activate_at: None,
         standing: Standing::Serving,
     }
 }

@@ -334,7 +334,8 @@ pub(crate) fn grant(
         nonces: (asked.nonce.as_slice(), nonce.as_slice()),
         outbound_active,
     };
-    let child = child::install(sa, established, ctx, draft);
+    let mut child = child::install(sa, established, ctx, draft);
+    child.activate_at = (fresh && !outbound_active).then(|| ctx.now + child::PREFER_NEW);
     established.children.insert(spi_in, child);
     if fresh {
         leave_child(tunnel, ctx, "");

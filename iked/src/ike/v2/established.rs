@@ -408,6 +408,7 @@ impl Established {
             && !child.outbound_active
         {
             child.outbound_active = true;
+            child.activate_at = None;
             ctx.book.enter_twin(&child.terms.local, &child.terms.remote, spi_in, true);
             ctx.out.events.push_back(Event::ActivateOutbound { spi_in });
         }

@@ -92,6 +92,12 @@ fn children(established: &mut Established, sa: &mut IkeSa, ctx: &mut Context<'_>
         .collect();
     for spi in due {
         let Some(child) = established.children.get_mut(&spi) else { continue };
+        if child.activate_at.take_if(|at| *at <= now).is_some() {
+            established.activate(ctx, spi);
+        }
+        let Some(child) = established.children.get_mut(&spi).filter(|child| child.deadline() <= now) else {
+            continue;
+        };
         if child.life.expires_at > now {
             established.want_rekey(sa, spi);
         } else if child.standing == Standing::Closing {
