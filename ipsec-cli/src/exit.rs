@@ -65,7 +65,8 @@ impl Failure {
                 rsn: ReasonCode::BAD_FILTER | ReasonCode::BAD_VALUE,
                 ..
             } => USAGE,
-            Self::Refused { rc: ReturnCode::EIO | ReturnCode::EINVAL, .. } | Self::Output(_) => FAILED,
+            Self::Refused { rc: ReturnCode::EIO | ReturnCode::EINVAL | ReturnCode::EOPNOTSUPP, .. }
+            | Self::Output(_) => FAILED,
             Self::Refused { .. } | Self::Client(_) | Self::NoStack => UNAVAILABLE,
         }
     }
@@ -82,7 +83,9 @@ fn refusal(stack: Option<&str>, rc: ReturnCode, rsn: ReasonCode) -> String {
             )
         }
         (ReturnCode::EAGAIN, _) => format!("the daemon is busy{of}, try again ({rsn})"),
-        (ReturnCode::EINVAL, ReasonCode::BAD_TYPE) => "the daemon does not serve this request".to_owned(),
+        (ReturnCode::EINVAL, ReasonCode::BAD_TYPE) | (ReturnCode::EOPNOTSUPP, _) => {
+            "the daemon does not serve this request yet".to_owned()
+        }
         _ => format!("request refused{of}: {rc}, {rsn}"),
     }
 }
@@ -109,7 +112,7 @@ mod tests {
             (
                 refused(ReturnCode::EINVAL, ReasonCode::BAD_TYPE),
                 FAILED,
-                "the daemon does not serve this request",
+                "the daemon does not serve this request yet",
             ),
             (
                 Failure::Client(ClientError::NotReady),
