@@ -43,6 +43,8 @@ pub struct Options {
     pub liveness_secs: u32,
     /// RefreshLifetimeProposed of child SAs in minutes.
     pub child_minutes: u32,
+    /// RefreshLifetimeProposed of IKE SAs in minutes.
+    pub ike_minutes: u32,
     /// Policy of the targets denies everything but what their XCF needs.
     pub targets_deny: bool,
     /// AllowOnDemand.
@@ -63,6 +65,7 @@ impl Default for Options {
             targets: 3,
             liveness_secs: 30,
             child_minutes: 60,
+            ike_minutes: 480,
             targets_deny: false,
             on_demand: false,
             servauth: SERVAUTH_ROOT_ONLY.to_owned(),
@@ -289,9 +292,10 @@ KeyExchangeAction kxStrong
   HowToAuthMe    PresharedKey
   KeyExchangeOffer
   {{
-    HowToEncrypt          AES_GCM_16 KeyLength 128
-    PseudoRandomFunction  HMAC_SHA2_256
-    DHGroup               Group31
+    HowToEncrypt             AES_GCM_16 KeyLength 128
+    PseudoRandomFunction     HMAC_SHA2_256
+    DHGroup                  Group31
+    RefreshLifetimeProposed  {ike_minutes}
   }}
   KeyExchangeOffer
   {{
@@ -302,7 +306,8 @@ KeyExchangeAction kxStrong
   }}
 }}
 ",
-        minutes = options.child_minutes
+        minutes = options.child_minutes,
+        ike_minutes = options.ike_minutes,
     );
     text
 }

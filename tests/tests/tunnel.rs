@@ -207,6 +207,33 @@ fn rekeys_from_both_sides_lose_no_byte_of_a_running_download() -> Result<()> {
 }
 
 #[test]
+fn what_expires_here_is_rekeyed_under_traffic_before_it_does() -> Result<()> {
+    let options = Options { targets: 1, child_minutes: 1, ike_minutes: 1, ..Options::default() };
+    let Some((lab, plex, peer)) = with_swan("lifetime", &options)? else { return Ok(()) };
+    peer.initiate("v4")?;
+    let dist = &plex.daemon;
+    let child = |t: &Value| number(t, "EncryptInboundSpi");
+    let ike = || -> Result<String> {
+        let tunnels = dist.entries("-p DIST -k display")?;
+        ensure!(tunnels.len() == 1, "{tunnels:?}");
+        Ok(format!("{}{}", tunnels[0]["InitiatorCookie"], tunnels[0]["ResponderCookie"]))
+    };
+    let (old_child, old_ike) = (child(&only_tunnel(dist, "DIST")?), ike()?);
+    // Rekeys are due after 54 seconds, give or take; downloads go on meanwhile and none fails.
+    wait::until("both SAs rekeyed by their lifetimes", Duration::from_secs(75), || {
+        let length = 5_000_000;
+        lab.inside("PEER", move || http::download(server(false), length, SOON))??.verify(length)?;
+        ensure!(child(&only_tunnel(dist, "DIST")?) != old_child, "still the same child SA\n{}", dist.log());
+        ensure!(ike()? != old_ike, "still the same IKE SA\n{}", dist.log());
+        Ok(())
+    })?;
+    wait::until("one child in strongSwan", SOON, || {
+        ensure!(peer.spis()?.len() == 1, "{}", peer.sas()?);
+        Ok(())
+    })
+}
+
+#[test]
 fn deletes_from_both_sides_remove_the_sas_of_both() -> Result<()> {
     let Some((_lab, plex, peer)) = with_swan("delete", &Options::default())? else { return Ok(()) };
     let dist = &plex.daemon;
