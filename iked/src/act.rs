@@ -304,7 +304,7 @@ mod tests {
             rule: "Web",
             outbound_active: false,
             df: Set,
-            copy_dscp,
+            copy_dscp: true,
             soft_bytes: Some(
                 1,
             ),

@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The IKE daemon of this system: negotiates for its stacks, serves the management interface.
 #[derive(Debug, Parser)]
@@ -83,7 +84,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => {
             log::init(&config.log).map_err(anyhow::Error::msg)?;
             let source = Box::new(Files::new(&config));
-            runtime.block_on(shell::run(config, source))?;
+            let ended = runtime.block_on(shell::run(config, source));
+            // A disk that hangs must not keep the process from ending.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            ended?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,8 @@
 //! process goes on when the link or the daemon ends; only [`stack::control::ToStack::Shutdown`] ends it.
 
 use crate::supervise::{Backoff, Launch};
+use nix::sys::signal::{Signal as NixSignal, kill};
+use nix::unistd::Pid;
 use stack::control::{Answer, FromStack, Hello, PROTOCOL_VERSION, Question, ToStack};
 use stack::framing::{Decoder, FrameError, encode};
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(3);
 /// How long a new process may take to listen, and a connection to say hello.
 const START_TIME: Duration = Duration::from_secs(10);
 /// How long a stack may take to undo what it did to the system.
-const STOP_TIME: Duration = Duration::from_secs(5);
+const STOP_TIME: Duration = Duration::from_secs(4);
 /// A process that lived so long was well; the next start is tried at once.
 const WELL: Duration = Duration::from_secs(30);
 
@@ -230,7 +232,12 @@ impl Link {
 
     /// One connection from its beginning to its end. The error says whether it was up.
     async fn once(&mut self) -> Result<(), (bool, LinkError)> {
-        let (stream, hello, decoder) = self.connect().await.map_err(|e| (false, e))?;
+        let stop = self.stop.clone();
+        let connected = tokio::select! {
+            connected = self.connect() => connected,
+            () = stop.cancelled() => Err(LinkError::Dropped),
+        };
+        let (stream, hello, decoder) = connected.map_err(|e| (false, e))?;
         let (connection, end) = Connection::pair();
         self.tell(LinkEvent::Up { hello, connection, adopted: !self.started_here }).await;
         Err((true, self.drive(stream, decoder, end).await))
@@ -299,6 +306,11 @@ impl Link {
             }
         };
         writer.abort();
+        if self.stop.is_cancelled() {
+            // It was told to end: its end of the connection closes when it has undone everything.
+            let closed = async { while self.read(&mut read, &mut decoder, &questions).await.is_ok() {} };
+            let _ = timeout(STOP_TIME, closed).await;
+        }
         if matches!(failure, LinkError::Closed)
             && let Some(child) = &mut self.child
         {
@@ -334,12 +346,18 @@ impl Link {
         Ok(())
     }
 
-    /// After the stop: the process was told to end; it gets [`STOP_TIME`], then no more.
+    /// After the stop: the process was told to end, or is told now; then it gets [`STOP_TIME`] and no more.
     async fn wait_for_end(&mut self) {
         let Some(child) = &mut self.child else { return };
+        if timeout(STOP_TIME / 5, child.wait()).await.is_ok() {
+            return;
+        }
+        if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It may just have ended; it is not reaped yet, so the number is still its own.
+            let _ = kill(Pid::from_raw(pid), NixSignal::SIGTERM);
+        }
         if timeout(STOP_TIME, child.wait()).await.is_err() {
             tracing::warn!(stack = %self.launch.name, "does not end in {} s: killed", STOP_TIME.as_secs());
-            // It may just have ended.
             let _ = child.kill().await;
         }
     }
@@ -521,6 +539,23 @@ mod tests {
         assert_eq!(reason, "the process ended: exit status: 1");
         stop.cancel();
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn t59_a_stop_while_a_stack_starts_leaves_no_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = dir.path().join("S.sock");
+        // Takes the arguments, listens on nothing, and ends when it is told to.
+        let stackd = dir.path().join("stackd");
+        std::fs::write(&stackd, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&stackd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let launch = Launch { stackd, name: "S".into(), netns: None, control };
+        let (tx, _events) = mpsc::channel(16);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(0, launch, tx, stop.clone()));
+        sleep(Duration::from_millis(200)).await;
+        stop.cancel();
+        timeout(STOP_TIME, task).await.expect("SIGTERM is enough").unwrap();
     }
 
     #[test]

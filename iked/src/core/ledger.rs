@@ -130,9 +130,13 @@ impl Ledger {
         self.set(dvipa, keys, CfState::Failed);
     }
 
-    /// Nothing of `dvipa` can be written any more.
+    /// Nothing of `dvipa` can be written any more: its records are another one's.
     pub(crate) fn lost(&mut self, dvipa: IpAddr) {
-        self.state.iter_mut().filter(|((d, _), _)| *d == dvipa).for_each(|(_, s)| *s = CfState::Failed);
+        self.ike.retain(|_, (d, _)| *d != dvipa);
+        self.children.retain(|_, (d, _)| *d != dvipa);
+        self.users.retain(|(d, _), _| *d != dvipa);
+        self.state.retain(|(d, _), _| *d != dvipa);
+        self.unsent.retain(|(d, _), _| *d != dvipa);
     }
 
     fn set(&mut self, dvipa: IpAddr, keys: &[RecordKey], state: CfState) {
@@ -182,5 +186,56 @@ fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
         local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),
         method: ActivationMethod::Takeover,
         acquire: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger() -> (Ledger, Place) {
+        let place = ("203.0.113.10".parse().unwrap(), RecordKey::Phase1(RecordId([1; 16])));
+        (Ledger::new(Some(SysplexKey::new([7; 32]))), place)
+    }
+
+    fn record() -> Record {
+        Record::Phase1(Box::new(record::tests::phase1()))
+    }
+
+    #[test]
+    fn a_record_stands_as_long_as_one_of_its_tunnels() {
+        let (mut l, place) = ledger();
+        for id in [1, 2] {
+            l.ike.insert(IkeTunnelId(id), place);
+            assert!(matches!(l.hold(place, id, record()), Order::Write { record: Some(_), .. }));
+        }
+        assert!(l.ike_down(IkeTunnelId(1)).is_empty(), "the other one still needs it");
+        assert!(matches!(l.ike_down(IkeTunnelId(2))[..], [Order::Write { record: None, .. }]));
+        assert!(l.ike_down(IkeTunnelId(2)).is_empty(), "once");
+        assert!(l.users.is_empty() && l.state.is_empty());
+    }
+
+    #[test]
+    fn t48_orders_that_found_no_room_are_sent_again_the_newest_for_each_record() {
+        let (mut l, place) = ledger();
+        let write = l.hold(place, 1, record());
+        l.unsent(write);
+        l.unsent(Order::Write { dvipa: place.0, key: place.1, record: None });
+        assert!(matches!(l.take_unsent()[..], [Order::Write { record: None, .. }]));
+        assert!(l.take_unsent().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_stored_until_the_store_says_so() {
+        let (mut l, place) = ledger();
+        l.ike.insert(IkeTunnelId(1), place);
+        let _ = l.hold(place, 1, record());
+        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Failed);
+        l.written(place.0, &[place.1]);
+        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Stored);
+        l.failed(place.0, &[place.1]);
+        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Failed);
+        l.lost(place.0);
+        assert!(l.ike_states().is_empty());
     }
 }

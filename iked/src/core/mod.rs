@@ -234,10 +234,7 @@ impl Core {
                     self.unprotected.insert(dvipa, reason);
                 }
             }
-            Report::Lost(dvipa) => {
-                warn!(%dvipa, "another stack owns it by now: no records are written any more");
-                self.stacks.iter_mut().for_each(|s| s.ledger.lost(dvipa));
-            }
+            Report::Lost(dvipa) => self.lost(now, dvipa),
         }
         (0..self.stacks.len()).for_each(|i| self.drain(now, i));
     }
@@ -386,6 +383,21 @@ impl Core {
                     stack.engine.handle_command(now.instant, Command::Initiate(Box::new(initiate)));
                 }
                 Err(e) => warn!(stack = %stack.entry.name, rule = %name, "not activated: {e}"),
+            }
+        }
+    }
+
+    /// Another one owns a DVIPA: nothing is sent for it any more, not even Deletes (distributor.md section 10).
+    fn lost(&mut self, now: Now, dvipa: IpAddr) {
+        warn!(%dvipa, "another stack owns it by now: it is given up here");
+        self.owners.remove(&dvipa);
+        self.clear_at.remove(&dvipa);
+        // The stack stops to speak for the address before the engine says goodbye, so nobody hears it.
+        (0..self.stacks.len()).for_each(|i| self.configure(i));
+        for stack in &mut self.stacks {
+            stack.ledger.lost(dvipa);
+            for view in stack.engine.ike_tunnels().into_iter().filter(|v| v.local.ip() == dvipa) {
+                stack.engine.handle_command(now.instant, Command::DeleteIke(view.id));
             }
         }
     }

@@ -251,3 +251,18 @@ async fn t48_a_failing_store_is_shown_and_stops_nothing() {
     assert!(shown.cf_ike.values().all(|s| *s == CfState::Failed));
     lab.assert_mirrored(1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn t47_who_lost_a_dvipa_gives_it_up_at_once_and_writes_nothing() {
+    let mut lab = up().await;
+    lab.writes();
+    lab.stacks[OWN].heard.clear();
+    lab.core.on_report(lab.now, Report::Lost(ip(VIP)));
+    lab.settle().await;
+    let heard = &lab.stacks[OWN].heard;
+    let ToStack::Configure(c) = &heard[0] else { panic!("{heard:?}") };
+    assert_eq!(c.home[0].role, stack::control::Role::Backup, "before anything else is said");
+    assert!(lab.stacks[OWN].sas.is_empty());
+    assert!(lab.writes().is_empty());
+    assert!(lab.display(Want::Summary).await.unwrap().dvipas.is_empty());
+}
