@@ -8,9 +8,6 @@ use crate::control::{Acquire, IkeDatagram, SaNotice};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-/// Bytes before every packet in the arena that an encapsulation may grow into.
-pub const HEADROOM: usize = 64;
-
 /// The `struct virtio_net_hdr` that Linux puts before a packet on a TUN with `IFF_VNET_HDR` (10 octets, host order).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VnetHeader {

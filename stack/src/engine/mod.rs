@@ -113,6 +113,8 @@ pub struct Engine {
     clear_fragments: Reassembler,
     fragments: Reassembler,
     joined: Coalescer<To>,
+    /// Where packets of transport mode get their IP header back; reused.
+    restored: Vec<u8>,
     errors: icmp::ErrorLimit,
     drops: DropCounters,
     log: LogLimit,
@@ -138,6 +140,7 @@ impl Engine {
             clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
             fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
             joined: Coalescer::default(),
+            restored: Vec::new(),
             errors: icmp::ErrorLimit::default(),
             drops: DropCounters::default(),
             log: LogLimit::new(seed ^ 7),

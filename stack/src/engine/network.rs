@@ -3,6 +3,7 @@
 //! IKE goes to `iked` without asking the filters (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
 //! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
 
+use super::esp::{Content, Opened};
 use super::filter::{Subject, Upper};
 use super::icmp::Quoted;
 use super::inbound::Through;
@@ -123,53 +124,27 @@ impl Engine {
 
     fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
         match self.open_checked(now, arrival, packet, out) {
-            Ok((opened, through, handle)) => {
-                let inner = &mut packet[opened];
-                match Parsed::parse(inner) {
-                    Ok(mut parsed) => {
-                        // What the network said about congestion goes on inside (RFC 6040 section 4.2).
-                        match ecn::decapsulate(parsed.tos, arrival.tos()) {
-                            Some(tos) if tos == parsed.tos => {}
-                            Some(tos) => {
-                                ecn::set_traffic_class(inner, tos);
-                                parsed.tos = tos;
-                            }
-                            None => {
-                                let source = Some(arrival.source());
-                                return self.drop_packet(
-                                    now,
-                                    DropReason::CongestionUnheard,
-                                    source,
-                                    out,
-                                    || {
-                                        format!(
-                                            "tunnel {}: congestion, inner packet not ECN-capable",
-                                            through.tunnel
-                                        )
-                                    },
-                                );
-                            }
-                        }
-                        if let Some(s) = self.outside_selectors(&parsed, inner, handle) {
-                            return self.drop_packet(
-                                now,
-                                DropReason::SelectorViolation,
-                                Some(arrival.source()),
-                                out,
-                                || format!("{} by tunnel {}", Line(&s), through.tunnel),
-                            );
-                        }
-                        self.inbound(now, Some(through), VnetHeader::default(), inner, &parsed, out);
-                    }
-                    Err(e) => self.drop_packet(
-                        now,
-                        DropReason::MalformedPacket,
-                        Some(arrival.source()),
-                        out,
-                        || format!("inside of tunnel {}: {e}", through.tunnel),
-                    ),
+            Ok((opened, through, handle)) => match opened.content {
+                Content::Packet(_) => {
+                    self.opened(now, arrival, through, handle, &mut packet[opened.inner], out);
                 }
-            }
+                Content::Payload(protocol) => {
+                    let mut restored = std::mem::take(&mut self.restored);
+                    let payload = &packet[opened.inner];
+                    let whole = self.sad.get(handle).is_some_and(|sa| {
+                        esp::restore_packet(sa, protocol, payload, arrival.tos(), &mut restored).is_ok()
+                    });
+                    if whole {
+                        self.opened(now, arrival, through, handle, &mut restored, out);
+                    } else {
+                        let (source, length) = (Some(arrival.source()), payload.len());
+                        self.drop_packet(now, DropReason::MalformedPacket, source, out, || {
+                            format!("tunnel {}: payload of {length} octets", through.tunnel)
+                        });
+                    }
+                    self.restored = restored;
+                }
+            },
             Err(reason) => {
                 let spi = packet.first_chunk().map(|b: &[u8; 4]| u32::from_be_bytes(*b)).unwrap_or(0);
                 self.drop_packet(now, reason, Some(arrival.source()), out, || {
@@ -179,13 +154,53 @@ impl Engine {
         }
     }
 
+    /// A packet that an SA opened: what the network did to it, whether it may come by this SA, and on to the filters.
+    fn opened(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        through: Through,
+        handle: SaHandle,
+        inner: &mut [u8],
+        out: &mut Output,
+    ) {
+        let source = Some(arrival.source());
+        let mut parsed = match Parsed::parse(inner) {
+            Ok(parsed) => parsed,
+            Err(e) => {
+                return self.drop_packet(now, DropReason::MalformedPacket, source, out, || {
+                    format!("inside of tunnel {}: {e}", through.tunnel)
+                });
+            }
+        };
+        // What the network said about congestion goes on inside (RFC 6040 section 4.2).
+        match ecn::decapsulate(parsed.tos, arrival.tos()) {
+            Some(tos) if tos == parsed.tos => {}
+            Some(tos) => {
+                ecn::set_traffic_class(inner, tos);
+                parsed.tos = tos;
+            }
+            None => {
+                return self.drop_packet(now, DropReason::CongestionUnheard, source, out, || {
+                    format!("tunnel {}: congestion, inner packet not ECN-capable", through.tunnel)
+                });
+            }
+        }
+        if let Some(s) = self.outside_selectors(&parsed, inner, handle) {
+            return self.drop_packet(now, DropReason::SelectorViolation, source, out, || {
+                format!("{} by tunnel {}", Line(&s), through.tunnel)
+            });
+        }
+        self.inbound(now, Some(through), VnetHeader::default(), inner, &parsed, out);
+    }
+
     fn open_checked(
         &mut self,
         now: Instant,
         arrival: Arrival,
         packet: &mut [u8],
         out: &mut Output,
-    ) -> Result<(std::ops::Range<usize>, Through, SaHandle), DropReason> {
+    ) -> Result<(Opened, Through, SaHandle), DropReason> {
         if packet.len() < crate::wire::esp::HEADER {
             return Err(DropReason::MalformedEsp);
         }
@@ -229,7 +244,7 @@ impl Engine {
         let mtu = sa.path_mtu();
         let through = Through { tunnel: sa.pair().tunnel, max_inner: sa.max_inner(usize::from(mtu)) };
         self.note_first_inbound(notices, out);
-        Ok((opened?.inner, through, handle))
+        Ok((opened?, through, handle))
     }
 
     /// The filters on ESP itself, where the policy wants that (PreDecap On).

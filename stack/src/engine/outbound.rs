@@ -289,7 +289,7 @@ impl Engine {
                 let mtu = u16::try_from(fits).unwrap_or(u16::MAX);
                 self.tell(now, origin, packet, parsed, icmp::Error::TooBig(mtu), out);
             }
-            Err(e @ (SegmentError::Expired(_) | SegmentError::Offload)) => {
+            Err(e @ (SegmentError::Expired(_) | SegmentError::Offload | SegmentError::Transport)) => {
                 let s = subject(parsed, Direction::Outbound, false);
                 self.drop_packet(now, e.into(), Some(parsed.source), out, || format!("{}: {e}", Line(&s)));
             }

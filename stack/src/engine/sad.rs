@@ -8,6 +8,7 @@ use super::replay::ReplayWindow;
 use crate::aead::{KeyError, Opener, Sealer};
 use crate::control::{Mode, SaNotice, SaPair, SaView};
 use crate::wire::esp::MAX_RESERVED_SPI;
+use crate::wire::{ipv4, ipv6};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,9 +37,6 @@ pub enum InstallError {
     /// Endpoints of different address families.
     #[error("endpoints {0} and {1} are of different families")]
     Families(IpAddr, IpAddr),
-    /// Transport mode is not offered: the addresses of this stack's peers are always inside of tunnels.
-    #[error("transport mode")]
-    Transport,
 }
 
 /// Names an installed pair; stays valid until the pair is removed and is never taken for another one.
@@ -242,9 +240,6 @@ impl Sa {
         if pair.local.is_ipv4() != pair.remote.is_ipv4() {
             return Err(InstallError::Families(pair.local, pair.remote));
         }
-        if pair.mode == Mode::Transport {
-            return Err(InstallError::Transport);
-        }
         if pair.key_in == pair.key_out {
             return Err(InstallError::SameKey(pair.spi_in));
         }
@@ -302,10 +297,15 @@ impl Sa {
     }
 
     /// The peer moved: later packets go to `remote`. Only for packets that proved authentic and fresh (threats T20);
-    /// does nothing for ESP without UDP or across address families.
+    /// does nothing for ESP without UDP or across address families. In transport mode only the port moves: the address is
+    /// that of the connections inside.
     pub fn move_peer(&mut self, remote: SocketAddr) {
+        let address = match self.pair.mode {
+            Mode::Tunnel => remote.is_ipv4() == self.pair.remote.is_ipv4(),
+            Mode::Transport => remote.ip() == self.pair.remote,
+        };
         if let Some((_, port)) = &mut self.pair.udp
-            && remote.is_ipv4() == self.pair.remote.is_ipv4()
+            && address
         {
             *port = remote.port();
             self.pair.remote = remote.ip();
@@ -337,16 +337,28 @@ impl Sa {
     /// Octets that the outer IP header, UDP, ESP header and IV take before the inner packet.
     #[must_use]
     pub fn overhead_before(&self) -> usize {
-        let ip = if self.pair.remote.is_ipv4() { 20 } else { 40 };
-        ip + if self.pair.udp.is_some() { 8 } else { 0 } + crate::wire::esp::HEADER + self.pair.suite.iv_len()
+        self.ip_header()
+            + if self.pair.udp.is_some() { 8 } else { 0 }
+            + crate::wire::esp::HEADER
+            + self.pair.suite.iv_len()
     }
 
-    /// The longest inner packet that fits into an outer one of `mtu` octets; 0 if none.
+    /// The longest packet that, once protected, fits into `mtu` octets; 0 if none. In transport mode the packet's own IP
+    /// header (without options) becomes the outer one.
     #[must_use]
     pub fn max_inner(&self, mtu: usize) -> usize {
         let fixed = self.overhead_before() + self.pair.suite.icv_len();
         let room = mtu.saturating_sub(fixed);
-        (room - room % self.pair.suite.alignment()).saturating_sub(2)
+        let text = (room - room % self.pair.suite.alignment()).saturating_sub(2);
+        match self.pair.mode {
+            Mode::Transport if text > 0 => text + self.ip_header(),
+            Mode::Tunnel | Mode::Transport => text,
+        }
+    }
+
+    /// Length of the outer IP header.
+    fn ip_header(&self) -> usize {
+        if self.pair.remote.is_ipv4() { ipv4::MIN_HEADER } else { ipv6::HEADER }
     }
 
     /// Counters of what was sent.

@@ -4,11 +4,11 @@
 //! PSH left to the last segment, CWR to the first (RFC 3168 section 6.1.2), lengths and checksums written. Each segment
 //! is copied into the arena once and sealed there; equal ones stand one behind the other, as one [`UdpSend`].
 
-use super::esp::{seal_numbered, sealed_len};
+use super::esp::{packet_in_tunnel, seal_numbered, sealed_len};
 use super::io::{Output, RawSend, UdpSend, VnetHeader};
 use super::sad::{Expired, Sa};
 use super::verdict::DropReason;
-use crate::control::DfMode;
+use crate::control::{DfMode, Mode};
 use crate::wire::checksum::{Sum, pseudo_header};
 use crate::wire::packet::{IpVersion, Parsed, Upper};
 use crate::wire::tcp::{self, TcpFlags};
@@ -36,6 +36,9 @@ pub enum SegmentError {
         /// What fits.
         limit: usize,
     },
+    /// Transport mode carries whole packets between its own endpoints, without hop-by-hop options.
+    #[error("transport mode cannot carry it")]
+    Transport,
     /// No number is left, or the lifetime in bytes is used up.
     #[error(transparent)]
     Expired(#[from] Expired),
@@ -46,6 +49,7 @@ impl From<SegmentError> for DropReason {
         match e {
             SegmentError::Offload => Self::MalformedPacket,
             SegmentError::TooBig { .. } => Self::TooBig,
+            SegmentError::Transport => Self::SelectorViolation,
             SegmentError::Expired(_) => Self::SaExpired,
         }
     }
@@ -209,7 +213,7 @@ pub fn seal(
     out: &mut Output,
 ) -> Result<u32, SegmentError> {
     let packet = packet.get_mut(..parsed.total_len).ok_or(SegmentError::Offload)?;
-    let way = Way {
+    let mut way = Way {
         tos: ecn::encapsulate(parsed.tos, sa.pair().copy_dscp),
         df: match sa.pair().df {
             DfMode::Copy => parsed.df,
@@ -217,10 +221,16 @@ pub fn seal(
             DfMode::Set => true,
         },
     };
+    if sa.pair().mode == Mode::Transport {
+        // The header stays the packet's own.
+        way.tos = parsed.tos;
+        return seal_transport(sa, header, packet, parsed, limit, way, out);
+    }
+    let next = packet_in_tunnel(packet);
     let Some(plan) = plan(header, parsed, limit)? else {
         complete_checksum(header, packet)?;
         let number = sa.take_numbers(1, packet.len() as u64, &mut out.sa_notices)?;
-        let range = seal_numbered(sa, number, packet, &[], &mut out.bytes, |_| ());
+        let range = seal_numbered(sa, number, next, packet, &[], &mut out.bytes, |_| ());
         put(sa, range, way, out);
         return Ok(1);
     };
@@ -230,12 +240,57 @@ pub fn seal(
     let first = sa.take_numbers(count as u64, bytes, &mut out.sa_notices)?;
     out.bytes.reserve(count * sealed_len(sa, plan.head + plan.size));
     if data.is_empty() {
-        let range = seal_numbered(sa, first, head, &[], &mut out.bytes, |p| plan.fix(p, 0, 1));
+        let range = seal_numbered(sa, first, next, head, &[], &mut out.bytes, |p| plan.fix(p, 0, 1));
         put(sa, range, way, out);
     }
     for ((index, piece), number) in data.chunks(plan.size).enumerate().zip(first..) {
         let fix = |p: &mut [u8]| plan.fix(p, index, count);
-        let range = seal_numbered(sa, number, head, piece, &mut out.bytes, fix);
+        let range = seal_numbered(sa, number, next, head, piece, &mut out.bytes, fix);
+        put(sa, range, way, out);
+    }
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// As [`seal`], for transport mode: each segment is made whole first, then what follows its IP header is sealed.
+fn seal_transport(
+    sa: &mut Sa,
+    header: &VnetHeader,
+    packet: &mut [u8],
+    parsed: &Parsed,
+    limit: usize,
+    way: Way,
+    out: &mut Output,
+) -> Result<u32, SegmentError> {
+    let pair = sa.pair();
+    let v4 = parsed.version == IpVersion::V4;
+    // IPv4 options stay behind: the kernel makes the header. IPv6 extension headers are protected with the rest.
+    let (start, next) = if v4 { (parsed.header_len, parsed.protocol) } else { (ipv6::HEADER, packet[6]) };
+    if (parsed.source, parsed.destination) != (pair.local, pair.remote)
+        || parsed.fragment.is_some()
+        || next == protocol::HOP_BY_HOP && !v4
+    {
+        return Err(SegmentError::Transport);
+    }
+    let Some(plan) = plan(header, parsed, limit)? else {
+        complete_checksum(header, packet)?;
+        let number = sa.take_numbers(1, packet.len() as u64, &mut out.sa_notices)?;
+        let range = seal_numbered(sa, number, next, &packet[start..], &[], &mut out.bytes, |_| ());
+        put(sa, range, way, out);
+        return Ok(1);
+    };
+    let count = plan.count(packet.len());
+    let (head, data) = packet.split_at(plan.head);
+    let bytes = (count * plan.head + data.len()) as u64;
+    let first = sa.take_numbers(count as u64, bytes, &mut out.sa_notices)?;
+    let mut whole = Vec::with_capacity(plan.head + plan.size);
+    for index in 0..count {
+        let from = index * plan.size;
+        whole.clear();
+        whole.extend_from_slice(head);
+        whole.extend_from_slice(&data[from..data.len().min(from + plan.size)]);
+        plan.fix(&mut whole, index, count);
+        let number = first + index as u64;
+        let range = seal_numbered(sa, number, next, &whole[start..], &[], &mut out.bytes, |_| ());
         put(sa, range, way, out);
     }
     Ok(u32::try_from(count).unwrap_or(u32::MAX))

@@ -5,4 +5,5 @@
 mod common;
 mod hostile;
 mod segments;
+mod transport;
 mod vectors;
