@@ -22,6 +22,9 @@ macro_rules! open_enum {
             /// The known values.
             pub const KNOWN: &'static [Self] = &[$( Self::$const, )*];
 
+            /// Names of the constants above, in the order of [`Self::KNOWN`]: other languages' are made from them.
+            pub const CONSTANTS: &'static [&'static str] = &[$( stringify!($const), )*];
+
             /// Name of the value, `None` if this version does not know it.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
