@@ -606,6 +606,31 @@ fn congestion_marks_of_the_network_go_inside() {
     assert_eq!(w.drops("B"), [("congestion_unheard".into(), 1)]);
 }
 
+/// Transport mode, without and with UDP: what the application gets is a whole packet again, between the same addresses.
+#[test]
+fn a_connection_in_transport_mode() {
+    for udp in [None, Some((4500, 4500))] {
+        let mut w = unprotected();
+        let (mut a, mut b) = pair(A, B, 0x1000, "R");
+        for p in [&mut a, &mut b] {
+            (p.mode, p.udp) = (stack::control::Mode::Transport, udp);
+        }
+        w.sa("A", a);
+        w.sa("B", b);
+        w.send("A", flow().tcp("S", 1, 0, b""));
+        w.send("B", flow().back().tcp("SA", 100, 2, b""));
+        w.send("A", flow().tcp("AP", 2, 101, b"hello"));
+        let got = &w.nodes[1].app;
+        assert_eq!((got.len(), w.nodes[0].app.len()), (2, 1), "{udp:?}");
+        let packet = &got[1].1;
+        let p = stack::wire::packet::Parsed::parse(packet).unwrap();
+        assert_eq!((p.source, p.destination, p.ports()), (A, B, (40_000, 443)));
+        check_tcp(packet);
+        assert!(packet.ends_with(b"hello"));
+        assert!(w.drops("A").is_empty() && w.drops("B").is_empty());
+    }
+}
+
 #[test]
 fn t20_only_the_newest_authentic_packet_moves_a_peer() {
     let mut w = unprotected();

@@ -241,11 +241,19 @@ impl Engine {
     /// Makes a new IKE SA with authentication and all children of `key`, which goes when that is done. Where this side may
     /// not initiate, the SA is rekeyed instead.
     pub(super) fn reauthenticate(&mut self, key: SaKey) {
-        let Some(sa) = self.sas.get_mut(&key) else { return };
+        let Some(sa) = self.sas.get(&key) else { return };
         let State::Established(established) = &sa.state else { return };
         if established.standing != IkeStanding::Serving {
             return;
         }
+        let endpoints = (sa.local.ip(), sa.remote.ip());
+        let between = self.by_endpoints.get(&endpoints).into_iter().flatten();
+        if between.filter_map(|other| self.sas.get(other)).any(|other| other.replaces == Some(key)) {
+            // Its successor is being made: two would both stay.
+            return;
+        }
+        let Some(sa) = self.sas.get_mut(&key) else { return };
+        let State::Established(established) = &sa.state else { return };
         let rule = self.rules.current_exchange(&sa.rule);
         if !rule.initiate || established.children.is_empty() {
             self.with(key, |sa, ctx| {

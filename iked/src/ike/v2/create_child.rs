@@ -30,6 +30,8 @@ pub(crate) struct ExpectChild {
     request: Box<ChildRequest>,
     /// It is to be deleted as soon as it is made.
     pub(crate) unwanted: bool,
+    /// SPIs that the peer has deleted while its answer was under way.
+    pub(crate) deleted: Vec<u32>,
     spi_in: u32,
     nonce: Nonce,
     private: Option<PrivateKey>,
@@ -52,7 +54,8 @@ pub(crate) fn start(
     let nonce = fresh_nonce(ctx.rng);
     let private = request.group.map(|group| PrivateKey::generate(group, ctx.rng));
     let payloads = with_exchange(request.payloads(spi_in, request.group), &nonce, private.as_ref());
-    let expect = Box::new(ExpectChild { request, unwanted: false, spi_in, nonce, private });
+    let expect =
+        Box::new(ExpectChild { request, unwanted: false, deleted: Vec::new(), spi_in, nonce, private });
     established.request(sa, ctx, ExchangeType::CREATE_CHILD_SA, payloads, Exchange::NewChild(expect));
 }
 
@@ -105,7 +108,7 @@ impl ExpectChild {
         message: &Message,
     ) -> Next {
         let found = Found::in_message(message);
-        let Self { mut request, unwanted, spi_in, nonce, private } = self;
+        let Self { mut request, unwanted, deleted, spi_in, nonce, private } = self;
         if let Some(error) = found.error() {
             if error.kind == NotifyType::INVALID_KE_PAYLOAD
                 && let Some(group) = error.group().and_then(Group::from_number)
@@ -151,6 +154,9 @@ impl ExpectChild {
         sa.counters.child_local_success += 1;
         ctx.out.counters.ike.child_local_success += 1;
         leave_child(request.tunnel, ctx, "");
+        if deleted.contains(&spi_out) {
+            established.remove_child(ctx, spi_in, "deleted by the peer");
+        }
         Next::Keep
     }
 }

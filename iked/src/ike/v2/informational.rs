@@ -111,7 +111,7 @@ pub(crate) fn respond(
 /// not there is ignored (threats T11).
 fn delete_children(
     established: &mut Established,
-    sa: &IkeSa,
+    sa: &mut IkeSa,
     ctx: &mut Context<'_>,
     found: &Found<'_>,
 ) -> Vec<u32> {
@@ -124,6 +124,9 @@ fn delete_children(
         }
         for spi_out in spis {
             let Some(spi_in) = by_outbound.get(spi_out).copied() else {
+                if let Some(open) = sa.outbound.open_mut() {
+                    open.exchange.deleted_early(*spi_out);
+                }
                 ctx.out.notice(ctx.now, sa.remote, Mistake::Order, "Delete of an SPI that is not there");
                 continue;
             };

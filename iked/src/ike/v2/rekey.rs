@@ -36,6 +36,8 @@ pub(crate) struct ExpectChildRekey {
     nonce: Nonce,
     private: Option<PrivateKey>,
     again: bool,
+    /// SPIs that the peer has deleted while its answer was under way.
+    pub(crate) deleted: Vec<u32>,
 }
 
 /// What the old child had, which the new one is to have.
@@ -94,7 +96,16 @@ fn send_child(
         payloads.push(Payload::Notify(Notify::new(NotifyType::USE_TRANSPORT_MODE, Vec::new())));
     }
     let payloads = with_exchange(payloads, &nonce, private.as_ref());
-    let expect = Box::new(ExpectChildRekey { old, rival: None, wished, spi_in, nonce, private, again });
+    let expect = Box::new(ExpectChildRekey {
+        old,
+        rival: None,
+        wished,
+        spi_in,
+        nonce,
+        private,
+        again,
+        deleted: Vec::new(),
+    });
     established.request(sa, ctx, ExchangeType::CREATE_CHILD_SA, payloads, Exchange::RekeyChild(expect));
 }
 
@@ -121,11 +132,12 @@ impl ExpectChildRekey {
             }
         };
         let nonces = (self.nonce.as_slice(), nonce_r.as_slice());
+        let stays = self.rival.as_ref().is_some_and(|rival| rival.stays(nonces));
         let rival = self.rival.as_ref().filter(|rival| established.children.contains_key(&rival.sa));
-        let rival_stays = rival.is_some_and(|rival| rival.stays(nonces));
+        let rival_stays = stays && rival.is_some();
         let old_is_there = established.children.contains_key(&self.old);
-        if !old_is_there && self.rival.is_none() {
-            // The tunnel was deleted while its rekey was under way: so is the new SA.
+        if (!old_is_there && self.rival.is_none()) || (stays && rival.is_none()) {
+            // The tunnel was deleted while its rekey was under way, or the peer's SA, which stayed, was replaced again.
             sa.tasks.push_back(Task::Disown(self.spi_in));
             return Next::Keep;
         }
@@ -151,6 +163,9 @@ impl ExpectChildRekey {
                 replaced_by(established, ctx, self.old, by);
             }
             _ => established.want_delete(sa, self.old, "rekeyed"),
+        }
+        if self.deleted.contains(&spi_out) {
+            established.remove_child(ctx, self.spi_in, "deleted by the peer");
         }
         Next::Keep
     }
@@ -253,6 +268,10 @@ pub(crate) fn respond_child(
     // Section 1.3.3: the SPI is the one on which the sender of the request receives.
     let old = rekeyed.esp_spi().and_then(|spi_out| established.by_outbound(spi_out));
     let Some(old) = old.and_then(|spi_in| established.children.get(&spi_in)) else {
+        if sa.outbound.open().is_some_and(|open| open.exchange.makes_child()) {
+            // It may be the one that the answer we wait for will name (section 2.25).
+            return Err(Refusal::new(NotifyType::TEMPORARY_FAILURE, ""));
+        }
         let mut refusal = Refusal::new(NotifyType::CHILD_SA_NOT_FOUND, "");
         refusal.notify.protocol = rekeyed.protocol;
         refusal.notify.spi.clone_from(&rekeyed.spi);

@@ -138,6 +138,33 @@ impl Exchange {
     }
 }
 
+/// SPIs of Deletes that are kept beside an open request.
+const EARLY_DELETES: usize = 16;
+
+impl Exchange {
+    /// Whether its answer can bring a child.
+    pub(crate) const fn makes_child(&self) -> bool {
+        matches!(self, Self::NewChild(_) | Self::RekeyChild(_))
+    }
+
+    /// The peer deletes a child that is not there: it may be the one that the answer under way makes.
+    pub(crate) fn deleted_early(&mut self, spi_out: u32) {
+        let deleted = match self {
+            Self::NewChild(child) => &mut child.deleted,
+            Self::RekeyChild(rekey) => &mut rekey.deleted,
+            Self::Init(_)
+            | Self::Auth(_)
+            | Self::RekeyIke(_)
+            | Self::DeleteChild(_)
+            | Self::DeleteIke(_)
+            | Self::Liveness => return,
+        };
+        if deleted.len() < EARLY_DELETES {
+            deleted.push(spi_out);
+        }
+    }
+}
+
 /// Something to do when no request is open.
 #[derive(Debug)]
 pub(crate) enum Task {
