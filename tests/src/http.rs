@@ -15,6 +15,7 @@ use std::convert::Infallible;
 use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -195,18 +196,25 @@ impl Download {
     }
 }
 
-/// Starts a download of `length` bytes in the background.
+/// Downloads over one connection until `stop` is set, comparing every byte with what was sent; gives their number.
 ///
 /// # Errors
-/// When the namespace cannot be entered.
-pub fn start_download(
-    lab: &Lab,
-    node: &str,
-    server: SocketAddr,
-    length: u64,
-    limit: Duration,
-) -> Result<std::thread::JoinHandle<Result<Result<Download>>>> {
-    lab.spawn(node, move || download(server, length, limit))
+/// When the connection fails, lasts longer than `limit`, or a byte differs.
+pub fn download_until(server: SocketAddr, stop: &AtomicBool, limit: Duration) -> Result<u64> {
+    let length = 8 << 30;
+    let response = agent(limit).get(format!("http://{server}/bytes/{length}")).call()?;
+    let (mut reader, mut buffer, mut bytes) = (response.into_body().into_reader(), vec![0u8; CHUNK], 0);
+    for expected in Body::new(length) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let got = &mut buffer[..expected.len()];
+        reader.read_exact(got)?;
+        ensure!(*got == *expected, "wrong bytes after {bytes}");
+        bytes += got.len() as u64;
+    }
+    ensure!(bytes < length, "the download was over before it was stopped");
+    Ok(bytes)
 }
 
 /// Downloads `length` bytes and takes the checksum.

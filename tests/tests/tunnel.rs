@@ -17,6 +17,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -164,8 +166,11 @@ fn rekeys_from_both_sides_lose_no_byte_of_a_running_download() -> Result<()> {
         return Ok(());
     };
     peer.initiate("v4")?;
-    let length = 400_000_000;
-    let download = http::start_download(&lab, "PEER", server(false), length, Duration::from_secs(300))?;
+    // One connection that lasts as long as the rekeys take.
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let download =
+        lab.spawn("PEER", move || http::download_until(server(false), &stopped, Duration::from_secs(120)))?;
     let dist = &plex.daemon;
     let tunnel = only_tunnel(dist, "DIST")?["TunnelID"].as_str().expect("a tunnel id").to_owned();
     let spi = || -> Result<u64> { Ok(number(&only_tunnel(dist, "DIST")?, "EncryptInboundSpi")) };
@@ -200,9 +205,9 @@ fn rekeys_from_both_sides_lose_no_byte_of_a_running_download() -> Result<()> {
         ensure!(ike_spis()? != old, "still the same IKE SA");
         Ok(())
     })?;
-    ensure!(!download.is_finished(), "the download was over before the rekeys: they proved nothing");
-    let got = download.join().expect("the download does not panic")??;
-    got.verify(length)?;
+    stop.store(true, Ordering::Relaxed);
+    let bytes = download.join().expect("the download does not panic")??;
+    assert!(bytes > 10_000_000, "{bytes} bytes prove little");
     Ok(())
 }
 
