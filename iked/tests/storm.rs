@@ -104,3 +104,18 @@ proptest! {
         prop_assert!(!pair.b.sending.is_empty() && !pair.a.sending.is_empty());
     }
 }
+
+#[test]
+fn t18_an_ike_sa_deleted_during_its_rekey_goes_with_its_successor() {
+    let mut pair = Pair::with_defaults(1);
+    pair.connect(Side::A);
+    let child = pair.a.engine.children()[0].id;
+    pair.command(Side::A, Command::DeleteChild(child));
+    pair.settle();
+    // Without children a refresh is a rekey; the Delete crosses it.
+    let ike = pair.a.engine.ike_tunnels()[0].id;
+    pair.command(Side::A, Command::RefreshIke(ike));
+    pair.command(Side::A, Command::DeleteIke(ike));
+    pair.run(Duration::from_secs(60));
+    assert!(pair.a.engine.ike_tunnels().is_empty() && pair.b.engine.ike_tunnels().is_empty());
+}

@@ -12,7 +12,8 @@
 
 use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
 use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
-use crate::netdev::{NetDev, announce, links};
+use crate::netdev::announce::Announcing;
+use crate::netdev::{self, NetDev, links};
 use crate::outbox::Outbox;
 use crate::worker::{self, Command, WorkerHandle};
 use anyhow::{Context, anyhow, bail};
@@ -20,6 +21,8 @@ use futures_util::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::NetlinkPayload;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +65,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         outbox: Outbox::default(),
         config: None,
         watched: Vec::new(),
+        announcing: Vec::new(),
     };
     let mut peer: Option<Connection> = None;
     let mut settle: Option<Instant> = None;
@@ -107,6 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     }
     tracing::info!(stack = %stack.name, "stopping");
+    stack.announcing.clear();
     stack.netdev.remove().await.context("not everything could be removed")?;
     Ok(())
 }
@@ -155,6 +160,12 @@ struct Stack {
     config: Option<StackConfig>,
     /// The interfaces of the configuration as they were when it was put in force.
     watched: Vec<links::Link>,
+    /// Announcements under way, and the addresses (with epochs) that were owned when they began.
+    announcing: Vec<(BTreeSet<(IpAddr, u64)>, Announcing)>,
+}
+
+fn owners(config: &StackConfig) -> BTreeSet<(IpAddr, u64)> {
+    config.home.iter().filter(|h| netdev::is_owned(h)).map(|h| (h.address, h.epoch)).collect()
 }
 
 impl Stack {
@@ -255,6 +266,9 @@ impl Stack {
         if config.name != self.name {
             bail!("it is for stack {}, this is {}", config.name, self.name);
         }
+        // What was announced and is another one's now, or is owned anew, is not repeated.
+        let owners = owners(config);
+        self.announcing.retain(|(announced, sending)| !sending.is_over() && announced.is_subset(&owners));
         let prepared = self.netdev.prepare(config).await?;
         let (done, result) = oneshot::channel();
         self.command(Command::Configure {
@@ -267,11 +281,11 @@ impl Stack {
         result.await.context("the packet path ended")?.map_err(|reason| anyhow!(reason))?;
         let published = self.netdev.publish(config).await?;
         if !published.announcements.is_empty() {
-            tokio::spawn(announce::send(published.announcements));
+            self.announcing.push((owners, Announcing::start(published.announcements)));
         }
         self.watched = published.links;
         let mut warnings = prepared.warnings;
-        warnings.extend(published.warnings);
+        warnings.extend(self.netdev.secure(config).await);
         Ok(warnings)
     }
 

@@ -26,13 +26,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc as events, oneshot};
 
 /// Super-packets read from the TUN in one turn.
-const HOST_BATCH: usize = 16;
+const HOST_BATCH: usize = 64;
 /// Messages (each up to 64 KiB) read from a UDP socket in one turn.
 const UDP_BATCH: usize = 8;
 /// Messages read from a raw socket in one turn.
 const RAW_BATCH: usize = 64;
 /// Octets of output after which a turn sends what it has: it must still lie in the second-level cache.
-const OUTPUT_BYTES: usize = 160 << 10;
+const OUTPUT_BYTES: usize = 60_000;
 /// Events that the control thread has not taken yet, at most.
 pub const EVENT_QUEUE: usize = 4096;
 /// How long a path MTU that the kernel told is not asked for again.

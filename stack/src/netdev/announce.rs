@@ -27,6 +27,30 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const ADVERTISEMENT_FLAGS: u8 = 0xa0;
 const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
 
+/// Announcements that are being sent. They end when it is dropped: nobody may announce what another one owns now.
+#[derive(Debug)]
+pub struct Announcing(tokio::task::AbortHandle);
+
+impl Announcing {
+    /// Starts to send, several times over some seconds.
+    #[must_use]
+    pub fn start(announcements: Vec<Announcement>) -> Self {
+        Self(tokio::spawn(send(announcements)).abort_handle())
+    }
+
+    /// All is sent.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for Announcing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Frames to send by one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
@@ -49,8 +73,7 @@ pub(super) fn announcements(
         .collect()
 }
 
-/// Sends them, several times over some seconds.
-pub async fn send(announcements: Vec<Announcement>) {
+async fn send(announcements: Vec<Announcement>) {
     let socket = match FrameSender::open() {
         Ok(socket) => socket,
         Err(error) => {

@@ -125,8 +125,6 @@ pub struct Published {
     pub announcements: Vec<announce::Announcement>,
     /// The interfaces that the configuration is about, as they are now.
     pub links: Vec<Link>,
-    /// For the operator.
-    pub warnings: Vec<String>,
 }
 
 /// One stack's part of its network namespace.
@@ -220,7 +218,6 @@ impl NetDev {
         self.tun_made = true;
         links::raise_loopback(&self.handle).await?;
         let mut warnings = self.sysctl.apply(config, &self.tun_name, self.has_v6)?;
-        warnings.extend(firewall::dropping_forward_chains().await);
         if tun.as_ref().is_some_and(|t| !t.udp_segmentation) {
             warnings.push(
                 "this kernel's TUN takes no UDP super-packets (Linux 6.2 or later does): UDP is slower"
@@ -235,15 +232,13 @@ impl NetDev {
     }
 
     /// Second half, when sockets and engine are ready: home addresses and, for the owner, ARP and ND; then the rules
-    /// that are no longer wanted go.
+    /// that are no longer wanted go. What it gives is to be announced at once: a takeover waits for it.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub async fn publish(&mut self, config: &StackConfig) -> Result<Published, NetDevError> {
-        let mut warnings = Vec::new();
         let links = self.links(config).await?;
         let network: Vec<&Link> = links.iter().filter(|l| config.network.contains(&l.name)).collect();
-        warnings.extend(guard::set(config).await);
         addresses::add_missing(&self.handle, &on_loopback(config)).await?;
         let owned = owned(config);
         neighbours::add_missing(&self.handle, &owned, &network).await?;
@@ -254,7 +249,14 @@ impl NetDev {
         let new = epochs.difference(&self.announced).map(|(address, _)| *address);
         let announcements = announce::announcements(new, &network);
         self.announced = epochs;
-        Ok(Published { announcements, links, warnings })
+        Ok(Published { announcements, links })
+    }
+
+    /// What may take its time: the last guard, and a look at firewalls. Gives warnings.
+    pub async fn secure(&self, config: &StackConfig) -> Vec<String> {
+        let mut warnings = firewall::dropping_forward_chains().await;
+        warnings.extend(guard::set(config).await);
+        warnings
     }
 
     /// Takes everything back that was added: addresses first, so that nothing can use them any more, then the values
@@ -348,7 +350,9 @@ fn owned(config: &StackConfig) -> BTreeSet<IpAddr> {
     config.home.iter().filter(|h| is_owned(h)).map(|h| h.address).collect()
 }
 
-const fn is_owned(home: &Home) -> bool {
+/// Whether this stack answers ARP and ND for a home address.
+#[must_use]
+pub const fn is_owned(home: &Home) -> bool {
     matches!(home.role, Role::Owner { .. } | Role::Static)
 }
 

@@ -8,7 +8,7 @@ use super::established::{Established, Foundation, IkeStanding, Next};
 use super::found::Found;
 use super::init::fresh_nonce;
 use super::rekey::RETRY;
-use super::sa::{Exchange, IkeSa, State};
+use super::sa::{Exchange, IkeSa, State, Task};
 use super::window::{Inbound, Outbound};
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::{IkeKeys, IvCounter, PrivateKey};
@@ -117,6 +117,14 @@ impl ExpectIkeRekey {
             }
             None => {
                 let key = new.key;
+                // Deleted, or retired for one with authentication, while its successor was being made: that goes too.
+                let deleted = sa.tasks.iter().find_map(|task| match task {
+                    Task::DeleteIke(reason) => Some(*reason),
+                    _ => None,
+                });
+                if let Some(reason) = deleted {
+                    next.want_delete_ike(&mut new, ctx, reason);
+                }
                 adopt(new, next, ctx);
                 established.hand_over(sa, ctx, key);
                 established.want_delete_ike(sa, ctx, "rekeyed");
