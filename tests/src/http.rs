@@ -17,7 +17,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CHUNK: usize = 64 << 10;
 
@@ -165,21 +165,11 @@ pub fn get(lab: &Lab, node: &str, server: SocketAddr, limit: Duration) -> Result
 pub struct Download {
     /// Bytes received.
     pub bytes: u64,
-    /// From the request to the last byte.
-    pub took: Duration,
     /// SHA-256 of what came.
     pub digest: [u8; 32],
 }
 
 impl Download {
-    /// Bits per second.
-    #[must_use]
-    pub fn rate(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let bits = self.bytes as f64 * 8.0;
-        bits / self.took.as_secs_f64()
-    }
-
     /// Says whether exactly the bytes came that were sent.
     ///
     /// # Errors
@@ -222,7 +212,6 @@ pub fn download_until(server: SocketAddr, stop: &AtomicBool, limit: Duration) ->
 /// # Errors
 /// When the connection fails or is not done within `limit`.
 pub fn download(server: SocketAddr, length: u64, limit: Duration) -> Result<Download> {
-    let begin: Instant = crate::wait::now();
     let response = agent(limit).get(format!("http://{server}/bytes/{length}")).call()?;
     let mut reader = response.into_body().into_reader();
     let (mut hash, mut buffer, mut bytes) = (Sha256::new(), vec![0u8; 256 << 10], 0);
@@ -234,5 +223,5 @@ pub fn download(server: SocketAddr, length: u64, limit: Duration) -> Result<Down
         hash.update(&buffer[..n]);
         bytes += n as u64;
     }
-    Ok(Download { bytes, took: begin.elapsed(), digest: hash.finalize().into() })
+    Ok(Download { bytes, digest: hash.finalize().into() })
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -194,9 +194,3 @@ impl Daemon {
 
 /// Opens everything to the superuser and nothing to others.
 pub const SERVAUTH_ROOT_ONLY: &str = "# no profile: superusers only\n";
-
-/// Whether a program is installed.
-#[must_use]
-pub fn installed(path: &str) -> bool {
-    Path::new(path).exists()
-}
