@@ -3,8 +3,7 @@
 
 use stack::control::{
     AddressRange, DfMode, Direction, Distribution, EspSuite, FilterAction, FilterRule, FilterSet, Home,
-    KeyBytes, Member, Method, Mode, PortRange, Role, SaPair, Scope, Selector, StackConfig, Target,
-    TcpQualifier, Xcf,
+    KeyBytes, Member, Method, Mode, PortRange, Role, SaPair, Selector, StackConfig, Target, Xcf,
 };
 use stack::engine::io::{Output, RawArrival, UdpArrival, VnetHeader};
 use stack::engine::sad::Sad;
@@ -49,28 +48,12 @@ fn filter(direction: Direction) -> FilterRule {
         Direction::Inbound => (peer, home),
         Direction::Outbound => (home, peer),
     };
+    let action = FilterAction::Ipsec { on_demand: true };
     FilterRule {
-        name: "Protected".to_owned(),
-        extension: 1,
-        group: None,
-        local_start: None,
         vpn_action: Some("Vpn".to_owned()),
-        direction,
-        scope: Scope::Local,
-        security_class: 0,
-        source,
-        destination,
-        protocol: None,
-        source_ports: PortRange::ANY,
-        destination_ports: PortRange::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_qualifier: TcpQualifier::None,
-        fragments_only: false,
-        action: FilterAction::Ipsec { on_demand: true },
         log_permit: true,
         log_deny: true,
-        discard_icmp: false,
+        ..FilterRule::new("Protected", 1, direction, source, destination, action)
     }
 }
 

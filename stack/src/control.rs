@@ -8,7 +8,7 @@
 //! has when the connection ends.
 
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
@@ -248,6 +248,12 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
+    /// Every IPv4 address.
+    pub const ANY_V4: Self =
+        Self { low: IpAddr::V4(Ipv4Addr::UNSPECIFIED), high: IpAddr::V4(Ipv4Addr::BROADCAST) };
+    /// Every IPv6 address.
+    pub const ANY_V6: Self =
+        Self { low: IpAddr::V6(Ipv6Addr::UNSPECIFIED), high: IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)) };
     /// One address.
     #[must_use]
     pub const fn single(a: IpAddr) -> Self {
@@ -324,6 +330,44 @@ pub struct FilterRule {
     pub log_deny: bool,
     /// Tell the sender of a denied packet (ICMP administratively prohibited).
     pub discard_icmp: bool,
+}
+
+impl FilterRule {
+    /// A filter of local traffic that asks for direction and addresses alone, belongs to nothing and logs nothing; what is
+    /// different is set in it.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        extension: u32,
+        direction: Direction,
+        source: AddressRange,
+        destination: AddressRange,
+        action: FilterAction,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            extension,
+            group: None,
+            local_start: None,
+            vpn_action: None,
+            direction,
+            scope: Scope::Local,
+            security_class: 0,
+            source,
+            destination,
+            protocol: None,
+            source_ports: PortRange::ANY,
+            destination_ports: PortRange::ANY,
+            icmp_type: None,
+            icmp_code: None,
+            tcp_qualifier: TcpQualifier::None,
+            fragments_only: false,
+            action,
+            log_permit: false,
+            log_deny: false,
+            discard_icmp: false,
+        }
+    }
 }
 
 /// Direction of a filter.

@@ -6,7 +6,6 @@ use policy::{Policy, select};
 use stack::control::{
     self, AddressRange, Direction, FilterAction, FilterRule, FilterSet, Scope, TcpQualifier,
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Name of the rules that are in force without a policy (ipsec-command.md section 5).
 const DEFAULT_RULE: &str = "SYSDEFAULTRULE";
@@ -32,14 +31,11 @@ pub fn filter_set(policy: &Policy, epoch: u64) -> FilterSet {
 /// The table without a policy: IKE may be spoken, everything else is denied because nothing matches.
 #[must_use]
 pub fn default_filter_set(epoch: u64) -> FilterSet {
-    let families = [
-        (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)),
-        (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX))),
-    ];
+    let families = [AddressRange::ANY_V4, AddressRange::ANY_V6];
     let mut rules = Vec::new();
     for (number, port) in (1..).zip(IKE_PORTS) {
         let mut extension = 0;
-        for (low, high) in families {
+        for any in families {
             for direction in [Direction::Outbound, Direction::Inbound] {
                 extension += 1;
                 let own = control::PortRange { low: port, high: port };
@@ -47,28 +43,12 @@ pub fn default_filter_set(epoch: u64) -> FilterSet {
                     Direction::Outbound => (own, control::PortRange::ANY),
                     Direction::Inbound => (control::PortRange::ANY, own),
                 };
+                let name = format!("{DEFAULT_RULE}.{number}");
                 rules.push(FilterRule {
-                    name: format!("{DEFAULT_RULE}.{number}"),
-                    extension,
-                    group: None,
-                    local_start: None,
-                    vpn_action: None,
-                    direction,
-                    scope: Scope::Local,
-                    security_class: 0,
-                    source: AddressRange { low, high },
-                    destination: AddressRange { low, high },
                     protocol: Some(UDP),
                     source_ports,
                     destination_ports,
-                    icmp_type: None,
-                    icmp_code: None,
-                    tcp_qualifier: TcpQualifier::None,
-                    fragments_only: false,
-                    action: FilterAction::Permit,
-                    log_permit: false,
-                    log_deny: false,
-                    discard_icmp: false,
+                    ..FilterRule::new(name, extension, direction, any, any, FilterAction::Permit)
                 });
             }
         }

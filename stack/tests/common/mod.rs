@@ -4,8 +4,8 @@
 use etherparse::PacketBuilder;
 use stack::control::{
     AddressRange, Answer, DfMode, Direction, Distribution, EspSuite, FilterAction, FilterRule, FilterSet,
-    FilterView, Home, KeyBytes, Member, Method, Mode, PortRange, Question, Role, SaPair, Scope, Selector,
-    StackConfig, Target, TcpQualifier, Xcf,
+    FilterView, Home, KeyBytes, Member, Method, Mode, PortRange, Question, Role, SaPair, Selector,
+    StackConfig, Target, Xcf,
 };
 use stack::engine::io::{Output, RawArrival, UdpArrival, VnetHeader};
 use stack::engine::{Engine, Links};
@@ -306,29 +306,8 @@ pub fn rule(
         Direction::Inbound => (remote, local),
         Direction::Outbound => (local, remote),
     };
-    FilterRule {
-        name: name.into(),
-        extension: if direction == Direction::Outbound { 1 } else { 2 },
-        group: None,
-        local_start: None,
-        vpn_action: None,
-        direction,
-        scope: Scope::Local,
-        security_class: 0,
-        source,
-        destination,
-        protocol: None,
-        source_ports: PortRange::ANY,
-        destination_ports: PortRange::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_qualifier: TcpQualifier::None,
-        fragments_only: false,
-        action,
-        log_permit: false,
-        log_deny: true,
-        discard_icmp: false,
-    }
+    let extension = if direction == Direction::Outbound { 1 } else { 2 };
+    FilterRule { log_deny: true, ..FilterRule::new(name, extension, direction, source, destination, action) }
 }
 
 /// Both directions of a rule.

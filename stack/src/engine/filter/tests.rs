@@ -7,29 +7,7 @@ use proptest::prelude::*;
 use std::cell::Cell;
 
 fn rule(direction: Direction, source: AddressRange, destination: AddressRange) -> FilterRule {
-    FilterRule {
-        name: "R".into(),
-        extension: 1,
-        group: None,
-        local_start: None,
-        vpn_action: None,
-        direction,
-        scope: Scope::Local,
-        security_class: 0,
-        source,
-        destination,
-        protocol: None,
-        source_ports: PortRange::ANY,
-        destination_ports: PortRange::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_qualifier: TcpQualifier::None,
-        fragments_only: false,
-        action: FilterAction::Permit,
-        log_permit: false,
-        log_deny: false,
-        discard_icmp: false,
-    }
+    FilterRule::new("R", 1, direction, source, destination, FilterAction::Permit)
 }
 
 fn v4(low: u32, high: u32) -> AddressRange {

@@ -420,7 +420,6 @@ impl Spd {
 #[cfg(test)]
 mod tests {
     use super::dynamic::{prefix_of, prefixes};
-    use super::view::generated;
     use super::*;
     use crate::control::{DfMode, EspSuite, KeyBytes, Mode};
     use crate::control::{FilterKind, FilterView, PortRange, Selector};
@@ -438,7 +437,7 @@ mod tests {
 
     fn anchor(name: &str, direction: Direction, on_demand: bool) -> FilterRule {
         let any = v4(0, u32::MAX);
-        generated(name, 1, direction, any, FilterAction::Ipsec { on_demand })
+        FilterRule::new(name, 1, direction, any, any, FilterAction::Ipsec { on_demand })
     }
 
     fn table(rules: Vec<FilterRule>) -> FilterSet {
@@ -534,7 +533,8 @@ mod tests {
     #[test]
     fn t38_clear_and_protected_are_not_exchanged() {
         let mut spd = Spd::new(1);
-        let mut permit = generated("P", 1, Direction::Inbound, v4(1, 1), FilterAction::Permit);
+        let mut permit =
+            FilterRule::new("P", 1, Direction::Inbound, v4(1, 1), v4(1, 1), FilterAction::Permit);
         permit.destination = v4(0, u32::MAX);
         let mut other = anchor("S", Direction::Inbound, true);
         other.source = v4(2, 2);

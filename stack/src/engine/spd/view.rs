@@ -4,11 +4,9 @@
 use super::dynamic::Tunnel;
 use super::{IMPLICIT_RULE, NO_SET, Spd, XCF_RULE, side};
 use crate::control::{
-    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange,
-    Scope, TcpQualifier,
+    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange, Scope,
 };
 use hashbrown::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 impl Spd {
     /// Packet totals of all filters.
@@ -23,7 +21,8 @@ impl Spd {
         let mut views = Vec::with_capacity(self.rules.len() + self.tunnels.len() * 2 + 6);
         if let Some(range) = self.xcf_range {
             for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
-                let mut rule = generated(XCF_RULE, extension, direction, range, FilterAction::Permit);
+                let mut rule =
+                    FilterRule::new(XCF_RULE, extension, direction, range, range, FilterAction::Permit);
                 rule.protocol = Some(crate::wire::protocol::GRE);
                 let totals = self.xcf[side(direction)];
                 views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
@@ -51,16 +50,11 @@ impl Spd {
             views.push(FilterView { rule: rule.clone(), kind, totals: *totals, created: self.installed });
         }
         let mut extension = 0;
-        for (family, range) in [
-            AddressRange { low: Ipv4Addr::UNSPECIFIED.into(), high: Ipv4Addr::BROADCAST.into() },
-            AddressRange { low: Ipv6Addr::UNSPECIFIED.into(), high: IpAddr::V6(u128::MAX.into()) },
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (family, range) in [AddressRange::ANY_V4, AddressRange::ANY_V6].into_iter().enumerate() {
             for direction in [Direction::Outbound, Direction::Inbound] {
                 extension += 1;
-                let mut rule = generated(IMPLICIT_RULE, extension, direction, range, FilterAction::Deny);
+                let mut rule =
+                    FilterRule::new(IMPLICIT_RULE, extension, direction, range, range, FilterAction::Deny);
                 rule.scope = Scope::Either;
                 let totals = self.implicit[family][side(direction)];
                 views.push(FilterView { rule, kind: FilterKind::Generic, totals, created: self.installed });
@@ -110,36 +104,4 @@ fn dynamic_rules<'a>(
 
 fn overlap(a: &AddressRange, b: &AddressRange) -> bool {
     a.low.is_ipv4() == b.low.is_ipv4() && a.low <= b.high && b.low <= a.high
-}
-
-pub(super) fn generated(
-    name: &str,
-    extension: u32,
-    direction: Direction,
-    range: AddressRange,
-    action: FilterAction,
-) -> FilterRule {
-    FilterRule {
-        name: name.to_owned(),
-        extension,
-        group: None,
-        local_start: None,
-        vpn_action: None,
-        direction,
-        scope: Scope::Local,
-        security_class: 0,
-        source: range,
-        destination: range,
-        protocol: None,
-        source_ports: PortRange::ANY,
-        destination_ports: PortRange::ANY,
-        icmp_type: None,
-        icmp_code: None,
-        tcp_qualifier: TcpQualifier::None,
-        fragments_only: false,
-        action,
-        log_permit: false,
-        log_deny: false,
-        discard_icmp: false,
-    }
 }
