@@ -26,39 +26,6 @@ struct Ends {
 }
 
 impl Ends {
-    fn pair(&self, local: IpAddr, remote: IpAddr, spi_in: u32, spi_out: u32) -> SaPair {
-        let key = |spi: u32| KeyBytes(vec![spi.to_be_bytes()[3]; 20]);
-        let all = |a: IpAddr| Selector {
-            addresses: AddressRange::single(a),
-            protocol: None,
-            ports: PortRange::ANY,
-        };
-        SaPair {
-            tunnel: 1,
-            generation: 1,
-            ike_tunnel: 1,
-            spi_in,
-            spi_out,
-            local,
-            remote,
-            udp: Some((4500, 4500)),
-            mode: Mode::Tunnel,
-            suite: EspSuite::AesGcm16 { key_bits: 128 },
-            key_in: key(spi_in),
-            key_out: key(spi_out),
-            esn: false,
-            replay_window: 128,
-            local_selectors: vec![all(local)],
-            remote_selectors: vec![all(remote)],
-            rule: "Everything".into(),
-            outbound_active: true,
-            df: DfMode::Copy,
-            copy_dscp: true,
-            soft_bytes: None,
-            hard_bytes: None,
-        }
-    }
-
     fn echo(&self) -> Vec<u8> {
         let mut packet = Vec::new();
         let data = vec![0xa5; ECHO];
@@ -110,7 +77,7 @@ fn echo_through_fragments(test: &str, ends: Ends) {
     iked.configure(&config("DIST", ends.home, Role::Owner { distribution: vec![] }));
     let v6 = ends.home.is_ipv6();
     iked.filters(1, everything(v6, FilterAction::Ipsec { on_demand: false }));
-    iked.send(&ToStack::InstallSa(Box::new(ends.pair(ends.home, ends.peer, 0x1001, 0x1002))));
+    iked.send(&ToStack::InstallSa(Box::new(pair(ends.home, ends.peer, 0x1001, 0x1002))));
     iked.ask(Question::Summary);
 
     let capture = Capture::start(&net, "dist");
@@ -129,7 +96,7 @@ fn echo_through_fragments(test: &str, ends: Ends) {
             rules,
         };
         engine.set_filters(now(), 0, set);
-        engine.install_sa(now(), 0, ends.pair(ends.peer, ends.home, 0x1002, 0x1001)).unwrap();
+        engine.install_sa(now(), 0, pair(ends.peer, ends.home, 0x1002, 0x1001)).unwrap();
 
         let socket = UdpSocket::bind(SocketAddr::new(ends.peer, 4500)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();

@@ -49,38 +49,10 @@ fn filters() -> Vec<FilterRule> {
     rules
 }
 
-fn pair(local: [u8; 4], remote: [u8; 4], spi_in: u32, spi_out: u32) -> SaPair {
-    let raw = std::env::var_os("RAW").is_some();
-    let key = |spi: u32| KeyBytes((0..20u8).map(|i| i ^ spi.to_be_bytes()[3]).collect());
-    let all = |a: [u8; 4]| Selector {
-        addresses: AddressRange::single(IpAddr::from(a)),
-        protocol: None,
-        ports: PortRange::ANY,
-    };
-    SaPair {
-        tunnel: 1,
-        generation: 1,
-        ike_tunnel: 1,
-        spi_in,
-        spi_out,
-        local: IpAddr::from(local),
-        remote: IpAddr::from(remote),
-        udp: (!raw).then_some((4500, 4500)),
-        mode: Mode::Tunnel,
-        suite: EspSuite::AesGcm16 { key_bits: 128 },
-        key_in: key(spi_in),
-        key_out: key(spi_out),
-        esn: true,
-        replay_window: REPLAY_WINDOW,
-        local_selectors: vec![all(local)],
-        remote_selectors: vec![all(remote)],
-        rule: "Everything".into(),
-        outbound_active: true,
-        df: DfMode::Copy,
-        copy_dscp: true,
-        soft_bytes: None,
-        hard_bytes: None,
-    }
+fn measured(local: [u8; 4], remote: [u8; 4], spi_in: u32, spi_out: u32) -> SaPair {
+    let common = pair(IpAddr::from(local), IpAddr::from(remote), spi_in, spi_out);
+    let udp = if std::env::var_os("RAW").is_some() { None } else { common.udp };
+    SaPair { udp, esn: true, replay_window: REPLAY_WINDOW, ..common }
 }
 
 /// Seconds of CPU that a process has used.
@@ -121,7 +93,7 @@ fn throughput_back_to_back() {
         let mut iked = stack.connect();
         println!("{name}: {:?}", iked.configure(&config(name, local)));
         iked.filters(1, filters());
-        iked.send(&ToStack::InstallSa(Box::new(pair(local, remote, spi_in, spi_out))));
+        iked.send(&ToStack::InstallSa(Box::new(measured(local, remote, spi_in, spi_out))));
         iked.ask(Question::Summary);
         controls.push(iked);
     }

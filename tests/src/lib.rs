@@ -16,3 +16,9 @@ pub mod process;
 pub mod scenario;
 pub mod swan;
 pub mod wait;
+
+/// Prints a line for people; a closed pipe is no error.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -30,6 +30,25 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds the programs that [`binary`] finds, where cargo started the one that runs now, with the same profile, and the
+/// packages `more`.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(more: &[&str]) -> Result<()> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--bins"]);
+    for package in ["iked", "stack", "ipsec-cli"].iter().chain(more) {
+        command.args(["-p", package]);
+    }
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    ensure!(command.status()?.success(), "the build failed");
+    Ok(())
+}
+
 /// The files that configure an `iked`.
 #[derive(Debug, Clone)]
 pub struct Files {

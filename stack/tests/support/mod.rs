@@ -13,6 +13,7 @@ use stack::framing::{self, Decoder};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -443,41 +444,47 @@ impl Iked {
     }
 }
 
+/// A pair of SAs between two hosts for all their traffic: tunnel mode, AES-GCM-128 in UDP, a key of its own for each SPI, under
+/// the filters of [`everything`]. What a test asks otherwise it sets in it.
+pub(crate) fn pair(local: IpAddr, remote: IpAddr, spi_in: u32, spi_out: u32) -> SaPair {
+    let key = |spi: u32| KeyBytes((0..20u8).map(|i| i ^ spi.to_be_bytes()[3]).collect());
+    let all =
+        |a: IpAddr| Selector { addresses: AddressRange::single(a), protocol: None, ports: PortRange::ANY };
+    SaPair {
+        tunnel: 1,
+        generation: 1,
+        ike_tunnel: 1,
+        spi_in,
+        spi_out,
+        local,
+        remote,
+        udp: Some((4500, 4500)),
+        mode: Mode::Tunnel,
+        suite: EspSuite::AesGcm16 { key_bits: 128 },
+        key_in: key(spi_in),
+        key_out: key(spi_out),
+        esn: false,
+        replay_window: 128,
+        local_selectors: vec![all(local)],
+        remote_selectors: vec![all(remote)],
+        rule: "Everything".into(),
+        outbound_active: true,
+        df: DfMode::Copy,
+        copy_dscp: true,
+        soft_bytes: None,
+        hard_bytes: None,
+    }
+}
+
 /// Both directions of everything, of one family.
 pub(crate) fn everything(v6: bool, action: FilterAction) -> Vec<FilterRule> {
-    let any = if v6 {
-        AddressRange {
-            low: "::".parse().unwrap(),
-            high: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
-        }
-    } else {
-        AddressRange { low: "0.0.0.0".parse().unwrap(), high: "255.255.255.255".parse().unwrap() }
-    };
+    let any = if v6 { AddressRange::ANY_V6 } else { AddressRange::ANY_V4 };
     [Direction::Inbound, Direction::Outbound]
         .into_iter()
         .zip(1..)
         .map(|(direction, extension)| FilterRule {
-            name: "Everything".into(),
-            extension,
-            group: None,
-            local_start: None,
-            vpn_action: None,
-            direction,
             scope: Scope::Either,
-            security_class: 0,
-            source: any,
-            destination: any,
-            protocol: None,
-            source_ports: PortRange::ANY,
-            destination_ports: PortRange::ANY,
-            icmp_type: None,
-            icmp_code: None,
-            tcp_qualifier: TcpQualifier::None,
-            fragments_only: false,
-            action,
-            log_permit: false,
-            log_deny: false,
-            discard_icmp: false,
+            ..FilterRule::new("Everything", extension, direction, any, any, action)
         })
         .collect()
 }

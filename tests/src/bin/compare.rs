@@ -9,14 +9,14 @@ use e2e::http;
 use e2e::lab::Lab;
 use e2e::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
 use e2e::process::{Background, check, cpu_seconds};
+use e2e::say;
 use e2e::scenario::{self, DVIPA4, Options, PEER_HOME4, Pair, SECRET, Sysplex};
 use e2e::swan::{self, Connection, Swan};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Debug, Parser)]
@@ -45,43 +45,13 @@ enum What {
 
 fn main() -> ExitCode {
     let What::Throughput { rounds, seconds, file_mb } = Arguments::parse().what;
-    match build().and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000)) {
+    match e2e::node::build(&["e2e"]).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             say(&format!("compare: failed: {e:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-/// Builds the programs that are measured, where cargo started this one.
-fn build() -> Result<()> {
-    ensure!(
-        !cfg!(debug_assertions),
-        "figures of a debug build mean nothing: cargo compare builds with --release"
-    );
-    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
-    let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--release",
-        "-p",
-        "iked",
-        "-p",
-        "stack",
-        "-p",
-        "ipsec-cli",
-        "-p",
-        "e2e",
-        "--bins",
-    ]);
-    ensure!(command.status()?.success(), "the build failed");
-    Ok(())
 }
 
 /// One measurement.
@@ -106,6 +76,10 @@ impl Case {
 }
 
 fn throughput(rounds: usize, seconds: u32, file: u64) -> Result<()> {
+    ensure!(
+        !cfg!(debug_assertions),
+        "figures of a debug build mean nothing: cargo compare builds with --release"
+    );
     ensure!(nix::unistd::geteuid().is_root(), "needs root for namespaces");
     ensure!(Path::new("/usr/bin/iperf3").exists(), "needs iperf3: apt-get install iperf3");
     ensure!(

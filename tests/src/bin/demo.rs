@@ -12,10 +12,9 @@ use e2e::node::Daemon;
 use e2e::packet::Seen;
 use e2e::scenario::{self, DVIPA4, Options, PEER_HOME4, PEER4, Sysplex};
 use e2e::swan::{self, Swan};
-use e2e::{http, process};
+use e2e::{http, process, say};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Some(Hidden::Serve { name, port }) => http::serve(name, *port),
-        None => as_root().and_then(|()| build()).and_then(|()| demo(&arguments)),
+        None => as_root().and_then(|()| e2e::node::build(&[])).and_then(|()| demo(&arguments)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,11 +71,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A line for people; a closed pipe is no error.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn step(line: &str) {
@@ -104,18 +98,6 @@ fn as_root() -> Result<()> {
     }
     ensure!(std::path::Path::new("/dev/net/tun").exists(), "needs /dev/net/tun (modprobe tun)");
     ensure!(process::run(Command::new("ip").arg("-V")).is_ok(), "needs ip(8): apt-get install iproute2");
-    Ok(())
-}
-
-/// Builds the programs that the demo starts, where cargo started it.
-fn build() -> Result<()> {
-    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", "iked", "-p", "stack", "-p", "ipsec-cli", "--bins"]);
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    ensure!(command.status()?.success(), "the build failed");
     Ok(())
 }
 
