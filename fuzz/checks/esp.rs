@@ -34,6 +34,8 @@ fn pair(suite: EspSuite, keys: [u8; 2]) -> SaPair {
         copy_dscp: false,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     }
 }
 

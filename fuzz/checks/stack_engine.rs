@@ -25,9 +25,10 @@ fn config() -> StackConfig {
         protocol: 6,
         ports: vec![PortRange { low: 80, high: 80 }],
         method: Method::RoundRobin,
+        affinity_secs: 0,
         targets: vec![
-            Target { name: "TGT1".to_owned(), xcf: Some(TARGET) },
-            Target { name: "DIST".to_owned(), xcf: None },
+            Target { name: "TGT1".to_owned(), xcf: Some(TARGET), weight: 10, quiesced: false },
+            Target { name: "DIST".to_owned(), xcf: None, weight: 10, quiesced: false },
         ],
     };
     StackConfig {
@@ -37,7 +38,8 @@ fn config() -> StackConfig {
         mark: 1,
         mark_mask: 1,
         home: vec![Home { address: DVIPA, role: Role::Owner { distribution: vec![distribution] }, epoch: 1 }],
-        members: vec![Member { name: "TGT1".to_owned(), xcf: TARGET }],
+        members: vec![Member { name: "TGT1".to_owned(), xcf: TARGET, start: None }],
+        sysplex: None,
         max_connections: 100,
     }
 }
@@ -89,6 +91,8 @@ fn pair(ours: bool, suite: EspSuite) -> SaPair {
         copy_dscp: true,
         soft_bytes: Some(1000),
         hard_bytes: Some(1 << 20),
+        ceiling_of: None,
+        continued: None,
     }
 }
 

@@ -160,6 +160,8 @@ fn sa_pair(child: ChildInstall, (df, copy_dscp): (DfMode, bool)) -> SaPair {
         copy_dscp,
         soft_bytes: child.soft_bytes,
         hard_bytes: child.hard_bytes,
+        ceiling_of: None,
+        continued: None,
     }
 }
 
@@ -311,6 +313,8 @@ mod tests {
             hard_bytes: Some(
                 2,
             ),
+            ceiling_of: None,
+            continued: None,
         }
     "#);
     }

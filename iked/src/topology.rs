@@ -23,8 +23,9 @@ pub type Owners = BTreeMap<IpAddr, Ownership>;
 #[must_use]
 pub fn stack_config(config: &Config, entry: &StackEntry, owners: &Owners) -> StackConfig {
     let others = config.stacks.iter().filter(|s| s.name != entry.name);
-    let members = others
-        .filter_map(|s| s.xcf.as_ref().map(|x| Member { name: s.name.as_str().to_owned(), xcf: x.address }));
+    let members = others.filter_map(|s| {
+        s.xcf.as_ref().map(|x| Member { name: s.name.as_str().to_owned(), xcf: x.address, start: None })
+    });
     let fixed = entry.home.iter().map(|&address| Home { address, role: Role::Static, epoch: 0 });
     let moving = config.dvipas.iter().filter_map(|d| home(config, entry, d, owners.get(&d.address)));
     StackConfig {
@@ -35,6 +36,7 @@ pub fn stack_config(config: &Config, entry: &StackEntry, owners: &Owners) -> Sta
         mark_mask: entry.mark.1,
         home: fixed.chain(moving).collect(),
         members: members.collect(),
+        sysplex: None,
         max_connections: entry.max_connections,
     }
 }
@@ -58,7 +60,7 @@ fn home(config: &Config, entry: &StackEntry, d: &Dvipa, owner: Option<&Ownership
         Some(o) if is_target(d, &entry.name) => {
             // Checked with the configuration: owner and target of another stack have XCF.
             let distributor = config.stacks.iter().find(|s| s.name == o.stack)?.xcf.as_ref()?.address;
-            Role::Target { distributor }
+            Role::Target { distributor: Some(distributor) }
         }
         _ if takes_part_in(d, &entry.name) => Role::Backup,
         _ => return None,
@@ -70,7 +72,12 @@ fn distribution(config: &Config, owner: &StackEntry, d: &crate::config::Distribu
     let target = |name: &Name| {
         let xcf =
             config.stacks.iter().find(|s| s.name == *name).and_then(|s| s.xcf.as_ref()).map(|x| x.address);
-        Target { name: name.as_str().to_owned(), xcf: if *name == owner.name { None } else { xcf } }
+        Target {
+            name: name.as_str().to_owned(),
+            xcf: if *name == owner.name { None } else { xcf },
+            weight: 10,
+            quiesced: false,
+        }
     };
     Distribution {
         protocol: d.protocol,
@@ -78,6 +85,7 @@ fn distribution(config: &Config, owner: &StackEntry, d: &crate::config::Distribu
         method: match d.method {
             Method::RoundRobin => StackMethod::RoundRobin,
         },
+        affinity_secs: 0,
         targets: d.targets.iter().map(target).collect(),
     }
 }
@@ -126,7 +134,9 @@ mod tests {
                         distribution[0].targets.iter().map(|t| t.xcf.map(|a| a.to_string())).collect();
                     format!("owner {} {targets:?}", h.epoch)
                 }
-                Role::Target { distributor } => format!("target {} {distributor}", h.epoch),
+                Role::Target { distributor: Some(distributor) } => {
+                    format!("target {} {distributor}", h.epoch)
+                }
                 other => format!("{other:?} {}", h.epoch),
             });
             (stack.name, role.unwrap_or_default())

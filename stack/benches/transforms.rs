@@ -56,6 +56,8 @@ fn pair(suite: EspSuite, udp: bool) -> SaPair {
         copy_dscp: false,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     }
 }
 

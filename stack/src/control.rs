@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Upper bound of one frame, so that a length never decides how much memory is taken.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -58,6 +58,27 @@ pub enum ToStack {
         /// What is asked.
         question: Question,
     },
+    /// This stack may act as owner of its DVIPAs until this instant; only with [`SysplexLink::leased`].
+    Lease {
+        /// Nanoseconds of `CLOCK_BOOTTIME`, which all processes of a host share.
+        until_boot_ns: u64,
+    },
+    /// SAs of a DVIPA ([`SaPair::ceiling_of`]) send no sequence number above `highest`.
+    Ceiling {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Epoch of the ownership under which the coupling facility holds this ceiling.
+        epoch: u64,
+        /// Highest sequence number that may be sent.
+        highest: u64,
+    },
+    /// Bytes for the `iked` of another stack, in order and once while both stacks live.
+    Relay {
+        /// Stack name.
+        to: String,
+        /// At most [`MAX_RELAY_BYTES`].
+        bytes: Vec<u8>,
+    },
     /// Remove everything that was added to the system, and end.
     Shutdown,
 }
@@ -95,6 +116,51 @@ pub enum FromStack {
         /// The answer.
         answer: Answer,
     },
+    /// Another stack of the sysplex was heard for the first time, says something new of itself, or fell silent.
+    Heard(Heard),
+    /// Another stack says that it owns a DVIPA, at an epoch at least as high as the one known here.
+    OwnerHeard {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Stack name.
+        owner: String,
+        /// Its epoch.
+        epoch: u64,
+        /// Its ceiling, with `takeover = "continue"`.
+        ceiling: Option<u64>,
+    },
+    /// As new owner of a DVIPA this stack has heard the connections of every live target, or has waited long enough.
+    Rebuilt {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Epoch.
+        epoch: u64,
+        /// Connections in the table.
+        connections: u64,
+        /// Targets that did not report in time.
+        missing: Vec<String>,
+    },
+    /// The last connection to a DVIPA that was given up ([`Role::Moving`]) has ended.
+    Idle {
+        /// The DVIPA.
+        dvipa: IpAddr,
+    },
+    /// SAs of a DVIPA have used half of what their ceiling left: it should be raised.
+    CeilingWanted {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Epoch.
+        epoch: u64,
+        /// Highest sequence number in use.
+        highest_used: u64,
+    },
+    /// Bytes from the `iked` of another stack.
+    Relayed {
+        /// Stack name.
+        from: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
     /// A line for the log, already rate-limited by the stack (threats R3).
     Log {
         /// True: warning; false: information.
@@ -102,6 +168,37 @@ pub enum FromStack {
         /// The line.
         text: String,
     },
+}
+
+/// Upper bound of [`ToStack::Relay`]'s bytes.
+pub const MAX_RELAY_BYTES: usize = 1 << 20;
+
+/// What is known of another stack of the sysplex from its heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Stack name.
+    pub member: String,
+    /// Id of its start.
+    pub start: u64,
+    /// False: it has been silent for [`SysplexLink::missed_heartbeats`] heartbeats.
+    pub alive: bool,
+    /// Ports of DVIPAs on which servers listen.
+    pub ready: Vec<ReadyPort>,
+    /// Free capacity, 0 to 100; weights of the `wlm` method.
+    pub capacity: u8,
+}
+
+/// Servers on a port of a DVIPA at one stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyPort {
+    /// The DVIPA.
+    pub dvipa: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Port.
+    pub port: u16,
+    /// Listeners.
+    pub count: u32,
 }
 
 /// Who a stack is.
@@ -138,8 +235,27 @@ pub struct StackConfig {
     pub home: Vec<Home>,
     /// The other stacks of the sysplex: the only ones whose GRE is accepted.
     pub members: Vec<Member>,
+    /// Messages to the other stacks; `None`: a stack by itself.
+    pub sysplex: Option<SysplexLink>,
     /// Largest number of connections in the table (threats T44).
     pub max_connections: u32,
+}
+
+/// How a stack talks to the other stacks of its sysplex over the XCF link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SysplexLink {
+    /// Name of the sysplex.
+    pub name: String,
+    /// 32 bytes, derived from the sysplex key for XCF messages alone.
+    pub key: KeyBytes,
+    /// Milliseconds between two heartbeats.
+    pub heartbeat_ms: u32,
+    /// Heartbeats that are missing before a member counts as silent.
+    pub missed_heartbeats: u32,
+    /// Carry packets in GRE in UDP (RFC 8086) instead of plain GRE.
+    pub gre_in_udp: bool,
+    /// Ownership of DVIPAs ends by itself unless [`ToStack::Lease`] prolongs it.
+    pub leased: bool,
 }
 
 /// The XCF link of a stack.
@@ -158,6 +274,8 @@ pub struct Member {
     pub name: String,
     /// Its XCF address.
     pub xcf: IpAddr,
+    /// Id of its start ([`Hello::start_id`]); `None` while it is not known: its messages are not accepted.
+    pub start: Option<u64>,
 }
 
 /// One home address.
@@ -183,8 +301,13 @@ pub enum Role {
     },
     /// A target: the address is on `lo`, ARP and ND are not answered; outbound goes by [`Role::Target::distributor`].
     Target {
-        /// XCF address of the current owner.
-        distributor: IpAddr,
+        /// XCF address of the current owner; `None`: nobody owns it now, what belongs to it waits.
+        distributor: Option<IpAddr>,
+    },
+    /// Gave the DVIPA up while connections end here: they go on by way of the new owner, no new ones are made.
+    Moving {
+        /// XCF address of the current owner; `None` as with [`Role::Target`].
+        distributor: Option<IpAddr>,
     },
     /// A backup that is no target: not on `lo`, sockets may be bound ahead.
     Backup,
@@ -199,6 +322,8 @@ pub struct Distribution {
     pub ports: Vec<PortRange>,
     /// How a target is chosen.
     pub method: Method,
+    /// Connections of a client go to the same target until this many seconds after its last one ended; 0: off.
+    pub affinity_secs: u32,
     /// The targets.
     pub targets: Vec<Target>,
 }
@@ -208,6 +333,19 @@ pub struct Distribution {
 pub enum Method {
     /// The next one in turn.
     RoundRobin,
+    /// Active connections in proportion to [`Target::weight`].
+    WeightedActive,
+    /// All to the first target that is ready, in the order of the list.
+    HotStandby {
+        /// Back to an earlier one as soon as it is ready again.
+        autoswitchback: bool,
+        /// Switch when the target says that it has no capacity, not only when it is not there.
+        healthswitch: bool,
+    },
+    /// In proportion to the capacity that targets report, times their weight.
+    Wlm,
+    /// By a consistent hash of the flow, so that every distributor makes the same choice.
+    Maglev,
 }
 
 /// A target of a distribution.
@@ -217,6 +355,10 @@ pub struct Target {
     pub name: String,
     /// XCF address; `None`: this stack itself.
     pub xcf: Option<IpAddr>,
+    /// Weight, 0 to 255; 0 never gets a connection.
+    pub weight: u8,
+    /// Gets no new connections; those that it has go on.
+    pub quiesced: bool,
 }
 
 /// Inclusive range of ports; `0..=65535` is any.
@@ -463,6 +605,28 @@ pub struct SaPair {
     pub soft_bytes: Option<u64>,
     /// Bytes after which nothing passes any more.
     pub hard_bytes: Option<u64>,
+    /// DVIPA whose [`ToStack::Ceiling`] bounds the outbound sequence numbers; `None`: no ceiling.
+    pub ceiling_of: Option<IpAddr>,
+    /// The pair was in use at an earlier owner of its DVIPA; `None`: it is fresh.
+    pub continued: Option<Continued>,
+}
+
+/// Where an SA pair of an earlier owner goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Continued {
+    /// First sequence number to send: above every one that was ever sent.
+    pub next_sequence: u64,
+    /// Replay window of the earlier owner; `None`: nobody knows it, and nothing is accepted.
+    pub replay: Option<ReplaySnapshot>,
+}
+
+/// A replay window (RFC 4303 section 3.4.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplaySnapshot {
+    /// Highest sequence number accepted.
+    pub highest: u64,
+    /// Bit `n` of the whole says whether `highest - n` was seen; word 0 holds the newest 64.
+    pub seen: Vec<u64>,
 }
 
 /// Encapsulation mode.
@@ -667,6 +831,8 @@ pub struct SaView {
     pub next_sequence: u64,
     /// Highest sequence number accepted.
     pub highest_received: u64,
+    /// Replay window, for a planned move; `None` where inbound is closed.
+    pub replay: Option<ReplaySnapshot>,
     /// Milliseconds since the last packet arrived; `None`: never.
     pub idle_in_ms: Option<u64>,
     /// Path MTU known for the peer.
@@ -714,4 +880,10 @@ pub struct TargetView {
     pub active: u64,
     /// Connections since the start.
     pub total: u64,
+    /// Servers that listen there; `None`: nothing was heard of it.
+    pub ready: Option<u32>,
+    /// Weight in force.
+    pub weight: u8,
+    /// It gets no new connections.
+    pub quiesced: bool,
 }

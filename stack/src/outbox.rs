@@ -45,6 +45,12 @@ impl Outbox {
             | FromStack::Configured { .. }
             | FromStack::Refused { .. }
             | FromStack::Answer { .. }
+            | FromStack::Heard(_)
+            | FromStack::OwnerHeard { .. }
+            | FromStack::Rebuilt { .. }
+            | FromStack::Idle { .. }
+            | FromStack::CeilingWanted { .. }
+            | FromStack::Relayed { .. }
             | FromStack::Log { .. } => {
                 if connected {
                     self.others.push_back((self.next, message));

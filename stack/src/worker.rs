@@ -496,7 +496,9 @@ impl Worker {
                 }
             }
             // The control thread's business; it does not pass them on.
-            ToStack::Configure(_) | ToStack::Shutdown => {}
+            ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
+            // Of a lease and a ceiling the engine knows nothing yet.
+            ToStack::Lease { .. } | ToStack::Ceiling { .. } => {}
         }
     }
 

@@ -446,7 +446,7 @@ fn take_over(w: &mut World) {
         vec![home(DVIPA, Role::Owner { distribution: vec![distribution(&[443], &targets)] })];
     w.configure(t1);
     for n in [d, t2] {
-        w.nodes[n].config.home = vec![home(DVIPA, Role::Target { distributor: xcf(2) })];
+        w.nodes[n].config.home = vec![home(DVIPA, Role::Target { distributor: Some(xcf(2)) })];
         w.configure(n);
     }
     w.n("D").engine.remove_all_sas();

@@ -53,6 +53,7 @@ fn config(name: &str, home: IpAddr, role: Role) -> StackConfig {
         mark_mask: 0xff,
         home: vec![Home { address: home, role, epoch: 1 }],
         members: vec![],
+        sysplex: None,
         max_connections: 1000,
     }
 }

@@ -300,7 +300,7 @@ fn t37_impossible_inner_packets() {
     w.filters("A", rules[..1].to_vec());
     w.filters("B", rules);
     w.nodes[1].config.xcf = Some(stack::control::Xcf { interface: "x".into(), address: xcf(1) });
-    w.nodes[1].config.members = vec![stack::control::Member { name: "S2".into(), xcf: xcf(2) }];
+    w.nodes[1].config.members = vec![stack::control::Member { name: "S2".into(), xcf: xcf(2), start: None }];
     w.configure(1);
     w.sa("A", a);
     w.sa("B", b);

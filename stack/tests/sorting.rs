@@ -35,8 +35,9 @@ fn config(name: &str, host: u8, role: &Role) -> StackConfig {
         members: [("D", 1), ("T", 21)]
             .into_iter()
             .filter(|(n, _)| *n != name)
-            .map(|(n, h)| Member { name: n.into(), xcf: IpAddr::from([10, 99, 0, h]) })
+            .map(|(n, h)| Member { name: n.into(), xcf: IpAddr::from([10, 99, 0, h]), start: None })
             .collect(),
+        sysplex: None,
         max_connections: 1000,
     }
 }
@@ -46,7 +47,7 @@ fn owner() -> Role {
 }
 
 fn target() -> Role {
-    Role::Target { distributor: IpAddr::from([10, 99, 0, 1]) }
+    Role::Target { distributor: Some(IpAddr::from([10, 99, 0, 1])) }
 }
 
 fn permit() -> Vec<FilterRule> {

@@ -31,6 +31,7 @@ fn config(name: &str, home: [u8; 4]) -> StackConfig {
         mark_mask: 0xff,
         home: vec![Home { address: IpAddr::from(home), role: Role::Static, epoch: 0 }],
         members: vec![],
+        sysplex: None,
         max_connections: 100_000,
     }
 }

@@ -126,6 +126,13 @@ impl Core {
             FromStack::Log { warning: false, text } => {
                 info!(target: "stackd", stack = %stack.entry.name, "{}", text.escape_debug());
             }
+            // No stack has these to say yet.
+            FromStack::Heard(_)
+            | FromStack::OwnerHeard { .. }
+            | FromStack::Rebuilt { .. }
+            | FromStack::Idle { .. }
+            | FromStack::CeilingWanted { .. }
+            | FromStack::Relayed { .. } => debug!("not expected"),
             // The link keeps these.
             FromStack::Hello(_) | FromStack::Answer { .. } => debug!("out of place"),
         }

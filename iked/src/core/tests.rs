@@ -354,6 +354,7 @@ fn view(spi_in: u32) -> SaView {
         in_bytes: 0,
         next_sequence: 1,
         highest_received: 0,
+        replay: None,
         idle_in_ms: Some(10),
         path_mtu: 1500,
         df: DfMode::Copy,
@@ -406,6 +407,8 @@ pub(super) fn pair_of(spi_in: u32) -> SaPair {
         copy_dscp: true,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     }
 }
 

@@ -156,7 +156,11 @@ impl Engine {
             let role = match &home.role {
                 Role::Static => HomeRole::Static,
                 Role::Owner { .. } => HomeRole::Owner,
-                Role::Target { distributor } => HomeRole::Target { distributor: *distributor },
+                Role::Target { distributor: Some(distributor) }
+                | Role::Moving { distributor: Some(distributor) } => {
+                    HomeRole::Target { distributor: *distributor }
+                }
+                Role::Target { distributor: None } | Role::Moving { distributor: None } => HomeRole::Backup,
                 Role::Backup => HomeRole::Backup,
             };
             self.homes.insert(home.address, role);
@@ -201,6 +205,7 @@ impl Engine {
             rule: pair.rule.clone(),
             local_selectors: pair.local_selectors.clone(),
             remote_selectors: pair.remote_selectors.clone(),
+            continued: pair.continued.clone(),
             ..pair
         };
         let handle = self.sad.install(pair)?;

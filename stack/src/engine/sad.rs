@@ -407,6 +407,7 @@ impl Sa {
             in_bytes: self.received.bytes,
             next_sequence: self.next_sequence,
             highest_received: self.replay.highest(),
+            replay: None,
             idle_in_ms: self.last_inbound.map(idle),
             path_mtu: self.path_mtu,
             df: self.pair.df,

@@ -105,6 +105,7 @@ mod tests {
                 .map(|a| Home { address: a.parse().unwrap(), role: Role::Static, epoch: 0 })
                 .to_vec(),
             members: vec![],
+            sysplex: None,
             max_connections: 1,
         };
         let s = script(&config);

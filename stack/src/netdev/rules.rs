@@ -345,6 +345,7 @@ mod tests {
             mark_mask: 0xff,
             home: vec![Home { address: "203.0.113.10".parse().unwrap(), role, epoch: 1 }],
             members: vec![],
+            sysplex: None,
             max_connections: 10,
         }
     }

@@ -51,7 +51,11 @@ impl Node {
             mark: 1,
             mark_mask: 1,
             home: homes,
-            members: members.iter().map(|n| Member { name: format!("S{n}"), xcf: xcf(*n) }).collect(),
+            members: members
+                .iter()
+                .map(|n| Member { name: format!("S{n}"), xcf: xcf(*n), start: None })
+                .collect(),
+            sysplex: None,
             max_connections: 1000,
         };
         Self {
@@ -355,6 +359,8 @@ pub fn pair(a: IpAddr, b: IpAddr, spi: u32, rule: &str) -> (SaPair, SaPair) {
         copy_dscp: true,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     };
     let second = SaPair {
         spi_in: spi,
@@ -486,7 +492,11 @@ pub fn distribution(ports: &[u16], targets: &[(&str, Option<u8>)]) -> Distributi
         protocol: 6,
         ports: ports.iter().map(|p| PortRange { low: *p, high: *p }).collect(),
         method: Method::RoundRobin,
-        targets: targets.iter().map(|(n, x)| Target { name: (*n).into(), xcf: x.map(xcf) }).collect(),
+        affinity_secs: 0,
+        targets: targets
+            .iter()
+            .map(|(n, x)| Target { name: (*n).into(), xcf: x.map(xcf), weight: 10, quiesced: false })
+            .collect(),
     }
 }
 
@@ -499,7 +509,7 @@ pub fn sysplex() -> World {
 pub fn sysplex_of(dvipa: IpAddr, peer: IpAddr) -> World {
     let targets = [("T1", Some(2)), ("T2", Some(3))];
     let owner = Role::Owner { distribution: vec![distribution(&[443], &targets)] };
-    let target = || Role::Target { distributor: xcf(1) };
+    let target = || Role::Target { distributor: Some(xcf(1)) };
     let mut w = World::new(vec![
         Node::new("peer", None, vec![home(peer, Role::Static)], &[]),
         Node::new("D", Some(1), vec![home(dvipa, owner)], &[2, 3]),

@@ -473,6 +473,8 @@ pub(crate) fn pair(local: IpAddr, remote: IpAddr, spi_in: u32, spi_out: u32) -> 
         copy_dscp: true,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     }
 }
 

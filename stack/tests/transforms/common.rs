@@ -53,6 +53,8 @@ pub(crate) fn pair(suite: EspSuite) -> SaPair {
         copy_dscp: false,
         soft_bytes: None,
         hard_bytes: None,
+        ceiling_of: None,
+        continued: None,
     }
 }
 

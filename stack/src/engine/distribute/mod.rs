@@ -6,7 +6,7 @@
 pub mod round_robin;
 
 use super::connection::{Connections, Place};
-use crate::control::{Home, Method, PortRange, Role, TargetView};
+use crate::control::{Home, PortRange, Role, TargetView};
 use hashbrown::{HashMap, HashSet};
 use round_robin::RoundRobin;
 use std::hash::BuildHasher;
@@ -86,7 +86,6 @@ impl Distributor {
                             .collect(),
                     })
                     .collect();
-                let Method::RoundRobin = d.method;
                 services.push(Service {
                     protocol: d.protocol,
                     ports: d.ports.clone(),
@@ -171,6 +170,9 @@ impl Distributor {
                     target: line.target.clone(),
                     active: tally.active,
                     total: tally.total,
+                    ready: None,
+                    weight: 10,
+                    quiesced: false,
                 })
             })
             .collect()
@@ -180,7 +182,7 @@ impl Distributor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Distribution, Target};
+    use crate::control::{Distribution, Method, Target};
 
     fn dvipa() -> IpAddr {
         IpAddr::from([192, 0, 2, 80])
@@ -193,7 +195,7 @@ mod tests {
         let targets = targets
             .iter()
             .enumerate()
-            .map(|(i, t)| Target { name: format!("T{i}"), xcf: t.map(xcf) })
+            .map(|(i, t)| Target { name: format!("T{i}"), xcf: t.map(xcf), weight: 10, quiesced: false })
             .collect();
         Home {
             address: dvipa(),
@@ -203,6 +205,7 @@ mod tests {
                     protocol: 6,
                     ports: vec![PortRange { low: 80, high: 80 }, PortRange { low: 443, high: 444 }],
                     method: Method::RoundRobin,
+                    affinity_secs: 0,
                     targets,
                 }],
             },

@@ -476,6 +476,8 @@ mod tests {
             copy_dscp: false,
             soft_bytes: None,
             hard_bytes: None,
+            ceiling_of: None,
+            continued: None,
         }
     }
 
