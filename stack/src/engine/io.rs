@@ -4,7 +4,8 @@
 //! segments), calls the engine for each piece with the same [`Output`], then carries out what stands in the
 //! [`Output`] and clears it. Nothing is allocated for a packet: all bytes lie in one arena that is reused.
 
-use crate::control::{Acquire, IkeDatagram, SaNotice};
+use super::connection::ConnectionKey;
+use crate::control::{Acquire, FromStack, IkeDatagram, SaNotice};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -49,6 +50,58 @@ pub struct RawArrival {
     pub tos: u8,
 }
 
+/// A connection as stacks tell each other of it (NEWCONN, CONN_LIST; spec 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// The flow.
+    pub key: ConnectionKey,
+    /// IPSEC-ROUTED: its packets to the peer go through the distributor's IPsec.
+    pub ipsec_routed: bool,
+    /// How far it has come.
+    pub stage: FlowStage,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowStage {
+    /// One side has been heard.
+    Opening,
+    /// Both sides have been heard.
+    Open,
+    /// Reset, or closed from both sides.
+    Closing,
+}
+
+/// What the engine wants other stacks of the sysplex to be told. The shell seals it and sends it over the XCF link;
+/// `to` is the XCF address of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToGroup {
+    /// The member is asked for its connections on a DVIPA that this stack owns now; they come back by
+    /// [`super::Engine::connections_reported`]. Said again until then, so it need not be sent twice.
+    AskConnections {
+        /// Whom.
+        to: IpAddr,
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Epoch of the ownership.
+        epoch: u64,
+    },
+    /// NEWCONN: a connection that did not come by the owner, whose packets from the peer will.
+    Opened {
+        /// The owner.
+        to: IpAddr,
+        /// The connection.
+        flow: FlowRecord,
+    },
+    /// CONN_END: a connection of which the owner sees one direction only is over.
+    Ended {
+        /// The owner.
+        to: IpAddr,
+        /// The connection.
+        key: ConnectionKey,
+    },
+}
+
 /// Everything a batch produced. Ranges point into [`Output::bytes`].
 #[derive(Debug, Default)]
 pub struct Output {
@@ -68,6 +121,10 @@ pub struct Output {
     pub acquires: Vec<Acquire>,
     /// SA notices (inbound SPI, what).
     pub sa_notices: Vec<(u32, SaNotice)>,
+    /// Messages for other stacks.
+    pub group: Vec<ToGroup>,
+    /// Other news for `iked`: rebuilt tables, addresses without connections, ceilings that are wanted.
+    pub events: Vec<FromStack>,
     /// Log lines (warning?, text), already rate-limited.
     pub logs: Vec<(bool, String)>,
     /// How often it was cleared: what holds ranges from one call to the next can tell that they are void.
@@ -131,6 +188,8 @@ impl Output {
         self.ike.clear();
         self.acquires.clear();
         self.sa_notices.clear();
+        self.group.clear();
+        self.events.clear();
         self.logs.clear();
         self.clears = self.clears.wrapping_add(1);
     }
