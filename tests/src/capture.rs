@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Bytes kept of each frame; enough for all headers.
-const SNAP: usize = 192;
+/// Bytes kept of each frame; enough for all headers and the first words of a small answer.
+const SNAP: usize = 256;
 /// Frames kept at most, so that a long download does not fill the memory.
 const MOST: usize = 400_000;
 
@@ -100,6 +100,12 @@ impl Frames {
     /// Frames that `wanted` accepts.
     pub fn matching<'a>(&'a self, wanted: impl Fn(&Seen) -> bool + 'a) -> impl Iterator<Item = &'a Frame> {
         self.frames.iter().filter(move |f| wanted(&f.seen))
+    }
+
+    /// How many frames carry `marker` in the bytes that were kept of them.
+    #[must_use]
+    pub fn holding(&self, marker: &[u8]) -> usize {
+        self.frames.iter().filter(|f| f.bytes.windows(marker.len()).any(|w| w == marker)).count()
     }
 
     /// How many frames `wanted` accepts.

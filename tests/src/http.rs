@@ -1,6 +1,6 @@
 //! A real HTTP server that says who it is, and clients.
 //!
-//! `/` answers with the server's name; `/bytes/N` with N bytes that [`Body`] makes, so that a client can tell a
+//! `/` answers with the server's name; `/echo/TEXT` with TEXT after the name; `/bytes/N` with N bytes that [`Body`] makes, so that a client can tell a
 //! single changed, lost or doubled byte.
 
 use crate::lab::Lab;
@@ -112,6 +112,9 @@ fn answer(name: &str, request: &Request<Incoming>) -> Response<BoxBody<Bytes, In
     if path == "/" {
         return Response::new(Full::new(Bytes::from(format!("{name}\n"))).boxed());
     }
+    if let Some(text) = path.strip_prefix("/echo/") {
+        return Response::new(Full::new(Bytes::from(format!("{name} {text}\n"))).boxed());
+    }
     let length = path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()).filter(|n| *n <= 8 << 30);
     match length {
         Some(length) => {
@@ -154,8 +157,17 @@ fn agent(limit: Duration) -> ureq::Agent {
 /// # Errors
 /// When the server cannot be reached within `limit`.
 pub fn get(lab: &Lab, node: &str, server: SocketAddr, limit: Duration) -> Result<String> {
+    get_path(lab, node, server, "/", limit)
+}
+
+/// The text that the server answers for `path`.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_path(lab: &Lab, node: &str, server: SocketAddr, path: &str, limit: Duration) -> Result<String> {
+    let url = format!("http://{server}{path}");
     lab.inside(node, move || -> Result<String> {
-        let mut response = agent(limit).get(format!("http://{server}/")).call()?;
+        let mut response = agent(limit).get(url).call()?;
         Ok(response.body_mut().read_to_string()?.trim().to_owned())
     })?
 }

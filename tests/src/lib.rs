@@ -12,8 +12,10 @@ pub mod http;
 pub mod lab;
 pub mod node;
 pub mod packet;
+pub mod policy;
 pub mod process;
 pub mod scenario;
+pub mod shared;
 pub mod swan;
 pub mod wait;
 

@@ -3,6 +3,7 @@
 use crate::http::start_server;
 use crate::lab::Lab;
 use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
+use crate::policy::{DENY_ALL, Pair, policy};
 use crate::process::Background;
 use crate::swan::{Connection, Swan};
 use anyhow::Result;
@@ -45,8 +46,8 @@ pub struct Options {
     pub child_minutes: u32,
     /// RefreshLifetimeProposed of IKE SAs in minutes.
     pub ike_minutes: u32,
-    /// Policy of the targets denies everything but what their XCF needs.
-    pub targets_deny: bool,
+    /// Targets whose own policy denies everything.
+    pub denying: Vec<String>,
     /// AllowOnDemand.
     pub on_demand: bool,
     /// Lines for servauth.toml.
@@ -55,8 +56,16 @@ pub struct Options {
     pub target_ext: bool,
     /// The peer's identity and endpoint (IPv4).
     pub peer4: String,
-    /// Ports that are distributed.
+    /// Ports that are distributed, over all targets where `spread` names none.
     pub ports: Vec<u16>,
+    /// Targets of `ports`; empty means all.
+    pub spread: Vec<String>,
+    /// Ports that are distributed to one target only.
+    pub special: Vec<(u16, String)>,
+    /// Addresses, own and remote, that may talk in clear.
+    pub permits: Vec<(String, String)>,
+    /// A static home address of a target, protected towards the peer by its own IKE.
+    pub home: Option<(String, String)>,
 }
 
 impl Default for Options {
@@ -66,12 +75,16 @@ impl Default for Options {
             liveness_secs: 30,
             child_minutes: 60,
             ike_minutes: 480,
-            targets_deny: false,
+            denying: Vec::new(),
             on_demand: false,
             servauth: SERVAUTH_ROOT_ONLY.to_owned(),
             target_ext: true,
             peer4: PEER4.to_owned(),
             ports: vec![PORT],
+            spread: Vec::new(),
+            special: Vec::new(),
+            permits: Vec::new(),
+            home: None,
         }
     }
 }
@@ -131,29 +144,41 @@ pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files 
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
     for (target, host) in targets.iter().zip(21u8..) {
         let network = if options.target_ext { "[\"ext\"]" } else { "[]" };
-        let policy = options.targets_deny.then_some("targets.conf");
-        stack_table(&mut toml, lab, target, network, Some(&format!("10.99.0.{host}")), "[]", policy);
+        let policy = options.denying.contains(target).then_some("denying.conf");
+        let home = options.home.as_ref().filter(|(stack, _)| stack == target);
+        let home = home.map_or("[]".to_owned(), |(_, address)| format!("[\"{address}\"]"));
+        stack_table(&mut toml, lab, target, network, Some(&format!("10.99.0.{host}")), &home, policy);
     }
-    let ports = &options.ports;
-    let list = targets.iter().map(|t| format!("\"{t}\"")).collect::<Vec<_>>().join(", ");
+    let spread = if options.spread.is_empty() { targets } else { &options.spread };
     for address in [DVIPA4, DVIPA6] {
-        let _ = write!(
-            toml,
-            "[[dvipa]]\naddress = \"{address}\"\nowner = \"DIST\"\n\n\
-             [[dvipa.distribute]]\nports = {ports:?}\nprotocol = \"tcp\"\nmethod = \"round-robin\"\ntargets = [{list}]\n\n"
-        );
+        let _ = write!(toml, "[[dvipa]]\naddress = \"{address}\"\nowner = \"DIST\"\n\n");
+        distribute(&mut toml, &options.ports, spread);
+        for (port, target) in &options.special {
+            distribute(&mut toml, &[*port], std::slice::from_ref(target));
+        }
     }
-    let pairs = [
+    let mut pairs = vec![
         Pair { name: "web", local: DVIPA4, remote: &options.peer4, start: "toPeer" },
         Pair { name: "web6", local: DVIPA6, remote: PEER6, start: "toPeer6" },
     ];
-    if options.targets_deny {
-        let path = lab.folder("SYSA").map(|d| d.join("targets.conf"));
-        if let Ok(path) = path {
-            let _ = std::fs::write(path, DENY_ALL);
-        }
+    if let Some((_, address)) = &options.home {
+        pairs.push(Pair { name: "own", local: address, remote: &options.peer4, start: "ownToPeer" });
+    }
+    if !options.denying.is_empty()
+        && let Ok(folder) = lab.folder("SYSA")
+    {
+        // A file that is not there is told by the daemon.
+        let _ = std::fs::write(folder.join("denying.conf"), DENY_ALL);
     }
     Files { stacks: toml, policy: policy(&pairs, options), servauth: options.servauth.clone() }
+}
+
+/// Appends a `[[dvipa.distribute]]` table.
+fn distribute(toml: &mut String, ports: &[u16], targets: &[String]) {
+    let _ = write!(
+        toml,
+        "[[dvipa.distribute]]\nports = {ports:?}\nprotocol = \"tcp\"\nmethod = \"round-robin\"\ntargets = {targets:?}\n\n"
+    );
 }
 
 /// Appends a `[[stack]]` table.
@@ -179,160 +204,6 @@ pub fn stack_table(
     }
     let _ = write!(toml, "home = {home}\n\n");
 }
-
-/// Two addresses between which everything is protected.
-#[derive(Debug, Clone, Copy)]
-pub struct Pair<'a> {
-    /// Name of the rule.
-    pub name: &'a str,
-    /// Own address.
-    pub local: &'a str,
-    /// The peer's address.
-    pub remote: &'a str,
-    /// Name of the LocalDynVpnRule.
-    pub start: &'a str,
-}
-
-/// A policy that protects everything between the pairs.
-#[must_use]
-pub fn policy(pairs: &[Pair<'_>], options: &Options) -> String {
-    let demand = if options.on_demand { "Yes" } else { "No" };
-    let mut text = format!("IpFilterPolicy\n{{\n  FilterLogging  On\n  AllowOnDemand  {demand}\n");
-    for p in pairs {
-        let _ = writeln!(text, "  IpFilterRuleRef  {}", p.name);
-    }
-    let _ = write!(
-        text,
-        "}}\n\nKeyExchangePolicy\n{{\n  AllowNat  Yes\n  LivenessInterval  {}\n",
-        options.liveness_secs
-    );
-    for p in pairs {
-        let _ = writeln!(text, "  KeyExchangeRuleRef  kx-{}", p.name);
-    }
-    text.push_str("}\n\nLocalDynVpnPolicy\n{\n");
-    for p in pairs {
-        let _ = write!(
-            text,
-            "  LocalDynVpnRule {}\n  {{\n    LocalIp   {}\n    RemoteIp  {}\n    Protocol  all\n  }}\n",
-            p.start, p.local, p.remote
-        );
-    }
-    text.push_str("}\n");
-    for p in pairs {
-        let _ = write!(
-            text,
-            "
-IpFilterRule {name}
-{{
-  IpSourceAddr  {local}
-  IpDestAddr    {remote}
-  IpService
-  {{
-    Protocol   all
-    Direction  Bidirectional
-    Routing    Local
-  }}
-  IpGenericFilterActionRef  guarded
-  IpDynVpnActionRef         gcmTunnel
-}}
-
-KeyExchangeRule kx-{name}
-{{
-  LocalSecurityEndpoint
-  {{
-    Identity  IpAddr {local}
-    Location  {local}
-  }}
-  RemoteSecurityEndpoint
-  {{
-    Identity  IpAddr {remote}
-    Location  {remote}
-  }}
-  KeyExchangeActionRef  kxStrong
-  SharedKey             Ascii {SECRET}
-}}
-",
-            name = p.name,
-            local = p.local,
-            remote = p.remote,
-        );
-    }
-    let _ = write!(
-        text,
-        "
-IpGenericFilterAction guarded
-{{
-  IpFilterAction   IpSec
-  IpFilterLogging  LogDeny
-}}
-
-IpDynVpnAction gcmTunnel
-{{
-  Initiation       Either
-  HowToEncapIKEv2  Tunnel
-  IpDataOffer
-  {{
-    HowToEncap               Tunnel
-    HowToEncrypt             AES_GCM_16 KeyLength 128
-    HowToAuth                ESP NULL
-    RefreshLifetimeProposed  {minutes}
-  }}
-  IpDataOffer
-  {{
-    HowToEncap               Tunnel
-    HowToEncrypt             AES_CBC KeyLength 256
-    HowToAuth                ESP HMAC_SHA2_256_128
-    RefreshLifetimeProposed  {minutes}
-  }}
-}}
-
-KeyExchangeAction kxStrong
-{{
-  HowToInitiate  IKEv2
-  HowToAuthMe    PresharedKey
-  KeyExchangeOffer
-  {{
-    HowToEncrypt             AES_GCM_16 KeyLength 128
-    PseudoRandomFunction     HMAC_SHA2_256
-    DHGroup                  Group31
-    RefreshLifetimeProposed  {ike_minutes}
-  }}
-  KeyExchangeOffer
-  {{
-    HowToEncrypt          AES_CBC KeyLength 256
-    HowToVerifyMsgs       HMAC_SHA2_256_128
-    PseudoRandomFunction  HMAC_SHA2_256
-    DHGroup               Group19
-  }}
-}}
-",
-        minutes = options.child_minutes,
-        ike_minutes = options.ike_minutes,
-    );
-    text
-}
-
-/// A policy that denies everything; what the XCF needs is not policy's to deny.
-const DENY_ALL: &str = "\
-IpFilterPolicy
-{
-  IpFilterRule nothing
-  {
-    IpSourceAddr  All
-    IpDestAddr    All
-    IpService
-    {
-      Protocol   all
-      Direction  Bidirectional
-      Routing    Either
-    }
-    IpGenericFilterAction
-    {
-      IpFilterAction  Deny
-    }
-  }
-}
-";
 
 /// strongSwan as the peer, with a connection for each family.
 ///

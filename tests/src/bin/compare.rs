@@ -8,9 +8,10 @@ use clap::{Parser, Subcommand};
 use e2e::http;
 use e2e::lab::Lab;
 use e2e::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
+use e2e::policy::{self, Pair};
 use e2e::process::{Background, check, cpu_seconds};
 use e2e::say;
-use e2e::scenario::{self, DVIPA4, Options, PEER_HOME4, Pair, SECRET, Sysplex};
+use e2e::scenario::{self, DVIPA4, Options, PEER_HOME4, SECRET, Sysplex};
 use e2e::swan::{self, Connection, Swan};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -181,7 +182,7 @@ fn static_host(lab: &Lab, node: &str, own: &str, peer: &str) -> Result<Daemon> {
     let mut toml = "[ike]\nudp_encapsulation = \"always\"\n\n".to_owned();
     scenario::stack_table(&mut toml, lab, node, "[\"ext\"]", None, &format!("[\"{own}\"]"), None);
     let pairs = [Pair { name: "all", local: own, remote: peer, start: "toPeer" }];
-    let policy = scenario::policy(&pairs, &Options::default());
+    let policy = policy::policy(&pairs, &Options::default());
     Daemon::start(
         lab,
         &format!("SYS{node}"),
