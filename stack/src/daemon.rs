@@ -55,7 +55,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (monitor, _monitor_handle, mut link_messages) =
         rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).context("no netlink socket")?;
     tokio::spawn(monitor);
-    let (worker, mut events) = worker::start(random()?).context("the packet path cannot start")?;
+    let (worker, worker::Said { mut events, reports: _reports }) =
+        worker::start(random()?).context("the packet path cannot start")?;
     let state_file = options.control.with_extension("state");
     let mut stack = Stack {
         netdev: NetDev::new(handle, &options.name, state_file),

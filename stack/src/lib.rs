@@ -5,6 +5,7 @@ pub mod counters;
 pub mod engine;
 pub mod framing;
 pub mod wire;
+pub mod xcf;
 
 #[cfg(feature = "driver")]
 pub mod control_socket;

@@ -19,6 +19,7 @@ use crate::driver::udp::{self, UdpHow, UdpSocket};
 use crate::driver::{IKE_PORT, MAX_PACKET, NAT_T_PORT, Sent};
 use crate::engine::io::{Output, RawArrival, UdpArrival};
 use crate::engine::{Engine, Links};
+use crate::xcf::order::{EngineOrder, EngineReport};
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
@@ -35,6 +36,8 @@ const RAW_BATCH: usize = 64;
 const OUTPUT_BYTES: usize = 60_000;
 /// Events that the control thread has not taken yet, at most.
 pub const EVENT_QUEUE: usize = 4096;
+/// Reports to the group that it has not taken yet, at most.
+pub const REPORT_QUEUE: usize = 65_536;
 /// How long a path MTU that the kernel told is not asked for again.
 const MTU_QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 /// Four zero octets before an IKE message on port 4500 (RFC 3948 section 2.2).
@@ -68,6 +71,8 @@ pub enum Command {
     },
     /// Any message of `iked` that concerns packets.
     Message(ToStack),
+    /// What the other stacks said.
+    Group(Vec<EngineOrder>),
     /// What `Hello` says of the engine.
     Greeting(oneshot::Sender<Greeting>),
 }
@@ -122,6 +127,8 @@ struct DriverDrops {
     host_chatter: u64,
     /// The control thread did not keep up.
     control_queue_full: u64,
+    /// The group did not keep up with connections that came and went.
+    group_queue_full: u64,
 }
 
 impl DriverDrops {
@@ -136,6 +143,7 @@ impl DriverDrops {
             ("host_refused", self.host_refused),
             ("host_chatter", self.host_chatter),
             ("control_queue_full", self.control_queue_full),
+            ("group_queue_full", self.group_queue_full),
         ]
         .into_iter()
         .filter(|(_, packets)| *packets > 0)
@@ -167,6 +175,9 @@ pub struct Worker {
     engine: Engine,
     out: Output,
     events: events::Sender<FromStack>,
+    reports: events::Sender<EngineReport>,
+    /// Reports found no room; the group is to hear of it.
+    reports_lost: bool,
     drops: DriverDrops,
     mark: u32,
     next_token: u64,
@@ -184,36 +195,47 @@ pub struct Worker {
     datagram: Vec<u8>,
 }
 
-/// Starts the worker in a thread of its own, in the network namespace of the caller. The receiver gets what is to
-/// be told to `iked`, and ends when the worker does.
+/// What a running worker says.
+#[derive(Debug)]
+pub struct Said {
+    /// What is to be told to `iked`; ends when the worker does.
+    pub events: events::Receiver<FromStack>,
+    /// What is to be told to the other stacks.
+    pub reports: events::Receiver<EngineReport>,
+}
+
+/// Starts the worker in a thread of its own, in the network namespace of the caller.
 ///
 /// # Errors
 /// When the process is out of descriptors or threads.
-pub fn start(seed: u64) -> std::io::Result<(WorkerHandle, events::Receiver<FromStack>)> {
+pub fn start(seed: u64) -> std::io::Result<(WorkerHandle, Said)> {
     let waker = Waker::new()?;
     let poller = Poller::new()?;
     poller.add(&waker, TOKEN_COMMANDS)?;
     let (command_sender, commands) = mpsc::channel();
-    let (event_sender, event_receiver) = events::channel(EVENT_QUEUE);
+    let (event_sender, events) = events::channel(EVENT_QUEUE);
+    let (report_sender, reports) = events::channel(REPORT_QUEUE);
     let handle = WorkerHandle { commands: command_sender, waker: waker.clone() };
     std::thread::Builder::new().name("packets".into()).spawn(move || {
-        let mut worker = Worker::new(seed, event_sender);
+        let mut worker = Worker::new(seed, event_sender, report_sender);
         if let Err(error) = worker.run(poller, &waker, &commands) {
             tracing::error!(%error, "the packet path ended; nothing passes until the stack is started again");
         }
     })?;
-    Ok((handle, event_receiver))
+    Ok((handle, Said { events, reports }))
 }
 
 /// The worker is over: nobody is left to command it.
 struct Ended;
 
 impl Worker {
-    fn new(seed: u64, events: events::Sender<FromStack>) -> Self {
+    fn new(seed: u64, events: events::Sender<FromStack>, reports: events::Sender<EngineReport>) -> Self {
         Self {
             engine: Engine::new(seed),
             out: Output::default(),
             events,
+            reports,
+            reports_lost: false,
             drops: DriverDrops::default(),
             mark: 0,
             next_token: TOKEN_UDP,
@@ -407,6 +429,12 @@ impl Worker {
         for (spi_in, notice) in out.sa_notices.drain(..) {
             self.tell(FromStack::Sa { spi_in, notice });
         }
+        for event in out.events.drain(..) {
+            self.tell(event);
+        }
+        for report in out.group.drain(..) {
+            self.report(EngineReport::Said(report));
+        }
         for (warning, text) in out.logs.drain(..) {
             if warning {
                 tracing::warn!("{text}");
@@ -436,6 +464,17 @@ impl Worker {
         }
     }
 
+    /// What does not find room is not repeated: the group has its owner ask for all connections anew.
+    fn report(&mut self, report: EngineReport) {
+        if self.reports_lost && self.reports.try_send(EngineReport::Lost).is_ok() {
+            self.reports_lost = false;
+        }
+        if self.reports_lost || self.reports.try_send(report).is_err() {
+            self.drops.group_queue_full += 1;
+            self.reports_lost = true;
+        }
+    }
+
     // ---- commands ----
 
     fn obey(
@@ -457,6 +496,12 @@ impl Worker {
                         filter_epoch: self.engine.filter_epoch(),
                         sas: self.engine.installed_spis(),
                     });
+                }
+                Ok(Command::Group(orders)) => {
+                    for order in orders {
+                        self.handle_order(now, order);
+                    }
+                    self.carry_out(now);
                 }
                 Ok(Command::Message(message)) => {
                     self.handle_message(now, message);
@@ -499,6 +544,16 @@ impl Worker {
             ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
             // Of a lease and a ceiling the engine knows nothing yet.
             ToStack::Lease { .. } | ToStack::Ceiling { .. } => {}
+        }
+    }
+
+    fn handle_order(&mut self, now: Instant, order: EngineOrder) {
+        match order {
+            EngineOrder::ListConnections { to, dvipa, epoch } => {
+                let entries = self.engine.list_connections(dvipa);
+                self.report(EngineReport::Connections { to, dvipa, epoch, entries });
+            }
+            other => self.engine.handle_group(now, other, &mut self.out),
         }
     }
 

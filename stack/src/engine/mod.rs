@@ -31,6 +31,7 @@ pub mod replay;
 pub mod sad;
 pub mod segment;
 pub mod spd;
+mod sysplex;
 pub mod udp_encap;
 pub mod verdict;
 mod view;
