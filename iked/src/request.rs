@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 use tokio::sync::oneshot;
+use vipa::VipaRequest;
+
+pub mod vipa;
 
 /// A request to the core task.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub enum CoreRequest {
         /// Answer.
         reply: oneshot::Sender<Result<(), CoreError>>,
     },
+    /// DVIPAs, their targets and takeovers.
+    Vipa(VipaRequest),
 }
 
 /// Why the core could not serve a request.
@@ -58,6 +63,9 @@ pub enum CoreError {
     /// The policy could not be loaded; the one before is in force.
     #[error("policy not loaded: {0}")]
     Policy(String),
+    /// This daemon cannot do that.
+    #[error("not supported")]
+    NotSupported,
     /// Something else went wrong inside.
     #[error("{0}")]
     Internal(String),

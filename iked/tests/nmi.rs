@@ -8,6 +8,8 @@
 
 #[path = "nmi/fake.rs"]
 mod fake;
+#[path = "nmi/vipa.rs"]
+mod vipa;
 
 use fake::{Daemon, OPERATOR, PROFILES, STRANGER, config, frame};
 use iked::servauth::Profiles;

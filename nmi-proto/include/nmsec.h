@@ -89,6 +89,14 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_LOAD_POLICY 0x0208U
 #define NMsec_GET_DROPS 0x8101U
 #define NMsec_GET_DISTRIBUTION 0x8102U
+#define NMsec_GET_DVIPA 0x8103U
+#define NMsec_GET_VIPATARGETS 0x8104U
+#define NMsec_GET_TAKEOVERS 0x8105U
+#define NMsec_MOVE_DVIPA 0x8201U
+#define NMsec_DEACTIVATE_DVIPA 0x8202U
+#define NMsec_REACTIVATE_DVIPA 0x8203U
+#define NMsec_QUIESCE_TARGET 0x8204U
+#define NMsec_RESUME_TARGET 0x8205U
 
 /* Return codes (NMsMRc), section 9: errno of z/OS, not of this machine. */
 #define NMsec_RC_OK 0U
@@ -354,6 +362,84 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_FLT_DEFAULT 0U
 #define NMsec_FLT_POLICY 1U
 
+/* What a stack is for a DVIPA, section 8.10. */
+#define NMsec_DVIPA_UNKNOWN 0U /* unknown */
+#define NMsec_DVIPA_ACTIVE 1U
+#define NMsec_DVIPA_BACKUP 2U
+#define NMsec_DVIPA_MOVING 3U
+#define NMsec_DVIPA_QUIESCING 4U
+#define NMsec_DVIPA_DEACTIVATED 5U
+#define NMsec_DVIPA_DEST 6U
+
+/* What becomes of the SAs of a DVIPA when its owner changes (NMsDvpTakeover). */
+#define NMsec_TAKEOVER_RENEGOTIATE 1U /* renegotiate */
+#define NMsec_TAKEOVER_CONTINUE 2U /* continue */
+
+/* When a DVIPA goes back (NMsDvpGiveback). */
+#define NMsec_GIVEBACK_IMMEDIATE 1U /* immediate */
+#define NMsec_GIVEBACK_WHEN_IDLE 2U /* when idle */
+#define NMsec_GIVEBACK_MANUAL 3U /* manual */
+
+/* What the coupling facility has of a DVIPA, section 8.11. */
+#define NMsec_CFSTATE_NOT_APPLICABLE 0U /* n/a */
+#define NMsec_CFSTATE_STORED 1U /* Stored */
+#define NMsec_CFSTATE_FAILED 2U /* Failed */
+#define NMsec_CFSTATE_NOT_PROTECTED 3U /* not protected */
+
+/* A backup (NMsBkpState). */
+#define NMsec_BACKUP_UNKNOWN 0U /* unknown */
+#define NMsec_BACKUP_READY 1U /* ready */
+#define NMsec_BACKUP_NOT_READY 2U /* not ready */
+#define NMsec_BACKUP_GONE 3U /* gone */
+
+/* How a target is chosen (NMsVtgMethod). */
+#define NMsec_METHOD_UNKNOWN 0U /* unknown */
+#define NMsec_METHOD_ROUND_ROBIN 1U /* round-robin */
+#define NMsec_METHOD_WEIGHTED_ACTIVE 2U /* weighted-active */
+#define NMsec_METHOD_HOT_STANDBY 3U /* hot-standby */
+#define NMsec_METHOD_WLM 4U /* wlm */
+#define NMsec_METHOD_MAGLEV 5U /* maglev */
+
+/* Why a DVIPA changed its owner, section 8.12. */
+#define NMsec_CAUSE_UNKNOWN 0U /* unknown */
+#define NMsec_CAUSE_START 1U /* start */
+#define NMsec_CAUSE_OPERATOR 2U /* operator */
+#define NMsec_CAUSE_CONFIGURATION 3U /* configuration */
+#define NMsec_CAUSE_GIVEBACK 4U /* giveback */
+#define NMsec_CAUSE_OWNER_STOPPED 5U /* owner stopped */
+#define NMsec_CAUSE_OWNER_ENDED 6U /* owner ended */
+#define NMsec_CAUSE_LEASE_ENDED 7U /* lease ended */
+
+/* How far a takeover is (NMsTkoResult). */
+#define NMsec_RESULT_RUNNING 0U /* running */
+#define NMsec_RESULT_DONE 1U /* done */
+#define NMsec_RESULT_INCOMPLETE 2U /* incomplete */
+#define NMsec_RESULT_OVERTAKEN 3U /* overtaken */
+#define NMsec_RESULT_FAILED 4U /* failed */
+
+/* A step of a takeover, section 8.13. */
+#define NMsec_STEP_DETECT 1U /* detect */
+#define NMsec_STEP_ACQUIRE 2U /* acquire */
+#define NMsec_STEP_READ 3U /* read */
+#define NMsec_STEP_FILTERS 4U /* filters */
+#define NMsec_STEP_ANNOUNCE 5U /* announce */
+#define NMsec_STEP_NOTIFY 6U /* notify */
+#define NMsec_STEP_RENEGOTIATE 7U /* renegotiate */
+#define NMsec_STEP_STORE 8U /* store */
+#define NMsec_STEP_CLEAR 9U /* clear */
+#define NMsec_STEP_OWNER 10U /* owner */
+
+/* Result for one object of a control request about DVIPAs (NMsVctStatus). */
+#define NMsec_VIPASTATUS_NOT_PROCESSED 0U /* not processed */
+#define NMsec_VIPASTATUS_NOTFOUND 1U
+#define NMsec_VIPASTATUS_STARTED 2U
+#define NMsec_VIPASTATUS_ALREADYSET 3U
+#define NMsec_VIPASTATUS_NOTABACKUP 4U
+#define NMsec_VIPASTATUS_NOTREADY 5U
+#define NMsec_VIPASTATUS_BUSY 6U
+#define NMsec_VIPASTATUS_NOTOWNER 7U
+#define NMsec_VIPASTATUS_FAILED 8U
+
 /* Section 2.2, 16 bytes. */
 typedef struct NMsecInRecDesc {
     uint8_t NMsMInOff[4];                /*   0: u32: Offset of the first record from the start of the message, 0 if none */
@@ -422,10 +508,10 @@ typedef struct NMsecInFilter {
     uint8_t NMsFlags0[1];                /*   0: bits, see below */
     uint8_t NMsFlags1[3];                /*   1: bits, see below */
     char NMsFltTunnelID[48];             /*   4: Tunnel ID, for example `K1`, `Y2` */
-    char NMsFltName[48];                 /*  52: IP filter: rule name. Dynamic tunnel: LocalDynVpnRule name. IKE tunnel: KeyExchangeRule name */
+    char NMsFltName[48];                 /*  52: IP filter: rule name. Dynamic tunnel: LocalDynVpnRule name. IKE tunnel: KeyExchangeRule name. Targets: stack */
     char NMsFltVPNAction[48];            /* 100: IpManVpnAction or IpDynVpnAction name */
     char NMsFltGroup[48];                /* 148: IP filter group name */
-    uint8_t NMsFltLclAddr[16];           /* 196: addr: Local endpoint (tunnels), source address (filters) */
+    uint8_t NMsFltLclAddr[16];           /* 196: addr: Local endpoint (tunnels), source address (filters), DVIPA (extensions) */
     uint8_t NMsFltRmtAddr[16];           /* 212: addr: Remote endpoint (tunnels, port translation), destination address (filters) */
     uint8_t NMsFltLclPrefix;             /* 228: Prefix length, 0..32 or 0..128; 32 or 128 = one address */
     uint8_t NMsFltRmtPrefix;             /* 229: Prefix length, 0..32 or 0..128; 32 or 128 = one address */
@@ -906,6 +992,126 @@ NMSEC_SIZE(NMsecDistribution, 64);
 #define NMsDtrIPv6_BYTE 0 /* The DVIPA is IPv6 */
 #define NMsDtrIPv6_MASK 0x80U
 
+/* Section 6.17, 276 bytes. */
+typedef struct NMsecDVIPA {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsDvpAddress[16];           /*   4: addr: The DVIPA */
+    char NMsDvpOwner[24];                /*  20: Stack that owns it, blank if nobody does */
+    char NMsDvpOwnerSystem[24];          /*  44: System of the owner */
+    uint8_t NMsDvpEpoch[8];              /*  68: u64: Owner epoch: grows with each change of the owner */
+    uint8_t NMsDvpState;                 /*  76: What the asked stack is for it, section 8.10 */
+    uint8_t NMsDvpTakeover;              /*  77: What becomes of its SAs when the owner changes: 1 renegotiate, 2 continue */
+    uint8_t NMsDvpGiveback;              /*  78: When it goes back to its preferred owner: 1 immediate, 2 when idle, 3 manual */
+    uint8_t NMsDvpCFState;               /*  79: Whether the coupling facility has what a backup needs, section 8.11 */
+    char NMsDvpCFReason[128];            /*  80: Why not, if the state is 2 or 3 */
+    uint8_t NMsDvpConnections[8];        /* 208: u64: Connections in the owner's table */
+    uint8_t NMsDvpIKESAs[4];             /* 216: u32: IKE SAs whose local endpoint it is */
+    uint8_t NMsDvpChildSAs[4];           /* 220: u32: Child SAs whose local endpoint it is */
+    uint8_t NMsDvpStored[4];             /* 224: u32: Of both, those whose record stands in the coupling facility */
+    uint8_t NMsDvpFailed[4];             /* 228: u32: Of both, those whose record could not be written */
+    uint8_t NMsDvpSince[4];              /* 232: time, u32: The owner owns it since */
+    uint8_t NMsDvpLease[4];              /* 236: u32: Length of the lease in milliseconds, 0 without one */
+    uint8_t NMsDvpCeiling[8];            /* 240: u64: Highest sequence number that the owner may send (continue), 0 without one */
+    char NMsDvpFrom[24];                 /* 248: Stack that owned it before, blank if none is known */
+    uint8_t NMsDvpRsvd2[4];              /* 272: Reserved */
+} NMsecDVIPA;
+NMSEC_SIZE(NMsecDVIPA, 276);
+#define NMsDvpIPv6_BYTE 0 /* The DVIPA is IPv6 */
+#define NMsDvpIPv6_MASK 0x80U
+#define NMsDvpLeased_BYTE 0 /* The owner may use the address only while it holds a lease (several systems) */
+#define NMsDvpLeased_MASK 0x40U
+#define NMsDvpConnKnown_BYTE 0 /* The number of connections is known: the asked system runs the owner */
+#define NMsDvpConnKnown_MASK 0x20U
+
+/* Section 6.17, 52 bytes. */
+typedef struct NMsecBackup {
+    char NMsBkpStack[24];                /*   0: Stack */
+    char NMsBkpSystem[24];               /*  24: Its system */
+    uint8_t NMsBkpRank[2];               /*  48: u16: 0: the preferred owner; 1: the first of the backups to take over, and so on */
+    uint8_t NMsBkpState;                 /*  50: 0 unknown, 1 ready, 2 not ready, 3 gone */
+    uint8_t NMsBkpRsvd1[1];              /*  51: Reserved */
+} NMsecBackup;
+NMSEC_SIZE(NMsecBackup, 52);
+
+/* Section 6.18, 104 bytes. */
+typedef struct NMsecVipaTarget {
+    uint8_t NMsFlags0[1];                /*   0: bits, see below */
+    uint8_t NMsFlags1[3];                /*   1: bits, see below */
+    uint8_t NMsVtgDVIPA[16];             /*   4: addr: The DVIPA */
+    char NMsVtgTarget[24];               /*  20: Stack */
+    uint8_t NMsVtgXCF[16];               /*  44: addr: XCF address; 0 where it is the owner itself */
+    uint8_t NMsVtgProtocol;              /*  60: IP protocol */
+    uint8_t NMsVtgMethod;                /*  61: How a target is chosen: 1 round-robin, 2 weighted-active, 3 hot-standby, 4 wlm, 5 maglev */
+    uint8_t NMsVtgRsvd2[2];              /*  62: Reserved */
+    uint8_t NMsVtgPortLow[2];            /*  64: u16: Low end of the ports */
+    uint8_t NMsVtgPortHigh[2];           /*  66: u16: High end of the ports */
+    uint8_t NMsVtgReady[4];              /*  68: u32: Listeners on these ports */
+    uint8_t NMsVtgWeight[4];             /*  72: u32: Weight in use, 0 where the method has none */
+    uint8_t NMsVtgActive[8];             /*  76: u64: Connections in the owner's table */
+    uint8_t NMsVtgTotal[8];              /*  84: u64: Connections since the distributor started */
+    uint8_t NMsVtgAffinity[4];           /*  92: u32: Seconds for which a client stays with its target after its last connection, 0 without affinity */
+    uint8_t NMsVtgHeard[4];              /*  96: u32: Milliseconds since it was last heard */
+    uint8_t NMsVtgRsvd3[4];              /* 100: Reserved */
+} NMsecVipaTarget;
+NMSEC_SIZE(NMsecVipaTarget, 104);
+#define NMsVtgIPv6_BYTE 0 /* The DVIPA is IPv6 */
+#define NMsVtgIPv6_MASK 0x80U
+#define NMsVtgXCFIPv6_BYTE 0 /* The XCF address is IPv6 */
+#define NMsVtgXCFIPv6_MASK 0x40U
+#define NMsVtgQuiesced_BYTE 0 /* An operator took it out: no new connections */
+#define NMsVtgQuiesced_MASK 0x20U
+#define NMsVtgPreferred_BYTE 0 /* The preferred target of a hot standby */
+#define NMsVtgPreferred_MASK 0x10U
+#define NMsVtgLocal_BYTE 0 /* It is the owner itself */
+#define NMsVtgLocal_MASK 0x08U
+#define NMsVtgReadyKnown_BYTE 0 /* The ready count is known */
+#define NMsVtgReadyKnown_MASK 0x04U
+#define NMsVtgPathKnown_BYTE 0 /* The state of the XCF path is known */
+#define NMsVtgPathKnown_MASK 0x02U
+#define NMsVtgPathUp_BYTE 0 /* The XCF path works: it was heard in time */
+#define NMsVtgPathUp_MASK 0x01U
+#define NMsVtgConnKnown_BYTE 1 /* The counts of connections are known: the asked stack is the owner */
+#define NMsVtgConnKnown_MASK 0x80U
+
+/* Section 6.19, 268 bytes. */
+typedef struct NMsecTakeover {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsTkoDVIPA[16];             /*   4: addr: The DVIPA */
+    char NMsTkoFrom[24];                 /*  20: Old owner, blank if there was none */
+    char NMsTkoTo[24];                   /*  44: New owner */
+    uint8_t NMsTkoEpoch[8];              /*  68: u64: Epoch of the new owner */
+    uint8_t NMsTkoCause;                 /*  76: Why, section 8.12 */
+    uint8_t NMsTkoResult;                /*  77: How far: 0 running, 1 done, 2 incomplete, 3 overtaken by a later one, 4 failed */
+    uint8_t NMsTkoRsvd2[2];              /*  78: Reserved */
+    uint8_t NMsTkoStarted[4];            /*  80: time, u32: When it began */
+    uint8_t NMsTkoDuration[8];           /*  84: u64: Microseconds from its begin to its end, or to now */
+    uint8_t NMsTkoConnections[8];        /*  92: u64: Connections that targets reported */
+    uint8_t NMsTkoSAs[4];                /* 100: u32: SAs that were to be taken over */
+    uint8_t NMsTkoRemade[4];             /* 104: u32: Of these, negotiated anew */
+    uint8_t NMsTkoContinued[4];          /* 108: u32: Of these, gone on with */
+    uint8_t NMsTkoFailedSAs[4];          /* 112: u32: Of these, given up */
+    uint8_t NMsTkoWaiting[4];            /* 116: u32: Of these, waiting for a peer that cannot be initiated */
+    char NMsTkoReason[128];              /* 120: What is to be said beside, blank if nothing */
+    uint8_t NMsTkoReady[8];              /* 248: u64: Microseconds from its begin to the first packet that the new owner could send, 0 if not known */
+    uint8_t NMsTkoRsvd3[12];             /* 256: Reserved */
+} NMsecTakeover;
+NMSEC_SIZE(NMsecTakeover, 268);
+#define NMsTkoIPv6_BYTE 0 /* The DVIPA is IPv6 */
+#define NMsTkoIPv6_MASK 0x80U
+#define NMsTkoContinue_BYTE 0 /* The SAs went on (continue) */
+#define NMsTkoContinue_MASK 0x40U
+#define NMsTkoPlanned_BYTE 0 /* Planned: the old owner gave it up by itself */
+#define NMsTkoPlanned_MASK 0x20U
+
+/* Section 6.19, 20 bytes. */
+typedef struct NMsecTakeoverStep {
+    uint8_t NMsTksStep;                  /*   0: Step, section 8.13 */
+    uint8_t NMsTksRsvd1[3];              /*   1: Reserved */
+    uint8_t NMsTksBegin[8];              /*   4: u64: Microseconds from the begin of the takeover to that of the step */
+    uint8_t NMsTksDuration[8];           /*  12: u64: Microseconds that it took, so far if it still runs */
+} NMsecTakeoverStep;
+NMSEC_SIZE(NMsecTakeoverStep, 20);
+
 /* Section 7, 100 bytes. */
 typedef struct NMsecTunnel {
     char NMsTunName[48];                 /*   0: Manual tunnel: IpManVpnAction; dynamic tunnel: LocalDynVpnRule; IKE tunnel: KeyExchangeRule. Blank if not given */
@@ -921,5 +1127,20 @@ typedef struct NMsecLoadPolicy {
     uint8_t NMsPolRsvd1[3];              /*   1: Reserved */
 } NMsecLoadPolicy;
 NMSEC_SIZE(NMsecLoadPolicy, 4);
+
+/* Section 7.1, 176 bytes. */
+typedef struct NMsecVipaControl {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsVctDVIPA[16];             /*   4: addr: The DVIPA */
+    char NMsVctStack[24];                /*  20: MOVE: the stack that is to own it. QUIESCE and RESUME: the target */
+    uint8_t NMsVctStatus;                /*  44: 0 in a request; in a response the result */
+    uint8_t NMsVctRsvd2[3];              /*  45: Reserved */
+    char NMsVctReason[128];              /*  48: Blank in a request; in a response why, where there is more to say than the status does */
+} NMsecVipaControl;
+NMSEC_SIZE(NMsecVipaControl, 176);
+#define NMsVctByDVIPA_BYTE 0 /* `NMsVctDVIPA` is given */
+#define NMsVctByDVIPA_MASK 0x80U
+#define NMsVctIPv6_BYTE 0 /* The DVIPA is IPv6 */
+#define NMsVctIPv6_MASK 0x40U
 
 #endif

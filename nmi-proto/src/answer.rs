@@ -2,7 +2,7 @@
 
 use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Frame;
-use crate::control::Tunnel;
+use crate::control::{Tunnel, VipaControl};
 use crate::display::Record;
 use crate::error::{DecodeError, Part};
 use crate::header::{HEADER_BYTES, HEADER_LENGTH, InRecords, MessageHeader, OutRecords};
@@ -75,6 +75,24 @@ impl Record for Tunnel {
         MessageType::REFRESH_IPTUNDYN,
         MessageType::DEACTIVATE_IKETUN,
         MessageType::REFRESH_IKETUN,
+    ];
+
+    fn build(&self, page: CodePage) -> Vec<u8> {
+        input_record(page, self)
+    }
+
+    fn parse(record: &RecordView<'_>) -> Result<Self, DecodeError> {
+        record.one(0)
+    }
+}
+
+impl Record for VipaControl {
+    const TYPES: &'static [MessageType] = &[
+        MessageType::MOVE_DVIPA,
+        MessageType::DEACTIVATE_DVIPA,
+        MessageType::REACTIVATE_DVIPA,
+        MessageType::QUIESCE_TARGET,
+        MessageType::RESUME_TARGET,
     ];
 
     fn build(&self, page: CodePage) -> Vec<u8> {

@@ -6,7 +6,7 @@
 
 use crate::code::{InputRule, MessageType, ReasonCode, RequestRule, ReturnCode, TargetRule};
 use crate::codec::Frame;
-use crate::control::{LoadPolicy, Tunnel};
+use crate::control::{LoadPolicy, Tunnel, VipaControl};
 use crate::error::{DecodeError, Part};
 use crate::filter::{Criterion, InFilter};
 use crate::header::{HEADER_BYTES, HEADER_LENGTH, InRecords, MessageHeader, OutRecords};
@@ -70,6 +70,8 @@ pub enum Body {
     Control(Vec<Tunnel>),
     /// Filters to put in force.
     LoadPolicy(LoadPolicy),
+    /// An action on DVIPAs or their targets; never none.
+    Vipa(Vec<VipaControl>),
 }
 
 impl<'a> Request<'a> {
@@ -174,6 +176,7 @@ impl<'a> Request<'a> {
             InputRule::Filters => (0, crate::MAX_FILTERS),
             InputRule::Tunnels => (0, crate::MAX_TUNNELS),
             InputRule::LoadPolicy => (1, 1),
+            InputRule::Vipa => (1, crate::MAX_TUNNELS),
         };
         if !(least..=most).contains(&self.records.len()) {
             let cause = format!("{} input records, {least} to {most} allowed", self.records.len());
@@ -206,6 +209,19 @@ impl<'a> Request<'a> {
                     return Err(Fault::invalid(ReasonCode::BAD_VALUE, cause));
                 }
                 Ok(Body::Control(tunnels))
+            }
+            InputRule::Vipa => {
+                let objects: Vec<VipaControl> = self.sections()?;
+                if let Some(bad) = objects.iter().find(|o| !o.fits(self.message_type())) {
+                    let cause = format!(
+                        "NMsecVipaControl DVIPA {:?} stack {:?} status {}",
+                        bad.address(),
+                        bad.stack,
+                        bad.status.0
+                    );
+                    return Err(Fault::invalid(ReasonCode::BAD_VALUE, cause));
+                }
+                Ok(Body::Vipa(objects))
             }
             InputRule::LoadPolicy => {
                 let mut all: Vec<LoadPolicy> = self.sections()?;

@@ -3,10 +3,10 @@
 use crate::answer::{Answer, Message, input_record, request};
 use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Decoder;
-use crate::control::{LoadPolicy, Tunnel};
+use crate::control::{LoadPolicy, Tunnel, VipaControl};
 use crate::display::{
-    Distribution, DropCount, DynIkeRecord, DynStackRecord, FilterRecord, IkeRecord, Interface, ManualRecord,
-    Nss, PortTranslation, Record, StackRecord, Statistics,
+    Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, FilterRecord, IkeRecord, Interface,
+    ManualRecord, Nss, PortTranslation, Record, StackRecord, Statistics, TakeoverRecord, VipaTarget,
 };
 use crate::error::DecodeError;
 use crate::filter::InFilter;
@@ -339,6 +339,45 @@ impl Client {
     /// See [`ClientError`].
     pub fn distribution(&mut self, stack: &str) -> Result<Answer<Distribution>, ClientError> {
         self.display(MessageType::GET_DISTRIBUTION, stack, &[])
+    }
+
+    /// DVIPAs that a stack takes part in (project extension).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn dvipas(&mut self, stack: &str, by: &[InFilter]) -> Result<Answer<DvipaRecord>, ClientError> {
+        self.display(MessageType::GET_DVIPA, stack, by)
+    }
+
+    /// Targets of those DVIPAs (project extension).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn vipa_targets(&mut self, stack: &str, by: &[InFilter]) -> Result<Answer<VipaTarget>, ClientError> {
+        self.display(MessageType::GET_VIPATARGETS, stack, by)
+    }
+
+    /// Takeovers that the stack saw, the latest first (project extension).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn takeovers(&mut self, stack: &str, by: &[InFilter]) -> Result<Answer<TakeoverRecord>, ClientError> {
+        self.display(MessageType::GET_TAKEOVERS, stack, by)
+    }
+
+    /// A control request on DVIPAs or targets, at least one (project extension). Returns them with their results.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn control_vipa(
+        &mut self,
+        message_type: MessageType,
+        stack: &str,
+        objects: &[VipaControl],
+    ) -> Result<Vec<VipaControl>, ClientError> {
+        let page = self.page;
+        let input: Vec<_> = objects.iter().map(|o| input_record(page, o)).collect();
+        Ok(self.accepted(message_type, stack, &input)?.parse()?.records)
     }
 
     /// A control request on these objects, at least one; see [`Self::control_all`]. Returns them with their results.

@@ -89,6 +89,14 @@ open_enum! {
         LOAD_POLICY = 0x0208 "NMsec_LOAD_POLICY",
         GET_DROPS = 0x8101 "NMsec_GET_DROPS",
         GET_DISTRIBUTION = 0x8102 "NMsec_GET_DISTRIBUTION",
+        GET_DVIPA = 0x8103 "NMsec_GET_DVIPA",
+        GET_VIPATARGETS = 0x8104 "NMsec_GET_VIPATARGETS",
+        GET_TAKEOVERS = 0x8105 "NMsec_GET_TAKEOVERS",
+        MOVE_DVIPA = 0x8201 "NMsec_MOVE_DVIPA",
+        DEACTIVATE_DVIPA = 0x8202 "NMsec_DEACTIVATE_DVIPA",
+        REACTIVATE_DVIPA = 0x8203 "NMsec_REACTIVATE_DVIPA",
+        QUIESCE_TARGET = 0x8204 "NMsec_QUIESCE_TARGET",
+        RESUME_TARGET = 0x8205 "NMsec_RESUME_TARGET",
     }
 }
 
@@ -123,6 +131,8 @@ pub enum InputRule {
     Tunnels,
     /// One [`LoadPolicy`](crate::control::LoadPolicy).
     LoadPolicy,
+    /// One [`VipaControl`](crate::control::VipaControl) or more, up to [`MAX_TUNNELS`](crate::MAX_TUNNELS).
+    Vipa,
 }
 
 /// What section 3 says of a request.
@@ -140,7 +150,7 @@ impl MessageType {
     /// The rule of a request that the daemon serves; `None` for INIT, TERM, CLIENTINFO and unknown types.
     #[must_use]
     pub const fn request_rule(self) -> Option<RequestRule> {
-        use InputRule::{Filters, LoadPolicy, Nothing, Tunnels};
+        use InputRule::{Filters, LoadPolicy, Nothing, Tunnels, Vipa};
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
             Self::GET_IKENSINFO | Self::GET_DROPS => (Access::Display, TargetRule::Optional, Nothing),
@@ -155,7 +165,10 @@ impl MessageType {
             | Self::GET_IPTUNDYNSTACK
             | Self::GET_IPTUNDYNIKE
             | Self::GET_IKETUN
-            | Self::GET_IKETUNCASCADE => (Access::Display, TargetRule::Stack, Filters),
+            | Self::GET_IKETUNCASCADE
+            | Self::GET_DVIPA
+            | Self::GET_VIPATARGETS
+            | Self::GET_TAKEOVERS => (Access::Display, TargetRule::Stack, Filters),
             Self::ACTIVATE_IPTUNMANUAL
             | Self::DEACTIVATE_IPTUNMANUAL
             | Self::ACTIVATE_IPTUNDYN
@@ -164,6 +177,11 @@ impl MessageType {
             | Self::DEACTIVATE_IKETUN
             | Self::REFRESH_IKETUN => (Access::Control, TargetRule::Stack, Tunnels),
             Self::LOAD_POLICY => (Access::Control, TargetRule::Stack, LoadPolicy),
+            Self::MOVE_DVIPA
+            | Self::DEACTIVATE_DVIPA
+            | Self::REACTIVATE_DVIPA
+            | Self::QUIESCE_TARGET
+            | Self::RESUME_TARGET => (Access::Control, TargetRule::Stack, Vipa),
             _ => return None,
         };
         Some(RequestRule { access, target, input })
@@ -571,5 +589,123 @@ open_enum! {
     FilterSet: u8 {
         DEFAULT = 0 "NMsec_FLT_DEFAULT",
         POLICY = 1 "NMsec_FLT_POLICY",
+    }
+}
+
+open_enum! {
+    /// What a stack is for a DVIPA (`NMsDvpState`, section 8.10).
+    DvipaState: u8 {
+        UNKNOWN = 0 "unknown",
+        ACTIVE = 1 "ACTIVE",
+        BACKUP = 2 "BACKUP",
+        MOVING = 3 "MOVING",
+        QUIESCING = 4 "QUIESCING",
+        DEACTIVATED = 5 "DEACTIVATED",
+        DEST = 6 "DEST",
+    }
+}
+
+open_enum! {
+    /// What becomes of the SAs of a DVIPA when its owner changes (`NMsDvpTakeover`).
+    TakeoverMode: u8 {
+        RENEGOTIATE = 1 "renegotiate",
+        CONTINUE = 2 "continue",
+    }
+}
+
+open_enum! {
+    /// When a DVIPA goes back to its preferred owner (`NMsDvpGiveback`).
+    Giveback: u8 {
+        IMMEDIATE = 1 "immediate",
+        WHEN_IDLE = 2 "when idle",
+        MANUAL = 3 "manual",
+    }
+}
+
+open_enum! {
+    /// Whether the coupling facility has what a backup needs of a DVIPA (`NMsDvpCFState`, section 8.11).
+    CfProtection: u8 {
+        NOT_APPLICABLE = 0 "n/a",
+        STORED = 1 "Stored",
+        FAILED = 2 "Failed",
+        NOT_PROTECTED = 3 "not protected",
+    }
+}
+
+open_enum! {
+    /// A backup, as the asked system knows it (`NMsBkpState`).
+    BackupState: u8 {
+        UNKNOWN = 0 "unknown",
+        READY = 1 "ready",
+        NOT_READY = 2 "not ready",
+        GONE = 3 "gone",
+    }
+}
+
+open_enum! {
+    /// How a target is chosen for a connection (`NMsVtgMethod`).
+    DistributionMethod: u8 {
+        UNKNOWN = 0 "unknown",
+        ROUND_ROBIN = 1 "round-robin",
+        WEIGHTED_ACTIVE = 2 "weighted-active",
+        HOT_STANDBY = 3 "hot-standby",
+        WLM = 4 "wlm",
+        MAGLEV = 5 "maglev",
+    }
+}
+
+open_enum! {
+    /// Why a DVIPA changed its owner (`NMsTkoCause`, section 8.12).
+    TakeoverCause: u8 {
+        UNKNOWN = 0 "unknown",
+        START = 1 "start",
+        OPERATOR = 2 "operator",
+        CONFIGURATION = 3 "configuration",
+        GIVEBACK = 4 "giveback",
+        OWNER_STOPPED = 5 "owner stopped",
+        OWNER_ENDED = 6 "owner ended",
+        LEASE_ENDED = 7 "lease ended",
+    }
+}
+
+open_enum! {
+    /// How far a takeover is (`NMsTkoResult`).
+    TakeoverResult: u8 {
+        RUNNING = 0 "running",
+        DONE = 1 "done",
+        INCOMPLETE = 2 "incomplete",
+        OVERTAKEN = 3 "overtaken",
+        FAILED = 4 "failed",
+    }
+}
+
+open_enum! {
+    /// A step of a takeover at the new owner (`NMsTksStep`, section 8.13).
+    TakeoverStep: u8 {
+        DETECT = 1 "detect",
+        ACQUIRE = 2 "acquire",
+        READ = 3 "read",
+        FILTERS = 4 "filters",
+        ANNOUNCE = 5 "announce",
+        NOTIFY = 6 "notify",
+        RENEGOTIATE = 7 "renegotiate",
+        STORE = 8 "store",
+        CLEAR = 9 "clear",
+        OWNER = 10 "owner",
+    }
+}
+
+open_enum! {
+    /// Result for one object of a control request about DVIPAs (`NMsVctStatus`, section 7).
+    VipaStatus: u8 {
+        NOT_PROCESSED = 0 "not processed",
+        NOTFOUND = 1 "NMsec_VIPASTATUS_NOTFOUND",
+        STARTED = 2 "NMsec_VIPASTATUS_STARTED",
+        ALREADYSET = 3 "NMsec_VIPASTATUS_ALREADYSET",
+        NOTABACKUP = 4 "NMsec_VIPASTATUS_NOTABACKUP",
+        NOTREADY = 5 "NMsec_VIPASTATUS_NOTREADY",
+        BUSY = 6 "NMsec_VIPASTATUS_BUSY",
+        NOTOWNER = 7 "NMsec_VIPASTATUS_NOTOWNER",
+        FAILED = 8 "NMsec_VIPASTATUS_FAILED",
     }
 }

@@ -1,7 +1,9 @@
 //! Sections of control requests (section 7).
 
-use crate::code::{FilterSet, MessageType, TunnelStatus};
+use crate::code::{FilterSet, MessageType, TunnelStatus, VipaStatus};
 use crate::text::Text;
+use crate::value::Address;
+use std::net::IpAddr;
 
 structure! {
     /// What a control request acts on; the response returns it with the result.
@@ -24,6 +26,67 @@ structure! {
         [0 I "NMsPolFilterSet"] filter_set: FilterSet,
     } reserved {
         [1 C "NMsPolRsvd1"] 24,
+    }
+}
+
+structure! {
+    /// What a control request about DVIPAs acts on; the response returns it with the result.
+    VipaControl = "NMsecVipaControl", 176, "7.1" {
+        /// `NMsVctDVIPA` is given.
+        [0:0 C "NMsVctByDVIPA"] by_dvipa: bool,
+        /// The DVIPA is IPv6.
+        [0:1 C "NMsVctIPv6"] ipv6: bool,
+        /// The DVIPA.
+        [4 C "NMsVctDVIPA"] dvipa: Address,
+        /// MOVE: the stack that is to own it. QUIESCE and RESUME: the target.
+        [20 C "NMsVctStack"] stack: Text<24>,
+        /// 0 in a request; in a response the result.
+        [44 C "NMsVctStatus"] status: VipaStatus,
+        /// Blank in a request; in a response why, where there is more to say than the status does.
+        [48 C "NMsVctReason"] reason: Text<128>,
+    } reserved {
+        [0:2 C "NMsVctRsvd1"] 30,
+        [45 C "NMsVctRsvd2"] 24,
+    }
+}
+
+impl VipaControl {
+    /// For a DVIPA, a stack, or both.
+    #[must_use]
+    pub fn new(dvipa: Option<IpAddr>, stack: Option<&str>) -> Self {
+        Self {
+            by_dvipa: dvipa.is_some(),
+            ipv6: dvipa.is_some_and(|a| a.is_ipv6()),
+            dvipa: dvipa.map_or_else(Address::default, Address::from),
+            stack: stack.unwrap_or_default().into(),
+            ..Self::default()
+        }
+    }
+
+    /// The DVIPA, if one is given.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.by_dvipa.then(|| self.dvipa.ip(self.ipv6))
+    }
+
+    /// Whether `request` allows this combination of fields (table of section 7.1).
+    #[must_use]
+    pub fn fits(&self, request: MessageType) -> bool {
+        let blank_answer = self.status == VipaStatus::NOT_PROCESSED && self.reason.is_blank();
+        let family = if self.by_dvipa {
+            self.ipv6 || self.dvipa.0[..12] == [0; 12]
+        } else {
+            !self.ipv6 && self.dvipa.is_zero()
+        };
+        let (dvipa, stack) = (self.by_dvipa, !self.stack.is_blank());
+        blank_answer
+            && family
+            && match request {
+                MessageType::MOVE_DVIPA => dvipa && stack,
+                MessageType::DEACTIVATE_DVIPA | MessageType::REACTIVATE_DVIPA => dvipa && !stack,
+                MessageType::QUIESCE_TARGET | MessageType::RESUME_TARGET => stack,
+                _ => false,
+            }
     }
 }
 

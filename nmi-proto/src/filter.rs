@@ -32,13 +32,13 @@ structure! {
         [1:2 I "NMsFltShadow"] shadow: bool,
         /// Tunnel ID, for example `K1`, `Y2`.
         [4 I "NMsFltTunnelID"] tunnel_id: Text<48>,
-        /// IP filter: rule name. Dynamic tunnel: LocalDynVpnRule name. IKE tunnel: KeyExchangeRule name.
+        /// IP filter: rule name. Dynamic tunnel: LocalDynVpnRule name. IKE tunnel: KeyExchangeRule name. Targets: stack.
         [52 I "NMsFltName"] name: Text<48>,
         /// IpManVpnAction or IpDynVpnAction name.
         [100 I "NMsFltVPNAction"] vpn_action: Text<48>,
         /// IP filter group name.
         [148 C "NMsFltGroup"] group: Text<48>,
-        /// Local endpoint (tunnels), source address (filters).
+        /// Local endpoint (tunnels), source address (filters), DVIPA (extensions).
         [196 C "NMsFltLclAddr"] local_address: Address,
         /// Remote endpoint (tunnels, port translation), destination address (filters).
         [212 C "NMsFltRmtAddr"] remote_address: Address,
@@ -92,6 +92,8 @@ impl Criterion {
             MessageType::GET_IPFLTCURR | MessageType::GET_IPFLTDEFAULT | MessageType::GET_IPFLTPOLICY => {
                 &[TunnelId, Name, VpnAction, Group, LocalAddress, RemoteAddress, Protocol]
             }
+            MessageType::GET_DVIPA | MessageType::GET_TAKEOVERS => &[LocalAddress],
+            MessageType::GET_VIPATARGETS => &[Name, LocalAddress],
             MessageType::GET_PORTTRAN => &[RemoteAddress, Protocol],
             MessageType::GET_IPTUNMANUAL => &[TunnelId, VpnAction, LocalAddress, RemoteAddress, State],
             MessageType::GET_IPTUNDYNSTACK => &[
@@ -164,6 +166,18 @@ impl InFilter {
     #[must_use]
     pub fn tunnel(id: &str) -> Self {
         Self { by_tunnel_id: true, tunnel_id: id.into(), ..Self::default() }
+    }
+
+    /// A filter for one local address: a DVIPA.
+    #[must_use]
+    pub fn local(address: IpAddr) -> Self {
+        Self {
+            by_local_address: true,
+            ipv6: address.is_ipv6(),
+            local_address: address.into(),
+            local_prefix: if address.is_ipv6() { 128 } else { 32 },
+            ..Self::default()
+        }
     }
 
     /// A filter for one rule name.

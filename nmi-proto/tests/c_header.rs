@@ -7,11 +7,11 @@
 mod tools;
 
 use nmi_proto::code::{self, MessageType, ReasonCode, ReturnCode};
-use nmi_proto::control::{LoadPolicy, Tunnel};
+use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Dist, Distribution, DropCount, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel,
-    IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack,
-    Statistics,
+    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
+    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
+    Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::header::{HEADER_BYTES, InRecords, MessageHeader, OutRecords};
@@ -190,8 +190,14 @@ fn layouts() -> Vec<Layout> {
         of::<Dist>(),
         of::<DropCount>(),
         of::<Distribution>(),
+        of::<Dvipa>(),
+        of::<Backup>(),
+        of::<VipaTarget>(),
+        of::<Takeover>(),
+        of::<TakeoverStepTime>(),
         of::<Tunnel>(),
         of::<LoadPolicy>(),
+        of::<VipaControl>(),
     ]);
     all
 }
@@ -269,6 +275,28 @@ fn lists() -> Vec<List> {
             code::TunnelStatus
         ),
         list!("A set of filters (NMsPolFilterSet)", "NMsec_FLT_", code::FilterSet),
+        list!("What a stack is for a DVIPA, section 8.10", "NMsec_DVIPA_", code::DvipaState),
+        list!(
+            "What becomes of the SAs of a DVIPA when its owner changes (NMsDvpTakeover)",
+            "NMsec_TAKEOVER_",
+            code::TakeoverMode
+        ),
+        list!("When a DVIPA goes back (NMsDvpGiveback)", "NMsec_GIVEBACK_", code::Giveback),
+        list!(
+            "What the coupling facility has of a DVIPA, section 8.11",
+            "NMsec_CFSTATE_",
+            code::CfProtection
+        ),
+        list!("A backup (NMsBkpState)", "NMsec_BACKUP_", code::BackupState),
+        list!("How a target is chosen (NMsVtgMethod)", "NMsec_METHOD_", code::DistributionMethod),
+        list!("Why a DVIPA changed its owner, section 8.12", "NMsec_CAUSE_", code::TakeoverCause),
+        list!("How far a takeover is (NMsTkoResult)", "NMsec_RESULT_", code::TakeoverResult),
+        list!("A step of a takeover, section 8.13", "NMsec_STEP_", code::TakeoverStep),
+        list!(
+            "Result for one object of a control request about DVIPAs (NMsVctStatus)",
+            "NMsec_VIPASTATUS_",
+            code::VipaStatus
+        ),
     ]
 }
 

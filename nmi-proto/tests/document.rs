@@ -5,11 +5,11 @@
 
 use nmi_proto::answer::with_records;
 use nmi_proto::code::{self, Access, InputRule, MessageType, ReasonCode, ReturnCode, TargetRule};
-use nmi_proto::control::{LoadPolicy, Tunnel};
+use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Dist, Distribution, DropCount, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel,
-    IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Record as _,
-    Stack, Statistics,
+    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
+    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
+    Record as _, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::{Criterion, InFilter};
 use nmi_proto::header::MessageHeader;
@@ -77,6 +77,7 @@ fn message_types() -> String {
                     InputRule::Filters => "0 to 100 `NMsecInFilter`",
                     InputRule::Tunnels => "0 to 1000 `NMsecTunnel`",
                     InputRule::LoadPolicy => "1 `NMsecLoadPolicy`",
+                    InputRule::Vipa => "1 to 1000 `NMsecVipaControl`",
                 },
                 match rule.access {
                     Access::Display => "DISPLAY",
@@ -169,8 +170,14 @@ fn blocks() -> BTreeMap<String, String> {
     structure::<Dist>(&mut b);
     structure::<DropCount>(&mut b);
     structure::<Distribution>(&mut b);
+    structure::<Dvipa>(&mut b);
+    structure::<Backup>(&mut b);
+    structure::<VipaTarget>(&mut b);
+    structure::<Takeover>(&mut b);
+    structure::<TakeoverStepTime>(&mut b);
     structure::<Tunnel>(&mut b);
     structure::<LoadPolicy>(&mut b);
+    structure::<VipaControl>(&mut b);
     let mut add = |name: &str, text: String| b.insert(name.to_owned(), text);
     add("types", message_types());
     add("criteria", criteria());
@@ -184,6 +191,11 @@ fn blocks() -> BTreeMap<String, String> {
     add("id-type", values(code::IdType::KNOWN, |v| v.0.into()));
     add("filter-type", values(code::FilterType::KNOWN, |v| v.0.into()));
     add("tunnel-status", values(code::TunnelStatus::KNOWN, |v| v.0.into()));
+    add("dvipa-state", values(code::DvipaState::KNOWN, |v| v.0.into()));
+    add("cf-state", values(code::CfProtection::KNOWN, |v| v.0.into()));
+    add("takeover-cause", values(code::TakeoverCause::KNOWN, |v| v.0.into()));
+    add("takeover-step", values(code::TakeoverStep::KNOWN, |v| v.0.into()));
+    add("vipa-status", values(code::VipaStatus::KNOWN, |v| v.0.into()));
     add("return-codes", values(ReturnCode::KNOWN, |v| v.0.into()));
     add("reason-codes", values(ReasonCode::KNOWN, |v| v.0.into()));
     for name in [

@@ -2,11 +2,11 @@
 //! table (iconv's): each field with its value, then the structure's bytes in both code pages.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use nmi_proto::control::{LoadPolicy, Tunnel};
+use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Dist, Distribution, DropCount, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel,
-    IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack,
-    Statistics,
+    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
+    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
+    Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::layout::{Kind, Structure, Value};
@@ -97,8 +97,14 @@ fn every_structure_has_its_golden_bytes() {
     check::<Dist>();
     check::<DropCount>();
     check::<Distribution>();
+    check::<Dvipa>();
+    check::<Backup>();
+    check::<VipaTarget>();
+    check::<Takeover>();
+    check::<TakeoverStepTime>();
     check::<Tunnel>();
     check::<LoadPolicy>();
+    check::<VipaControl>();
 }
 
 /// The worked examples of `docs/nmi.md`, section 11.

@@ -147,6 +147,11 @@ impl Ledger {
         }
     }
 
+    /// States of all records of a DVIPA.
+    pub(crate) fn states_of(&self, dvipa: IpAddr) -> Vec<CfState> {
+        self.state.iter().filter(|((d, _), _)| *d == dvipa).map(|(_, s)| *s).collect()
+    }
+
     /// States by IKE tunnel.
     pub(crate) fn ike_states(&self) -> BTreeMap<IkeTunnelId, CfState> {
         self.ike.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()

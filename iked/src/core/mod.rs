@@ -8,6 +8,7 @@ mod control;
 mod display;
 pub(crate) mod ledger;
 mod links;
+mod vipa;
 
 use crate::act;
 use crate::cf::keeper::{Order, Report};
@@ -196,6 +197,7 @@ impl Core {
                 let _ = reply.send(all);
             }
             CoreRequest::Display { stack, want, reply } => self.display(now, &stack, want, reply),
+            CoreRequest::Vipa(request) => self.vipa(request),
             CoreRequest::Control { stack, action, objects, reply } => {
                 let done = match self.find(&stack) {
                     Some(index) => {

@@ -6,11 +6,14 @@
 mod filter;
 mod ike;
 mod tunnel;
+mod values;
+
+pub(super) use values::Values;
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::request::{CfState, Snapshot, StackInfo, Want};
 use nmi_proto::code::{CfRecord, MessageType, ReasonCode, ReturnCode, SaState as WireState};
-use nmi_proto::control::Tunnel;
+use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
     Dist, Distribution, DropCount, Interface, Nss, Record as _, Stack, StackRecord, Statistics,
 };
@@ -70,7 +73,10 @@ enum Content {
     Empty,
     Stacks(Vec<StackInfo>),
     Tunnels(Vec<Tunnel>),
+    VipaControls(Vec<VipaControl>),
     Counters(Vec<(&'static str, u64)>),
+    /// Values that are no part of a snapshot, and which of them are asked for.
+    Values(Values, Vec<u32>),
     Snapshot(Box<Moment>, Vec<Item>),
 }
 
@@ -99,6 +105,21 @@ impl Listing {
         // All control requests have the same records.
         let kind = MessageType::ACTIVATE_IPTUNDYN;
         Self { kind, total: count(tunnels.len()), content: Content::Tunnels(tunnels) }
+    }
+
+    /// Outcomes of a control request about DVIPAs.
+    pub(super) fn of_vipa_controls(all: Vec<VipaControl>) -> Self {
+        // All these requests have the same records.
+        let kind = MessageType::MOVE_DVIPA;
+        Self { kind, total: count(all.len()), content: Content::VipaControls(all) }
+    }
+
+    /// What `filters` let through of `values`.
+    pub(super) fn of_values(kind: MessageType, values: Values, filters: &[InFilter]) -> Self {
+        let total = count(values.len());
+        let asked = (0..total).filter(|i| InFilter::any_matches(filters, &values.subject(*i as usize)));
+        let asked = asked.collect();
+        Self { kind, total, content: Content::Values(values, asked) }
     }
 
     /// What the interface itself refused.
@@ -138,7 +159,9 @@ impl Listing {
             Content::Empty => 0,
             Content::Stacks(all) => all.len(),
             Content::Tunnels(all) => all.len(),
+            Content::VipaControls(all) => all.len(),
             Content::Counters(all) => all.len(),
+            Content::Values(_, asked) => asked.len(),
             Content::Snapshot(_, items) => items.len(),
         }
     }
@@ -165,6 +188,8 @@ impl Listing {
             Content::Stacks(all) if self.kind == MessageType::GET_IKENSINFO => nss(&all[index]).build(page),
             Content::Stacks(all) => stack(&all[index]).build(page),
             Content::Tunnels(all) => all[index].build(page),
+            Content::VipaControls(all) => all[index].build(page),
+            Content::Values(values, asked) => values.record(asked[index] as usize, page),
             Content::Counters(all) => {
                 let (reason, packets) = all[index];
                 DropCount { reason: reason.into(), packets }.build(page)

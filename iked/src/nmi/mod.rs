@@ -20,6 +20,7 @@ mod dn;
 mod server;
 mod session;
 mod socket;
+mod vipa;
 
 pub use server::{ServeError, Server};
 pub use socket::SocketError;

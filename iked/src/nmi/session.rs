@@ -4,8 +4,9 @@
 
 use super::audit::Audit;
 use super::counters::{Counters, Reason};
-use super::display::{self, Listing};
-use super::{Backend, Config, control};
+use super::display::{self, Listing, Values};
+use super::{Backend, Config, control, vipa};
+use crate::request::vipa::VipaRequest;
 use crate::request::{CoreError, CoreRequest, StackInfo};
 use crate::servauth::{Caller, Identities};
 use nix::sys::socket::MsgFlags;
@@ -13,7 +14,7 @@ use nmi_proto::answer::with_records;
 use nmi_proto::check::{Body, Fault, Request};
 use nmi_proto::code::{Access, FilterSet, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::codec::{Decoder, Frame};
-use nmi_proto::control::Tunnel;
+use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
@@ -210,6 +211,23 @@ impl Session {
             });
         };
         match body {
+            Body::Display(filters) if vipa::is_display(kind) => {
+                let stack = stack.name.clone();
+                match kind {
+                    MessageType::GET_DVIPA => {
+                        let all = self.ask_vipa(|reply| VipaRequest::Display { stack, reply }).await?;
+                        Ok(Listing::of_values(kind, Values::Dvipas(all), &filters))
+                    }
+                    MessageType::GET_VIPATARGETS => {
+                        let all = self.ask_vipa(|reply| VipaRequest::Targets { stack, reply }).await?;
+                        Ok(Listing::of_values(kind, Values::Targets(all), &filters))
+                    }
+                    _ => {
+                        let all = self.ask_vipa(|reply| VipaRequest::History { stack, reply }).await?;
+                        Ok(Listing::of_values(kind, Values::Takeovers(all), &filters))
+                    }
+                }
+            }
             Body::Display(filters) => match display::wanted(kind) {
                 Some(want) => {
                     let name = stack.name.clone();
@@ -224,6 +242,12 @@ impl Session {
                 let result = outcome.as_ref().map_or_else(ToString::to_string, |all| control::summary(all));
                 self.audit.control(&caller, kind, &stack.name, tunnels.len(), &result);
                 outcome.map(Listing::of_tunnels)
+            }
+            Body::Vipa(objects) => {
+                let outcome = self.control_vipa(kind, &stack.name, &objects).await;
+                let result = outcome.as_ref().map_or_else(ToString::to_string, |all| vipa::summary(all));
+                self.audit.control(&caller, kind, &stack.name, objects.len(), &result);
+                outcome.map(Listing::of_vipa_controls)
             }
             Body::LoadPolicy(load) => {
                 let (stack, policy) = (stack.name.clone(), load.filter_set == FilterSet::POLICY);
@@ -270,6 +294,37 @@ impl Session {
         let (stack, objects) = (stack.to_owned(), tunnels.iter().map(control::object).collect());
         let outcomes = self.ask(|reply| CoreRequest::Control { stack, action, objects, reply }).await??;
         Ok(outcomes.iter().map(control::tunnel).collect())
+    }
+
+    /// Orders about DVIPAs, one by one: each is judged by the state that those before it left.
+    async fn control_vipa(
+        &self,
+        kind: MessageType,
+        stack: &str,
+        objects: &[VipaControl],
+    ) -> Result<Vec<VipaControl>, Failure> {
+        let mut done = Vec::with_capacity(objects.len());
+        for object in objects {
+            let order = vipa::order(kind, object)
+                .ok_or_else(|| internal("an order that the check should have refused"))?;
+            let stack = stack.to_owned();
+            let outcomes = self.ask_vipa(|reply| VipaRequest::Control { stack, order, reply }).await;
+            match outcomes {
+                Ok(outcomes) => done.extend(outcomes.iter().map(vipa::outcome)),
+                // What was done before is told all the same.
+                Err(failure) if !done.is_empty() => done.push(vipa::failed(object, &failure)),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(done)
+    }
+
+    /// A question about DVIPAs.
+    async fn ask_vipa<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, CoreError>>) -> VipaRequest,
+    ) -> Result<T, Failure> {
+        self.ask(|reply| CoreRequest::Vipa(question(reply))).await?.map_err(Failure::Core)
     }
 
     /// A question to the core.
@@ -352,6 +407,7 @@ impl Failure {
             Self::Fault(fault) => (fault.rc, fault.rsn),
             Self::Refused(rc, rsn) => (*rc, *rsn),
             Self::Core(CoreError::UnknownStack) => (ReturnCode::ENXIO, ReasonCode::NONE),
+            Self::Core(CoreError::NotSupported) => (ReturnCode::EOPNOTSUPP, ReasonCode::NONE),
             Self::Core(CoreError::Policy(_)) => (ReturnCode::EIO, ReasonCode::POLICY_LOAD),
             Self::Core(CoreError::StackSilent | CoreError::Internal(_)) => {
                 (ReturnCode::EIO, ReasonCode::INTERNAL)

@@ -10,7 +10,7 @@ use iked::ike::view::{
 use iked::nmi::Config;
 use iked::request::{
     CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, Snapshot,
-    StackInfo,
+    StackInfo, vipa,
 };
 use iked::servauth::{Profiles, Resolve, User};
 use nmi_proto::answer::Message;
@@ -229,11 +229,142 @@ async fn answer(mut asked: mpsc::Receiver<CoreRequest>, end: CancellationToken, 
                     objects.into_iter().map(outcome).collect()
                 }));
             }
+            Some(CoreRequest::Vipa(request)) => {
+                controls.fetch_add(
+                    u64::from(matches!(request, vipa::VipaRequest::Control { .. })),
+                    Ordering::SeqCst,
+                );
+                vipa(request);
+            }
             Some(CoreRequest::LoadPolicy { policy, reply, .. }) => {
                 let failed = Err(CoreError::Policy("policy.conf:3: no such keyword".into()));
                 let _ = reply.send(if policy { failed } else { Ok(()) });
             }
         }
+    }
+}
+
+fn vipa(request: vipa::VipaRequest) {
+    let (first, second) = ("203.0.113.10".parse().unwrap(), "2001:db8::10".parse().unwrap());
+    match request {
+        vipa::VipaRequest::Display { reply, .. } => drop(reply.send(Ok(dvipas(first, second)))),
+        vipa::VipaRequest::Targets { reply, .. } => {
+            let target = |name: &str, quiesced| vipa::TargetStatus {
+                dvipa: first,
+                protocol: 6,
+                ports: (80, 81),
+                method: vipa::DistributionMethod::WeightedActive,
+                target: name.into(),
+                xcf: Some("10.99.0.3".parse().unwrap()),
+                path_up: Some(false),
+                heard: Some(Duration::from_millis(25)),
+                ready: Some(2),
+                weight: Some(10),
+                quiesced,
+                preferred: false,
+                connections: Some((3, 30)),
+                affinity: Duration::ZERO,
+            };
+            let _ = reply.send(Ok(vec![target("TGT1", false), target("TGT2", true)]));
+        }
+        vipa::VipaRequest::History { reply, .. } => drop(reply.send(Ok(vec![takeover(first)]))),
+        vipa::VipaRequest::Control { order, reply, .. } => {
+            let outcome = |dvipa, stack: Option<&str>, result, reason: Option<&str>| vipa::VipaOutcome {
+                dvipa: Some(dvipa),
+                stack: stack.map(str::to_owned),
+                result,
+                reason: reason.map(str::to_owned),
+            };
+            let done = match &order {
+                vipa::VipaOrder::Move { dvipa, to } if *dvipa == first => {
+                    vec![outcome(first, Some(to), vipa::VipaResult::Started, None)]
+                }
+                vipa::VipaOrder::Move { dvipa, to } => {
+                    vec![outcome(*dvipa, Some(to), vipa::VipaResult::NotFound, Some("no such DVIPA"))]
+                }
+                vipa::VipaOrder::Deactivate(dvipa) | vipa::VipaOrder::Reactivate(dvipa) => {
+                    vec![outcome(*dvipa, None, vipa::VipaResult::AlreadySet, None)]
+                }
+                vipa::VipaOrder::Quiesce { target, .. } | vipa::VipaOrder::Resume { target, .. } => {
+                    [first, second].map(|d| outcome(d, Some(target), vipa::VipaResult::Started, None)).into()
+                }
+            };
+            let _ = reply.send(Ok(done));
+        }
+    }
+}
+
+fn dvipas(first: IpAddr, second: IpAddr) -> Vec<vipa::DvipaStatus> {
+    let backup = |(rank, stack): (u16, &str)| vipa::BackupStatus {
+        stack: stack.into(),
+        system: "SYSA".into(),
+        rank,
+        state: vipa::BackupState::Ready,
+    };
+    let one = vipa::DvipaStatus {
+        address: first,
+        owner: Some(vipa::Owner {
+            stack: "TCPCS1".into(),
+            system: "SYSA".into(),
+            epoch: 5,
+            since_unix: Some(1_700_000_000),
+            from: Some("TCPCS2".into()),
+        }),
+        state: vipa::DvipaState::Active,
+        mode: vipa::TakeoverMode::Continue,
+        giveback: vipa::GivebackMode::WhenIdle,
+        protection: vipa::Protection::NotProtected("etcd: no leader".into()),
+        backups: [(0, "TCPCS1"), (1, "TCPCS2")].map(backup).into(),
+        connections: Some(12),
+        ike_sas: 1,
+        child_sas: 2,
+        stored: 3,
+        failed: 0,
+        lease: Some(Duration::from_millis(500)),
+        ceiling: Some(1 << 33),
+    };
+    let other = vipa::DvipaStatus {
+        address: second,
+        owner: None,
+        state: vipa::DvipaState::Backup,
+        protection: vipa::Protection::NotApplicable,
+        connections: None,
+        lease: None,
+        ceiling: None,
+        ..one.clone()
+    };
+    vec![one, other]
+}
+
+fn takeover(dvipa: IpAddr) -> vipa::TakeoverReport {
+    let step = |step, begin, duration| vipa::StepTime {
+        step,
+        begin: Duration::from_micros(begin),
+        duration: Duration::from_micros(duration),
+    };
+    vipa::TakeoverReport {
+        dvipa,
+        from: Some("TCPCS2".into()),
+        to: "TCPCS1".into(),
+        epoch: 5,
+        cause: vipa::TakeoverCause::LeaseEnded,
+        result: vipa::TakeoverResult::Incomplete,
+        mode: vipa::TakeoverMode::Renegotiate,
+        planned: false,
+        started_unix: 1_700_000_000,
+        duration: Duration::from_millis(900),
+        ready: Some(Duration::from_micros(140_500)),
+        steps: vec![
+            step(vipa::TakeoverStep::Detect, 0, 125_000),
+            step(vipa::TakeoverStep::Acquire, 125_000, 800),
+        ],
+        connections: 12,
+        sas: 3,
+        remade: 2,
+        continued: 0,
+        failed: 1,
+        waiting: 0,
+        reason: Some("Branch: no answer".into()),
     }
 }
 

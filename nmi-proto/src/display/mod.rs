@@ -14,6 +14,9 @@
 //! | IKENSINFO | [`Nss`] |
 //! | DROPS | [`DropCount`] |
 //! | DISTRIBUTION | [`Distribution`] |
+//! | DVIPA | [`DvipaRecord`] |
+//! | VIPATARGETS | [`VipaTarget`] |
+//! | TAKEOVERS | [`TakeoverRecord`] |
 
 mod dist;
 mod extension;
@@ -26,6 +29,7 @@ mod nss;
 mod porttran;
 mod stackinfo;
 mod summary;
+mod vipa;
 
 pub use dist::Dist;
 pub use extension::{Distribution, DropCount};
@@ -38,6 +42,7 @@ pub use nss::Nss;
 pub use porttran::PortTranslation;
 pub use stackinfo::{ExcludedAddress, Stack, StackRecord};
 pub use summary::Statistics;
+pub use vipa::{Backup, Dvipa, DvipaRecord, Takeover, TakeoverRecord, TakeoverStepTime, VipaTarget};
 
 use crate::code::{IdType, MessageType};
 use crate::error::DecodeError;
