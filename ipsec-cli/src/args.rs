@@ -1,6 +1,7 @@
 //! The command line as it was typed: options, without what they mean together.
 
-use clap::{ArgAction, ArgGroup, Parser};
+use clap::{ArgAction, ArgGroup, Parser, Subcommand};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Display and control IP filters, IKE tunnels and dynamic tunnels of a stack.
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "ipsec", version, disable_help_flag = true, max_term_width = 100)]
 #[command(group = ArgGroup::new("primary").required(true))]
+#[command(subcommand_negates_reqs = true, disable_help_subcommand = true, infer_subcommands = true)]
 pub(crate) struct Arguments {
     /// IP filters: display (default), default, reload
     #[arg(short = 'f', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
@@ -31,13 +33,13 @@ pub(crate) struct Arguments {
     pub(crate) vipa: bool,
 
     /// Stack; without it the only, or first, active one
-    #[arg(short = 'p', value_name = "STACK")]
+    #[arg(short = 'p', value_name = "STACK", global = true)]
     pub(crate) stack: Option<String>,
     /// Report format: short, detail (default), wide
-    #[arg(short = 'r', value_name = "FORMAT")]
+    #[arg(short = 'r', value_name = "FORMAT", global = true)]
     pub(crate) format: Option<String>,
     /// Print JSON
-    #[arg(long, conflicts_with = "format")]
+    #[arg(long, conflicts_with = "format", global = true)]
     pub(crate) json: bool,
 
     /// Names: filter rules (-f), KeyExchangeRules (-k), IpDynVpnActions (-y)
@@ -63,9 +65,88 @@ pub(crate) struct Arguments {
     pub(crate) cascade: bool,
 
     /// Socket of the daemon
-    #[arg(long, value_name = "PATH", env = "IPSECMGMT_SOCKET", hide_env_values = true, default_value = nmi_proto::SOCKET_PATH)]
+    #[arg(long, value_name = "PATH", global = true, env = "IPSECMGMT_SOCKET", hide_env_values = true, default_value = nmi_proto::SOCKET_PATH)]
     pub(crate) socket: PathBuf,
     /// Print help
-    #[arg(short = '?', long, action = ArgAction::Help)]
+    #[arg(short = '?', long, action = ArgAction::Help, global = true)]
     pub(crate) help: Option<bool>,
+
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What the product has no option for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// DVIPAs: owners and backups, targets, takeovers
+    #[command(infer_subcommands = true, disable_help_subcommand = true)]
+    Vipa {
+        #[command(subcommand)]
+        function: Option<Vipa>,
+    },
+}
+
+/// Functions of `ipsec vipa`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Vipa {
+    /// DVIPAs of the stack: owner, state, backups, protection by the coupling facility (default)
+    Display {
+        /// DVIPAs; all without
+        #[arg(value_name = "ADDR")]
+        addresses: Vec<IpAddr>,
+    },
+    /// Targets of these DVIPAs: listeners, weights, connections, XCF path
+    Targets {
+        /// DVIPAs; all without
+        #[arg(value_name = "ADDR")]
+        addresses: Vec<IpAddr>,
+        /// Targets; all without
+        #[arg(short = 'n', value_name = "TARGET", num_args = 1..)]
+        names: Vec<String>,
+    },
+    /// Takeovers and how long each step took, the latest first
+    History {
+        /// DVIPAs; all without
+        #[arg(value_name = "ADDR")]
+        addresses: Vec<IpAddr>,
+    },
+    /// Move DVIPAs to another stack
+    Move {
+        /// DVIPAs
+        #[arg(value_name = "ADDR", required = true)]
+        addresses: Vec<IpAddr>,
+        /// The new owner
+        #[arg(long, value_name = "STACK")]
+        to: String,
+    },
+    /// Let the owner give DVIPAs up, until they are reactivated
+    Deactivate {
+        /// DVIPAs
+        #[arg(value_name = "ADDR", required = true)]
+        addresses: Vec<IpAddr>,
+    },
+    /// Let the stack own DVIPAs again
+    Reactivate {
+        /// DVIPAs
+        #[arg(value_name = "ADDR", required = true)]
+        addresses: Vec<IpAddr>,
+    },
+    /// Give targets no new connections
+    Quiesce {
+        /// Targets
+        #[arg(value_name = "TARGET", required = true)]
+        targets: Vec<String>,
+        /// Only for this DVIPA
+        #[arg(long, value_name = "ADDR")]
+        dvipa: Option<IpAddr>,
+    },
+    /// Let targets take part again
+    Resume {
+        /// Targets
+        #[arg(value_name = "TARGET", required = true)]
+        targets: Vec<String>,
+        /// Only for this DVIPA
+        #[arg(long, value_name = "ADDR")]
+        dvipa: Option<IpAddr>,
+    },
 }

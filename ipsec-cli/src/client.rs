@@ -3,6 +3,7 @@
 use crate::exit::{self, Failure};
 use crate::report::{self, Report};
 use crate::request::{Action, FilterScope, Objects, Request};
+use crate::vipa;
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{MessageType, ReturnCode, TunnelStatus};
 use nmi_proto::control::{LoadPolicy, Tunnel};
@@ -53,6 +54,9 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
         Action::Drops => report::extension::drops(&stack, &client.drops(&stack).map_err(failed)?),
         Action::Distribution => {
             report::extension::distribution(&stack, &client.distribution(&stack).map_err(failed)?)
+        }
+        Action::Vipa(action) => {
+            return vipa::carry_out(&mut client, &stack, now(), action).map_err(failed);
         }
         Action::Load(set) => {
             client.load_policy(&stack, &LoadPolicy { filter_set: *set }).map_err(failed)?;

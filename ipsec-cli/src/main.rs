@@ -9,6 +9,7 @@ mod client;
 mod exit;
 mod report;
 mod request;
+mod vipa;
 
 use clap::Parser;
 use exit::Failure;

@@ -1,7 +1,8 @@
 //! From options to a request that makes sense: keywords completed, selections checked.
 
-use crate::args::Arguments;
+use crate::args::{Arguments, Verb};
 use crate::exit::Failure;
+use crate::vipa;
 use nmi_proto::MAX_FILTERS;
 use nmi_proto::code::{FilterSet, MessageType};
 use nmi_proto::control::Tunnel;
@@ -49,6 +50,8 @@ pub(crate) enum Action {
     Drops,
     /// `--vipa`
     Distribution,
+    /// `vipa`
+    Vipa(vipa::Action),
     /// `-f default`, `-f reload`
     Load(FilterSet),
     /// `-k` and `-y` functions that change something.
@@ -110,7 +113,12 @@ impl Request {
             )?,
         };
         let mut given = Given::of(arguments);
-        let action = if let Some(word) = &arguments.filter {
+        let action = if let Some(Verb::Vipa { function }) = &arguments.verb {
+            if let Some(option) = primary(arguments) {
+                return Err(Failure::Usage(format!("{option} does not go with vipa")));
+            }
+            Action::Vipa(vipa::Action::new(function.as_ref())?)
+        } else if let Some(word) = &arguments.filter {
             filter(word, arguments, &mut given)?
         } else if let Some(word) = &arguments.ike {
             ike(word, arguments, &mut given)?
@@ -132,6 +140,19 @@ impl Request {
             action,
         })
     }
+}
+
+/// The primary option that was given.
+fn primary(arguments: &Arguments) -> Option<&'static str> {
+    let given = [
+        ("-f", arguments.filter.is_some()),
+        ("-k", arguments.ike.is_some()),
+        ("-y", arguments.dynamic.is_some()),
+        ("-i", arguments.interface.is_some()),
+        ("--drops", arguments.drops),
+        ("--vipa", arguments.vipa),
+    ];
+    given.into_iter().find_map(|(option, set)| set.then_some(option))
 }
 
 fn filter(word: &str, arguments: &Arguments, given: &mut Given) -> Result<Action, Failure> {

@@ -1,6 +1,6 @@
 //! The layouts of reports: detail, short, wide and JSON (ipsec-command.md section 4).
 
-use super::{Body, Cell, Entry, Field, Report};
+use super::{Body, Cell, Entry, Field, Item, Report};
 use crate::request::Format;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -55,8 +55,13 @@ fn detail(entry: &Entry, depth: usize, out: &mut String) {
             let _ = writeln!(out, "{:width$}{title}", "", width = depth * 2);
         }
         let name = format!("{:margin$}{}:", "", field.name);
-        let value = plain(&field.cell);
         let width = VALUE_COLUMN.max(name.len() + 1);
+        let value = match &field.cell {
+            Cell::Items(items) if !items.is_empty() => {
+                items.iter().map(aligned).collect::<Vec<_>>().join(&format!("\n{:width$}", ""))
+            }
+            cell => plain(cell),
+        };
         let _ = writeln!(out, "{}", format!("{name:<width$}{value}").trim_end());
     }
     for below in &entry.below {
@@ -66,6 +71,16 @@ fn detail(entry: &Entry, depth: usize, out: &mut String) {
     if depth == 0 {
         let _ = writeln!(out, "{RULE}");
     }
+}
+
+/// An item with its values below those of the items above it: names left, times right.
+fn aligned(item: &Item) -> String {
+    let cells = item.iter().map(|(_, cell)| match cell {
+        Cell::Micros(_) => format!("{:>14}", plain(cell)),
+        Cell::Number(_) => format!("{:<2}", plain(cell)),
+        cell => format!("{:<12}", plain(cell)),
+    });
+    cells.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
 /// The names once in several lines, then the values of each entry in the same shape.
@@ -190,6 +205,13 @@ fn value(cell: &Cell) -> Value {
         Cell::Time(time) => json!(timestamp(*time).to_string()),
         Cell::Flag(flag) => json!(flag),
         Cell::Spi(spi) => json!(spi),
+        Cell::Micros(us) => json!(us),
+        Cell::Items(items) => items
+            .iter()
+            .map(|item| {
+                item.iter().map(|(name, cell)| ((*name).to_owned(), value(cell))).collect::<Map<_, _>>()
+            })
+            .collect(),
     }
 }
 
@@ -208,6 +230,12 @@ pub(crate) fn plain(cell: &Cell) -> String {
         Cell::Flag(true) => "Yes".to_owned(),
         Cell::Flag(false) => "No".to_owned(),
         Cell::Spi(spi) => format!("{spi} (0X{spi:08X})"),
+        Cell::Micros(us) => format!("{}.{:03}ms", us / 1000, us % 1000),
+        Cell::Items(items) if items.is_empty() => "n/a".to_owned(),
+        Cell::Items(items) => {
+            let one = |item: &Item| item.iter().map(|(_, c)| plain(c)).collect::<Vec<_>>().join(" ");
+            items.iter().map(one).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 

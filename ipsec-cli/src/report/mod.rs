@@ -8,6 +8,7 @@ pub(crate) mod heading;
 pub(crate) mod ike_tunnel;
 pub(crate) mod interface;
 pub(crate) mod layout;
+pub(crate) mod vipa;
 
 use heading::Heading;
 use nmi_proto::code::{AuthAlgorithm, CfRecord, EncryptionAlgorithm};
@@ -115,7 +116,14 @@ pub(crate) enum Cell {
     Flag(bool),
     /// An SPI.
     Spi(u32),
+    /// A duration in microseconds; milliseconds in text.
+    Micros(u64),
+    /// Things with values of their own: an array of objects in JSON, one a line in the detail layout.
+    Items(Vec<Item>),
 }
+
+/// One of [`Cell::Items`]: names in JSON, and values.
+pub(crate) type Item = Vec<(&'static str, Cell)>;
 
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
