@@ -1,6 +1,7 @@
 //! A real HTTP server that says who it is, and clients.
 //!
-//! `/` answers with the server's name; `/echo/TEXT` with TEXT after the name; `/bytes/N` with N bytes that [`Body`] makes, so that a client can tell a
+//! `/` answers with the server's name; `/echo/TEXT` with TEXT after the name; `/paced/RATE/N` as `/bytes/N`, RATE bytes
+//! a second; `/bytes/N` with N bytes that [`Body`] makes, so that a client can tell a
 //! single changed, lost or doubled byte.
 
 use crate::lab::Lab;
@@ -15,8 +16,10 @@ use std::convert::Infallible;
 use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const CHUNK: usize = 64 << 10;
@@ -84,6 +87,46 @@ impl futures_core::Stream for BodyStream {
     }
 }
 
+/// [`Body`] at a given speed.
+struct PacedBody {
+    body: Body,
+    /// What is left of the body's present chunk.
+    chunk: Bytes,
+    tick: tokio::time::Interval,
+    piece: usize,
+}
+
+impl PacedBody {
+    /// Pieces in a second.
+    const TICKS: u64 = 16;
+
+    fn new(length: u64, rate: u64) -> Self {
+        Self {
+            body: Body::new(length),
+            chunk: Bytes::new(),
+            tick: tokio::time::interval(Duration::from_nanos(1_000_000_000 / Self::TICKS)),
+            piece: usize::try_from(rate / Self::TICKS).unwrap_or(CHUNK).max(1),
+        }
+    }
+}
+
+impl futures_core::Stream for PacedBody {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        if self.chunk.is_empty() {
+            match self.body.next() {
+                Some(chunk) => self.chunk = chunk,
+                None => return Poll::Ready(None),
+            }
+        }
+        std::task::ready!(self.tick.poll_tick(context));
+        let length = self.piece.min(self.chunk.len());
+        let piece = self.chunk.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
 /// Serves on `port` of every address until the process ends.
 ///
 /// # Errors
@@ -107,7 +150,7 @@ pub fn serve(name: &str, port: u16) -> Result<()> {
     })
 }
 
-fn answer(name: &str, request: &Request<Incoming>) -> Response<BoxBody<Bytes, Infallible>> {
+fn answer(name: &'static str, request: &Request<Incoming>) -> Response<BoxBody<Bytes, Infallible>> {
     let path = request.uri().path();
     if path == "/" {
         return Response::new(Full::new(Bytes::from(format!("{name}\n"))).boxed());
@@ -115,19 +158,36 @@ fn answer(name: &str, request: &Request<Incoming>) -> Response<BoxBody<Bytes, In
     if let Some(text) = path.strip_prefix("/echo/") {
         return Response::new(Full::new(Bytes::from(format!("{name} {text}\n"))).boxed());
     }
-    let length = path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()).filter(|n| *n <= 8 << 30);
-    match length {
-        Some(length) => {
-            let mut response = Response::new(StreamBody::new(BodyStream(Body::new(length))).boxed());
-            response.headers_mut().insert(hyper::header::CONTENT_LENGTH, length.into());
-            response
+    let most = |n: &u64| *n <= 8 << 30;
+    let paced = path.strip_prefix("/paced/").and_then(|p| p.split_once('/'));
+    let paced =
+        paced.and_then(|(rate, length)| Some((rate.parse().ok()?, length.parse().ok().filter(most)?)));
+    let length = path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()).filter(most);
+    match (paced, length) {
+        (Some((rate, length)), _) => {
+            of_length(name, length, StreamBody::new(PacedBody::new(length, rate)).boxed())
         }
-        None => {
+        (None, Some(length)) => {
+            of_length(name, length, StreamBody::new(BodyStream(Body::new(length))).boxed())
+        }
+        (None, None) => {
             let mut response = Response::new(Full::new(Bytes::from_static(b"not here\n")).boxed());
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     }
+}
+
+fn of_length(
+    name: &'static str,
+    length: u64,
+    body: BoxBody<Bytes, Infallible>,
+) -> Response<BoxBody<Bytes, Infallible>> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(hyper::header::CONTENT_LENGTH, length.into());
+    headers.insert(hyper::header::SERVER, hyper::header::HeaderValue::from_static(name));
+    response
 }
 
 /// A server process in a node.
@@ -217,6 +277,105 @@ pub fn download_until(server: SocketAddr, stop: &AtomicBool, limit: Duration) ->
     }
     ensure!(bytes < length, "the download was over before it was stopped");
     Ok(bytes)
+}
+
+/// A download of `/paced/…` that may be watched while it runs.
+#[derive(Debug)]
+pub struct Paced {
+    /// Who served it; empty until the answer began.
+    pub server: Mutex<String>,
+    /// Bytes so far.
+    pub bytes: AtomicU64,
+}
+
+/// How a paced download ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Who served it; empty when no answer came.
+    pub server: String,
+    /// The longest time between two pieces.
+    pub stall: Duration,
+    /// Why it failed; `None`: every byte came.
+    pub error: Option<String>,
+}
+
+impl PacedDownload {
+    /// Starts `count` downloads of `length` bytes at `rate` bytes a second each, over connections of their own.
+    ///
+    /// # Errors
+    /// When a thread cannot enter the node.
+    pub fn start(
+        lab: &Lab,
+        node: &str,
+        server: SocketAddr,
+        (count, length, rate): (usize, u64, u64),
+        limit: Duration,
+    ) -> Result<Vec<Self>> {
+        let start = |_| {
+            let watch = Arc::new(Paced { server: Mutex::default(), bytes: AtomicU64::new(0) });
+            let watched = Arc::clone(&watch);
+            let thread = lab.spawn(node, move || {
+                let mut stall = Duration::ZERO;
+                let error = paced(server, (length, rate), limit, &watched, &mut stall).err();
+                let server = watched.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                Finished { server, stall, error: error.map(|e| format!("{e:#}")) }
+            })?;
+            Ok(Self { watch, thread })
+        };
+        (0..count).map(start).collect()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the node could not be entered.
+    pub fn finish(self) -> Result<Finished> {
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// A paced download in the background.
+#[derive(Debug)]
+pub struct PacedDownload {
+    /// What can be seen of it meanwhile.
+    pub watch: Arc<Paced>,
+    thread: JoinHandle<Result<Finished>>,
+}
+
+fn paced(
+    server: SocketAddr,
+    (length, rate): (u64, u64),
+    limit: Duration,
+    watch: &Paced,
+    stall: &mut Duration,
+) -> Result<()> {
+    let response = agent(limit).get(format!("http://{server}/paced/{rate}/{length}")).call()?;
+    let name = response.headers().get("server").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    name.clone_into(&mut watch.server.lock().unwrap_or_else(PoisonError::into_inner));
+    let (mut reader, mut buffer) = (response.into_body().into_reader(), vec![0u8; CHUNK]);
+    let mut last = crate::wait::now();
+    for expected in Body::new(length) {
+        let mut rest = &expected[..];
+        while !rest.is_empty() {
+            let wanted = rest.len();
+            let got = reader.read(&mut buffer[..wanted])?;
+            ensure!(got > 0, "the connection ended after {} bytes", watch.bytes.load(Ordering::Relaxed));
+            ensure!(
+                buffer[..got] == rest[..got],
+                "wrong bytes after {}",
+                watch.bytes.load(Ordering::Relaxed)
+            );
+            let now = crate::wait::now();
+            *stall = (*stall).max(now - last);
+            last = now;
+            watch.bytes.fetch_add(got as u64, Ordering::Relaxed);
+            rest = &rest[got..];
+        }
+    }
+    Ok(())
 }
 
 /// Downloads `length` bytes and takes the checksum.

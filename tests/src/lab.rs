@@ -8,6 +8,9 @@
 //!                              DIST
 //!                                | .1      | .21  | .22  | .23
 //!                       =========+=========+======+======+===  xcf 10.99.0.0/24, fd00:99::/64
+//!
+//!   with several systems, the daemons themselves live in SYSA, SYSB, … and reach etcd in CF by
+//!                                                            mgmt 10.98.0.0/24, fd00:98::/64
 //! ```
 
 use crate::process::{check, command};
@@ -54,7 +57,8 @@ impl Lab {
             _one_at_a_time: lock,
         };
         lab.node("sw")?;
-        for (segment, mtu) in [("ext", 1500), ("xcf", XCF_MTU)] {
+        for segment in ["ext", "xcf", "mgmt"] {
+            let mtu = mtu(segment);
             lab.ip(
                 "sw",
                 &format!(
@@ -101,11 +105,12 @@ impl Lab {
     pub fn join(&self, node: &str, segment: &str, host: u8) -> Result<()> {
         let (v4, v6) = match segment {
             "xcf" => (format!("10.99.0.{host}/24"), format!("fd00:99::{host}/64")),
+            "mgmt" => (format!("10.98.0.{host}/24"), format!("fd00:98::{host}/64")),
             _ => (format!("192.0.2.{host}/24"), format!("2001:db8:2::{host}/64")),
         };
-        let mtu = if segment == "xcf" { XCF_MTU } else { 1500 };
+        let mtu = mtu(segment);
         let (sw, ns) = (self.namespace("sw"), self.namespace(node));
-        let port = format!("{segment}-{host}");
+        let port = port(node, segment);
         check(&mut command(
             "ip",
             &format!("-n {sw} link add {port} mtu {mtu} type veth peer name {segment} netns {ns} mtu {mtu}"),
@@ -114,6 +119,39 @@ impl Lab {
         self.ip(node, &format!("link set {segment} up"))?;
         self.ip(node, &format!("addr add {v4} dev {segment}"))?;
         self.ip(node, &format!("addr add {v6} dev {segment} nodad"))
+    }
+
+    /// Cuts a node off a segment. Its interface stays up: only silence tells.
+    ///
+    /// # Errors
+    /// When the node is not on the segment.
+    pub fn cut(&self, node: &str, segment: &str) -> Result<()> {
+        self.bridge(&format!("link set dev {} state 0", port(node, segment)))
+    }
+
+    /// Joins a node that was cut off to its segment again.
+    ///
+    /// # Errors
+    /// When the node is not on the segment.
+    pub fn heal(&self, node: &str, segment: &str) -> Result<()> {
+        self.bridge(&format!("link set dev {} state 3", port(node, segment)))
+    }
+
+    fn bridge(&self, line: &str) -> Result<()> {
+        check(&mut command("bridge", &format!("-n {} {line}", self.namespace("sw")))).map(drop)
+    }
+
+    /// The MAC address of an interface.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn mac(&self, node: &str, interface: &str) -> Result<[u8; 6]> {
+        // `/sys` shows the namespace in which it was mounted; `ip netns exec` mounts it anew.
+        let path = format!("/sys/class/net/{interface}/address");
+        let text = check(self.exec(node, "cat".as_ref()).arg(path))?;
+        let bytes = hex::decode(text.trim().replace(':', ""))?;
+        <[u8; 6]>::try_from(bytes)
+            .map_err(|_| anyhow::anyhow!("{interface} of {node} has no MAC address: {text}"))
     }
 
     /// Name of a node's namespace.
@@ -188,6 +226,15 @@ impl Lab {
         std::fs::create_dir_all(&dir)?;
         Ok(dir)
     }
+}
+
+fn mtu(segment: &str) -> u32 {
+    if segment == "xcf" { XCF_MTU } else { 1500 }
+}
+
+/// Name of the switch's interface to a node: at most 15 characters.
+fn port(node: &str, segment: &str) -> String {
+    format!("{segment}-{}", node.to_lowercase())
 }
 
 /// The user as the machine knows him, also inside a user namespace where he is root.

@@ -7,13 +7,17 @@
 //! dropped. Nothing here waits for a fixed time: [`wait::until`] awaits a condition.
 
 pub mod capture;
+pub mod etcd;
 pub mod forge;
 pub mod http;
 pub mod lab;
+pub mod meter;
 pub mod node;
 pub mod packet;
+pub mod plex;
 pub mod policy;
 pub mod process;
+pub mod random;
 pub mod scenario;
 pub mod shared;
 pub mod swan;

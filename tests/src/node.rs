@@ -68,6 +68,9 @@ pub struct Daemon {
     pub system: String,
     /// Its folder: configuration, state, log, socket.
     pub dir: PathBuf,
+    /// Network namespace of the daemon itself; `None`: that of the harness.
+    place: Option<String>,
+    stacks: Vec<String>,
 }
 
 impl Daemon {
@@ -76,20 +79,17 @@ impl Daemon {
     /// # Errors
     /// When it ends or does not become ready; with its log.
     pub fn start(lab: &Lab, system: &str, files: &Files, stacks: &[&str]) -> Result<Self> {
-        let dir = lab.folder(system)?;
-        let head = format!(
-            "system = \"{system}\"\nstate_dir = \"{0}/state\"\npolicy = \"policy.conf\"\nservauth = \"servauth.toml\"\n\n",
-            dir.display()
-        );
-        let nmi = format!("[nmi]\nsocket = \"{}/sock/ipsecmgmt\"\n\n", dir.display());
-        fs::write(dir.join("iked.toml"), head + &nmi + &files.stacks)?;
-        fs::write(dir.join("policy.conf"), &files.policy)?;
-        fs::write(dir.join("servauth.toml"), &files.servauth)?;
-        let key = dir.join("sysplex.key");
-        fs::write(&key, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n")?;
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-        fs::set_permissions(dir.join("policy.conf"), fs::Permissions::from_mode(0o600))?;
-        Self::restart(dir, system, stacks)
+        let dir = write_files(lab, system, files)?;
+        Self::launch(dir, None, system, stacks)
+    }
+
+    /// As [`Daemon::start`], the daemon itself being in the node that has its system's name.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_inside(lab: &Lab, system: &str, files: &Files, stacks: &[&str]) -> Result<Self> {
+        let dir = write_files(lab, system, files)?;
+        Self::launch(dir, Some(lab.namespace(system)), system, stacks)
     }
 
     /// Starts the daemon on files that are there already.
@@ -97,20 +97,43 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn restart(dir: PathBuf, system: &str, stacks: &[&str]) -> Result<Self> {
+        Self::launch(dir, None, system, stacks)
+    }
+
+    /// Starts it again after its end, where it was and on the files that it had.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL);
+        let stacks: Vec<&str> = self.stacks.iter().map(String::as_str).collect();
+        *self = Self::launch(self.dir.clone(), self.place.clone(), &self.system, &stacks)?;
+        Ok(())
+    }
+
+    fn launch(dir: PathBuf, place: Option<String>, system: &str, stacks: &[&str]) -> Result<Self> {
         // Another user must be able to reach the socket: authorization decides, not the path to it.
         for folder in dir.ancestors().take(2) {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
-        let mut command = Command::new(binary("iked")?);
+        let mut command = match &place {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary("iked")?);
+                command
+            }
+            None => Command::new(binary("iked")?),
+        };
         command.arg("--config").arg(dir.join("iked.toml"));
         let number = (0..).find(|n| !dir.join(format!("iked.{n}.log")).exists()).unwrap_or_default();
         let process = Background::start(command, &dir.join(format!("iked.{number}.log")))?;
-        let mut daemon = Self { process, system: system.to_owned(), dir };
+        let stacks = stacks.iter().map(|s| (*s).to_owned()).collect();
+        let mut daemon = Self { process, system: system.to_owned(), dir, place, stacks };
         let ready = crate::wait::until("iked and its stacks", Duration::from_secs(20), || {
             if !daemon.process.running() {
                 return Ok(false);
             }
-            for stack in stacks {
+            for stack in &daemon.stacks {
                 daemon.ipsec(&format!("-p {stack} -f display"))?;
             }
             Ok(true)
@@ -138,6 +161,37 @@ impl Daemon {
     #[must_use]
     pub fn stack_pids(&self) -> Vec<nix::unistd::Pid> {
         crate::process::children(self.pid())
+    }
+
+    /// Kills the daemon and every stack of it with `SIGKILL`, as a loss of the system does.
+    pub fn crash(&mut self) {
+        let stacks = self.stack_pids();
+        self.process.signal(Signal::SIGKILL);
+        for pid in stacks {
+            // Children of a daemon that is not waited for yet: the pids are still theirs.
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
+        self.process.end(Signal::SIGKILL);
+    }
+
+    /// Sends `signal` to the daemon and to every stack of it.
+    pub fn signal_all(&mut self, signal: Signal) {
+        for pid in self.stack_pids() {
+            let _ = nix::sys::signal::kill(pid, signal);
+        }
+        self.process.signal(signal);
+    }
+
+    /// Process of the stack `name`.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn stack_pid(&self, name: &str) -> Result<nix::unistd::Pid> {
+        let found = self.stack_pids().into_iter().find(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|b| *b == 0).any(|word| word == name.as_bytes())
+        });
+        found.with_context(|| format!("no stackd of {name}: {}", self.log()))
     }
 
     /// Ends it: `SIGTERM` in good order, `SIGKILL` as a crash.
@@ -209,6 +263,23 @@ impl Daemon {
         let found = entries.iter().find(|e| e["reason"] == reason);
         Ok(found.and_then(|e| e["packets"].as_u64()).unwrap_or(0))
     }
+}
+
+fn write_files(lab: &Lab, system: &str, files: &Files) -> Result<PathBuf> {
+    let dir = lab.folder(system)?;
+    let head = format!(
+        "system = \"{system}\"\nstate_dir = \"{0}/state\"\npolicy = \"policy.conf\"\nservauth = \"servauth.toml\"\n\n",
+        dir.display()
+    );
+    let nmi = format!("[nmi]\nsocket = \"{}/sock/ipsecmgmt\"\n\n", dir.display());
+    fs::write(dir.join("iked.toml"), head + &nmi + &files.stacks)?;
+    fs::write(dir.join("policy.conf"), &files.policy)?;
+    fs::write(dir.join("servauth.toml"), &files.servauth)?;
+    let key = dir.join("sysplex.key");
+    fs::write(&key, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n")?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+    fs::set_permissions(dir.join("policy.conf"), fs::Permissions::from_mode(0o600))?;
+    Ok(dir)
 }
 
 /// Opens everything to the superuser and nothing to others.

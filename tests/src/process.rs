@@ -40,6 +40,14 @@ impl Background {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Sends `signal`, unless it has ended.
+    pub fn signal(&mut self, signal: Signal) {
+        if self.running() {
+            // The process is our own child and not yet waited for, so the pid is still its.
+            let _ = kill(self.pid(), signal);
+        }
+    }
+
     /// Sends `signal` and waits for the end; `SIGKILL` follows after ten seconds.
     pub fn end(&mut self, signal: Signal) {
         if !self.running() {

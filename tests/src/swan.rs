@@ -71,6 +71,8 @@ pub struct Connection {
     pub remote_ts: String,
     /// Seconds between liveness checks, 0 = none.
     pub dpd_delay: u32,
+    /// Pretends to be behind a NAT, so that ESP goes in UDP whatever the other side does.
+    pub encap: bool,
 }
 
 impl Connection {
@@ -87,6 +89,7 @@ impl Connection {
             local_ts: "dynamic".to_owned(),
             remote_ts: "dynamic".to_owned(),
             dpd_delay: 0,
+            encap: true,
         }
     }
 }
@@ -249,7 +252,7 @@ fn connection_conf(c: &Connection) -> String {
     local_addrs = {local}
     remote_addrs = {remote}
     proposals = {ike}
-    encap = yes
+    encap = {encap}
     mobike = no
     rekey_time = 4h
     dpd_delay = {dpd}
@@ -282,6 +285,7 @@ secrets {{
 }}
 ",
         name = c.name,
+        encap = if c.encap { "yes" } else { "no" },
         local = c.local,
         remote = c.remote,
         ike = c.ike,

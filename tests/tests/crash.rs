@@ -27,15 +27,6 @@ fn start(name: &str) -> Result<(Lab, Sysplex, Daemon)> {
     Ok((lab, plex, peer))
 }
 
-/// Process of the stack `name`.
-fn stackd(daemon: &Daemon, name: &str) -> Result<nix::unistd::Pid> {
-    let found = daemon.stack_pids().into_iter().find(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|word| word == name.as_bytes())
-    });
-    found.ok_or_else(|| anyhow::anyhow!("no stackd of {name}: {}", daemon.log()))
-}
-
 fn nothing_clear(captures: Vec<(&str, Capture)>) -> Result<()> {
     for (node, capture) in captures {
         let frames = capture.finish()?;
@@ -58,10 +49,10 @@ fn a_killed_stack_leaks_nothing_and_is_started_again() -> Result<()> {
     let (lab, plex, _peer) = start("killed")?;
     let captures = ["DIST", "TGT1", "TGT2"].map(|n| Capture::start(&lab, n, "ext").map(|c| (n, c)));
     let captures = captures.into_iter().collect::<Result<Vec<_>>>()?;
-    let old = stackd(&plex.daemon, "DIST")?;
+    let old = plex.daemon.stack_pid("DIST")?;
     kill(old, Signal::SIGKILL)?;
     wait::until("another stackd", SOON, || {
-        let new = stackd(&plex.daemon, "DIST")?;
+        let new = plex.daemon.stack_pid("DIST")?;
         ensure!(new != old, "still the old one");
         Ok(())
     })?;
