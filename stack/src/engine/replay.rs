@@ -86,7 +86,11 @@ impl ReplayWindow {
         Ok(sequence)
     }
 
-    fn check_whole(&self, sequence: u64) -> Result<(), ReplayError> {
+    /// As [`ReplayWindow::check`], with the whole number.
+    ///
+    /// # Errors
+    /// When it cannot be new.
+    pub fn check_whole(&self, sequence: u64) -> Result<(), ReplayError> {
         if sequence == 0 {
             return Err(ReplayError::Zero);
         }
