@@ -126,6 +126,30 @@ fn t56_fifty_clients_ask_for_everything_at_once() {
 }
 
 #[test]
+fn everybody_is_told_what_he_may_do_and_not_what_others_may() {
+    let daemon = Daemon::start();
+    let told = |user| {
+        daemon.be(user);
+        daemon.client().authority().unwrap().records
+    };
+    let flags = |all: &[nmi_proto::display::AuthorityRecord]| {
+        all.iter()
+            .map(|r| (r.authority.stack.as_str().to_owned(), r.authority.display, r.authority.control))
+            .collect::<Vec<_>>()
+    };
+    let root = told(fake::ROOT);
+    assert_eq!(flags(&root), [(String::new(), true, false), ("TCPCS1".into(), true, true)]);
+    let operator = told(OPERATOR);
+    assert_eq!(flags(&operator), [(String::new(), false, false), ("TCPCS1".into(), true, false)]);
+    let me = operator[0].caller.as_ref().unwrap();
+    assert_eq!((me.user.as_str(), me.system.as_str(), me.pid), ("olga", "SYSA", std::process::id()));
+    assert_eq!(operator[1].authority.display_by, "EZB.NETMGMT.SYSA.TCPCS1.IPSEC.DISPLAY");
+    assert_eq!(operator[1].authority.control_by, "EZB.NETMGMT.**");
+    let stranger = told(STRANGER);
+    assert_eq!(flags(&stranger), [(String::new(), false, false)], "not even which stacks there are");
+}
+
+#[test]
 fn controls_reach_the_core_once_and_return_each_result() {
     let daemon = Daemon::start();
     let mut nmi = daemon.client();

@@ -92,6 +92,7 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_GET_DVIPA 0x8103U
 #define NMsec_GET_VIPATARGETS 0x8104U
 #define NMsec_GET_TAKEOVERS 0x8105U
+#define NMsec_GET_AUTHORITY 0x8106U
 #define NMsec_MOVE_DVIPA 0x8201U
 #define NMsec_DEACTIVATE_DVIPA 0x8202U
 #define NMsec_REACTIVATE_DVIPA 0x8203U
@@ -1111,6 +1112,31 @@ typedef struct NMsecTakeoverStep {
     uint8_t NMsTksDuration[8];           /*  12: u64: Microseconds that it took, so far if it still runs */
 } NMsecTakeoverStep;
 NMSEC_SIZE(NMsecTakeoverStep, 20);
+
+/* Section 6.20, 284 bytes. */
+typedef struct NMsecAuthority {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    char NMsAutStack[24];                /*   4: Stack; blank: requests without a stack */
+    char NMsAutDisplayBy[128];           /*  28: Profile that decided on displays, blank if none covers the resource */
+    char NMsAutControlBy[128];           /* 156: Profile that decided on controls, blank if none covers the resource */
+} NMsecAuthority;
+NMSEC_SIZE(NMsecAuthority, 284);
+#define NMsAutDisplay_BYTE 0 /* Displays are permitted */
+#define NMsAutDisplay_MASK 0x80U
+#define NMsAutControl_BYTE 0 /* Controls are permitted */
+#define NMsAutControl_MASK 0x40U
+
+/* Section 6.20, 68 bytes. */
+typedef struct NMsecCaller {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsCalUid[4];                /*   4: u32: User number */
+    uint8_t NMsCalPid[4];                /*   8: u32: Process that connected */
+    char NMsCalUser[32];                 /*  12: User name, blank if the database has none */
+    char NMsCalSystem[24];               /*  44: System of the daemon: the third qualifier of every resource */
+} NMsecCaller;
+NMSEC_SIZE(NMsecCaller, 68);
+#define NMsCalSuperuser_BYTE 0 /* What no profile covers is permitted: uid 0, or BPX.SUPERUSER */
+#define NMsCalSuperuser_MASK 0x80U
 
 /* Section 7, 100 bytes. */
 typedef struct NMsecTunnel {

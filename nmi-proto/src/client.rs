@@ -5,8 +5,9 @@ use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Decoder;
 use crate::control::{LoadPolicy, Tunnel, VipaControl};
 use crate::display::{
-    Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, FilterRecord, IkeRecord, Interface,
-    ManualRecord, Nss, PortTranslation, Record, StackRecord, Statistics, TakeoverRecord, VipaTarget,
+    AuthorityRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, FilterRecord,
+    IkeRecord, Interface, ManualRecord, Nss, PortTranslation, Record, StackRecord, Statistics,
+    TakeoverRecord, VipaTarget,
 };
 use crate::error::DecodeError;
 use crate::filter::InFilter;
@@ -79,6 +80,16 @@ pub struct Client {
     page: CodePage,
     version: u16,
     correlator: u64,
+    trace: Option<fn(Sent, &[u8])>,
+}
+
+/// Whose message a trace is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The client's.
+    ByUs,
+    /// The daemon's.
+    ByDaemon,
 }
 
 impl Client {
@@ -106,6 +117,7 @@ impl Client {
             page: CodePage::Ascii,
             version: 0,
             correlator: 0,
+            trace: None,
         };
         let init = client.receive().map_err(|e| match e {
             ClientError::Timeout => ClientError::NotReady,
@@ -127,6 +139,11 @@ impl Client {
         self.page = page;
     }
 
+    /// Shows every message from here on to `trace`, as it is on the wire.
+    pub const fn set_trace(&mut self, trace: fn(Sent, &[u8])) {
+        self.trace = Some(trace);
+    }
+
     /// Highest interface version that the daemon supports.
     #[must_use]
     pub const fn version(&self) -> u16 {
@@ -138,6 +155,9 @@ impl Client {
         let mut chunk = [0; 16 << 10];
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
+                if let Some(trace) = self.trace {
+                    trace(Sent::ByDaemon, frame.bytes());
+                }
                 let message = Message::read(frame)?;
                 if message.header.message_type == MessageType::TERM {
                     let (rc, rsn) = (message.header.return_code, message.header.reason_code);
@@ -171,6 +191,9 @@ impl Client {
         let bytes = request(self.page, message_type, target, self.correlator, input);
         if bytes.len() > crate::MAX_REQUEST_BYTES as usize {
             return Err(ClientError::RequestTooLarge(bytes.len()));
+        }
+        if let Some(trace) = self.trace {
+            trace(Sent::ByUs, &bytes);
         }
         // A daemon that has just closed says why in a TERM that is still to be read.
         let sent = self.stream.write_all(&bytes);
@@ -363,6 +386,14 @@ impl Client {
     /// See [`ClientError`].
     pub fn takeovers(&mut self, stack: &str, by: &[InFilter]) -> Result<Answer<TakeoverRecord>, ClientError> {
         self.display(MessageType::GET_TAKEOVERS, stack, by)
+    }
+
+    /// What the caller may do (project extension).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn authority(&mut self) -> Result<Answer<AuthorityRecord>, ClientError> {
+        self.display(MessageType::GET_AUTHORITY, "", &[])
     }
 
     /// A control request on DVIPAs or targets, at least one (project extension). Returns them with their results.

@@ -100,6 +100,7 @@ open_enum! {
         GET_DVIPA = 0x8103 "NMsec_GET_DVIPA",
         GET_VIPATARGETS = 0x8104 "NMsec_GET_VIPATARGETS",
         GET_TAKEOVERS = 0x8105 "NMsec_GET_TAKEOVERS",
+        GET_AUTHORITY = 0x8106 "NMsec_GET_AUTHORITY",
         MOVE_DVIPA = 0x8201 "NMsec_MOVE_DVIPA",
         DEACTIVATE_DVIPA = 0x8202 "NMsec_DEACTIVATE_DVIPA",
         REACTIVATE_DVIPA = 0x8203 "NMsec_REACTIVATE_DVIPA",
@@ -115,6 +116,8 @@ pub enum Access {
     Display,
     /// `…IPSEC.CONTROL` of its stack.
     Control,
+    /// None: it tells a caller of himself.
+    Anyone,
 }
 
 /// Whether a request names a stack.
@@ -161,6 +164,7 @@ impl MessageType {
         use InputRule::{Filters, LoadPolicy, Nothing, Tunnels, Vipa};
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
+            Self::GET_AUTHORITY => (Access::Anyone, TargetRule::Blank, Nothing),
             Self::GET_IKENSINFO | Self::GET_DROPS => (Access::Display, TargetRule::Optional, Nothing),
             Self::GET_SUMMARY | Self::GET_IPINTERFACES | Self::GET_DISTRIBUTION => {
                 (Access::Display, TargetRule::Stack, Nothing)

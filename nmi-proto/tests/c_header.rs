@@ -9,9 +9,9 @@ mod tools;
 use nmi_proto::code::{self, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
-    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
-    Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel,
+    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
+    Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::header::{HEADER_BYTES, InRecords, MessageHeader, OutRecords};
@@ -195,6 +195,8 @@ fn layouts() -> Vec<Layout> {
         of::<VipaTarget>(),
         of::<Takeover>(),
         of::<TakeoverStepTime>(),
+        of::<Authority>(),
+        of::<Caller>(),
         of::<Tunnel>(),
         of::<LoadPolicy>(),
         of::<VipaControl>(),

@@ -7,9 +7,9 @@ use nmi_proto::answer::with_records;
 use nmi_proto::code::{self, Access, InputRule, MessageType, ReasonCode, ReturnCode, TargetRule};
 use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
-    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
-    Record as _, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel,
+    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
+    Nss, PortTranslation, Record as _, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::{Criterion, InFilter};
 use nmi_proto::header::MessageHeader;
@@ -82,6 +82,7 @@ fn message_types() -> String {
                 match rule.access {
                     Access::Display => "DISPLAY",
                     Access::Control => "CONTROL",
+                    Access::Anyone => "none",
                 },
             ),
         };
@@ -175,6 +176,8 @@ fn blocks() -> BTreeMap<String, String> {
     structure::<VipaTarget>(&mut b);
     structure::<Takeover>(&mut b);
     structure::<TakeoverStepTime>(&mut b);
+    structure::<Authority>(&mut b);
+    structure::<Caller>(&mut b);
     structure::<Tunnel>(&mut b);
     structure::<LoadPolicy>(&mut b);
     structure::<VipaControl>(&mut b);

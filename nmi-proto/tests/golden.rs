@@ -4,9 +4,9 @@
 
 use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Backup, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface,
-    IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation,
-    Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel,
+    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
+    Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::layout::{Kind, Structure, Value};
@@ -102,6 +102,8 @@ fn every_structure_has_its_golden_bytes() {
     check::<VipaTarget>();
     check::<Takeover>();
     check::<TakeoverStepTime>();
+    check::<Authority>();
+    check::<Caller>();
     check::<Tunnel>();
     check::<LoadPolicy>();
     check::<VipaControl>();

@@ -15,7 +15,8 @@ use crate::request::{CfState, Snapshot, StackInfo, Want};
 use nmi_proto::code::{CfRecord, MessageType, ReasonCode, ReturnCode, SaState as WireState};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
-    Dist, Distribution, DropCount, Interface, Nss, Record as _, Stack, StackRecord, Statistics,
+    AuthorityRecord, Dist, Distribution, DropCount, Interface, Nss, Record as _, Stack, StackRecord,
+    Statistics,
 };
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::text::CodePage;
@@ -74,6 +75,7 @@ enum Content {
     Stacks(Vec<StackInfo>),
     Tunnels(Vec<Tunnel>),
     VipaControls(Vec<VipaControl>),
+    Authority(Vec<AuthorityRecord>),
     Counters(Vec<(&'static str, u64)>),
     /// Values that are no part of a snapshot, and which of them are asked for.
     Values(Values, Vec<u32>),
@@ -122,6 +124,12 @@ impl Listing {
         Self { kind, total, content: Content::Values(values, asked) }
     }
 
+    /// What a caller may do.
+    pub(super) fn of_authority(all: Vec<AuthorityRecord>) -> Self {
+        let kind = MessageType::GET_AUTHORITY;
+        Self { kind, total: count(all.len()), content: Content::Authority(all) }
+    }
+
     /// What the interface itself refused.
     pub(super) fn of_counters(counters: Vec<(&'static str, u64)>) -> Self {
         Self {
@@ -160,6 +168,7 @@ impl Listing {
             Content::Stacks(all) => all.len(),
             Content::Tunnels(all) => all.len(),
             Content::VipaControls(all) => all.len(),
+            Content::Authority(all) => all.len(),
             Content::Counters(all) => all.len(),
             Content::Values(_, asked) => asked.len(),
             Content::Snapshot(_, items) => items.len(),
@@ -189,6 +198,7 @@ impl Listing {
             Content::Stacks(all) => stack(&all[index]).build(page),
             Content::Tunnels(all) => all[index].build(page),
             Content::VipaControls(all) => all[index].build(page),
+            Content::Authority(all) => all[index].build(page),
             Content::Values(values, asked) => values.record(asked[index] as usize, page),
             Content::Counters(all) => {
                 let (reason, packets) = all[index];

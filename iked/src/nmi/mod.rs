@@ -13,6 +13,7 @@
 //! made while the client takes them. Who does not read, stops only himself.
 
 mod audit;
+mod authority;
 mod control;
 mod counters;
 mod display;

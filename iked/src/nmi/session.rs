@@ -5,7 +5,7 @@
 use super::audit::Audit;
 use super::counters::{Counters, Reason};
 use super::display::{self, Listing, Values};
-use super::{Backend, Config, control, vipa};
+use super::{Backend, Config, authority, control, vipa};
 use crate::request::vipa::VipaRequest;
 use crate::request::{CoreError, CoreRequest, StackInfo};
 use crate::servauth::{Caller, Identities};
@@ -206,6 +206,11 @@ impl Session {
         let kind = request.message_type();
         let Some(stack) = stack else {
             return Ok(match kind {
+                MessageType::GET_AUTHORITY => {
+                    let profiles = Arc::clone(&self.backend.profiles.borrow());
+                    let stacks = stacks.iter().filter(|s| s.active).map(|s| s.name.as_str());
+                    Listing::of_authority(authority::of(&self.config.system, &profiles, &caller, stacks))
+                }
                 MessageType::GET_DROPS => Listing::of_counters(self.counters.occurred()),
                 _ => Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)),
             });
@@ -266,15 +271,13 @@ impl Session {
     /// Step 13: asked for each request, so that a right that was taken away is gone.
     async fn authorize(&self, request: &Request<'_>) -> Result<Caller, Failure> {
         let system = &self.config.system;
+        let caller = self.caller().await?;
         let resource = match (request.target(), request.rule().access) {
-            (None, _) => format!("EZB.NETMGMT.{system}.{system}.IKED.DISPLAY"),
-            (Some(stack), Access::Display) => format!("EZB.NETMGMT.{system}.{stack}.IPSEC.DISPLAY"),
-            (Some(stack), Access::Control) => format!("EZB.NETMGMT.{system}.{stack}.IPSEC.CONTROL"),
+            (_, Access::Anyone) => return Ok(caller),
+            (None, _) => authority::daemon(system),
+            (Some(stack), Access::Display) => authority::display(system, stack),
+            (Some(stack), Access::Control) => authority::control(system, stack),
         };
-        let caller = self.who.caller().await.map_err(|error| {
-            tracing::warn!(uid = self.who.uid(), %error, "user database does not answer: nothing is permitted");
-            Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE)
-        })?;
         let profiles = Arc::clone(&self.backend.profiles.borrow());
         let decision = profiles.decide(&resource, &caller);
         if !decision.permitted {
@@ -282,6 +285,13 @@ impl Session {
             return Err(Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE));
         }
         Ok(caller)
+    }
+
+    async fn caller(&self) -> Result<Caller, Failure> {
+        self.who.caller().await.map_err(|error| {
+            tracing::warn!(uid = self.who.uid(), %error, "user database does not answer: nothing is permitted");
+            Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE)
+        })
     }
 
     async fn control(

@@ -110,7 +110,9 @@ impl Profiles {
         }
     }
 
-    fn is_superuser(&self, caller: &Caller) -> bool {
+    /// Whether `caller` may read what no profile covers.
+    #[must_use]
+    pub fn is_superuser(&self, caller: &Caller) -> bool {
         caller.uid == 0 || self.covering(Class::Facility, SUPERUSER).is_some_and(|p| p.permits(caller))
     }
 

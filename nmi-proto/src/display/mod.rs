@@ -17,7 +17,9 @@
 //! | DVIPA | [`DvipaRecord`] |
 //! | VIPATARGETS | [`VipaTarget`] |
 //! | TAKEOVERS | [`TakeoverRecord`] |
+//! | AUTHORITY | [`AuthorityRecord`] |
 
+mod authority;
 mod dist;
 mod extension;
 mod iketun;
@@ -31,6 +33,7 @@ mod stackinfo;
 mod summary;
 mod vipa;
 
+pub use authority::{Authority, AuthorityRecord, Caller};
 pub use dist::Dist;
 pub use extension::{Distribution, DropCount};
 pub use iketun::{IkeRecord, IkeTunnel, IkeTunnelStats};
