@@ -22,6 +22,21 @@ pub(crate) struct Arguments {
     /// Dynamic tunnels: display (default), activate, deactivate, refresh
     #[arg(short = 'y', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
     pub(crate) dynamic: Option<String>,
+    /// Manual tunnels: display (default), activate, deactivate
+    #[arg(short = 'm', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
+    pub(crate) manual: Option<String>,
+    /// Translated remote ports of NAT traversal
+    #[arg(short = 'o', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
+    pub(crate) ports: Option<String>,
+    /// Traffic test: which filters in force match SOURCE DESTINATION PROTOCOL [PORT PORT | TYPE CODE] [in|out] [CLASS]
+    #[arg(short = 't', value_name = "OPERAND", num_args = 3..=8, group = "primary")]
+    pub(crate) test: Vec<String>,
+    /// Network security services of each stack
+    #[arg(short = 'w', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
+    pub(crate) services: Option<String>,
+    /// Clients of the network security server
+    #[arg(short = 'x', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
+    pub(crate) clients: Option<String>,
     /// Interfaces
     #[arg(short = 'i', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
     pub(crate) interface: Option<String>,
@@ -31,6 +46,10 @@ pub(crate) struct Arguments {
     /// Connections that the stack gave to each target
     #[arg(long, group = "primary")]
     pub(crate) vipa: bool,
+
+    /// What the caller may do, per stack
+    #[arg(long, group = "primary")]
+    pub(crate) whoami: bool,
 
     /// Stack; without it the only, or first, active one
     #[arg(short = 'p', value_name = "STACK", global = true)]
@@ -42,7 +61,17 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "format", global = true)]
     pub(crate) json: bool,
 
-    /// Names: filter rules (-f), KeyExchangeRules (-k), IpDynVpnActions (-y)
+    /// Trace: requests and answers on standard error
+    #[arg(short = 'd', global = true)]
+    pub(crate) trace: bool,
+    /// Quiet: only the exit status
+    #[arg(short = 'q', global = true)]
+    pub(crate) quiet: bool,
+    /// Colours in reports: auto (on a terminal), always, never
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub(crate) color: Color,
+
+    /// Names: filter rules (-f), KeyExchangeRules (-k), IpDynVpnActions (-y), IpManVpnActions (-m), addresses (-o)
     #[arg(short = 'n', value_name = "NAME", num_args = 1..)]
     pub(crate) names: Vec<String>,
     /// Filter groups
@@ -60,6 +89,9 @@ pub(crate) struct Arguments {
     /// With -y: what IKE knows, tunnels in negotiation too
     #[arg(short = 'b')]
     pub(crate) ike_view: bool,
+    /// With -y: shadow tunnels of a distribution target
+    #[arg(short = 's')]
+    pub(crate) shadow: bool,
     /// With -k: below each IKE tunnel its dynamic tunnels
     #[arg(short = 'e')]
     pub(crate) cascade: bool,
@@ -75,6 +107,15 @@ pub(crate) struct Arguments {
     pub(crate) verb: Option<Verb>,
 }
 
+/// When reports have colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, and where `NO_COLOR` is not set.
+    Auto,
+    Always,
+    Never,
+}
+
 /// What the product has no option for.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -84,6 +125,13 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         function: Option<Vipa>,
     },
+    /// Print the completions of a shell
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
 }
 
 /// Functions of `ipsec vipa`.

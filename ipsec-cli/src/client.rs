@@ -2,8 +2,8 @@
 
 use crate::exit::{self, Failure};
 use crate::report::{self, Report};
-use crate::request::{Action, FilterScope, Objects, Request};
-use crate::vipa;
+use crate::request::{Action, FilterScope, Objects, Request, View};
+use crate::{trace, vipa};
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{MessageType, ReturnCode, TunnelStatus};
 use nmi_proto::control::{LoadPolicy, Tunnel};
@@ -25,6 +25,23 @@ pub(crate) struct Outcome {
 /// Asks the daemon.
 pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
     let mut client = Client::connect(&request.socket, Some(PATIENCE)).map_err(Failure::Client)?;
+    if request.trace {
+        client.set_trace(trace::trace);
+    }
+    // What is about no stack needs none.
+    let about_all = |report| Ok(Outcome { report, code: exit::SUCCESS });
+    match request.action {
+        Action::Authority => {
+            let answer = client.authority().map_err(|error| Failure::of(error, None))?;
+            return about_all(report::services::authority(&answer));
+        }
+        Action::Services if request.stack.is_none() => {
+            let answer = client.nss().map_err(|error| Failure::of(error, None))?;
+            return about_all(report::services::stacks("*ALL*", &answer));
+        }
+        Action::ServiceClients => return about_all(report::services::clients(now())),
+        _ => {}
+    }
     let (stack, info) = stack(&mut client, request)?;
     let failed = |error| Failure::of(error, Some(&stack));
     let report = match &request.action {
@@ -42,11 +59,27 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
             let answer = client.display(message, &stack, select).map_err(failed)?;
             report::ike_tunnel::report(&stack, *all, *cascade, &answer)
         }
-        Action::DynamicTunnels { all, ike_view: false, select } => {
+        Action::DynamicTunnels { all, view: view @ (View::Stack | View::Shadow), select } => {
             let answer = client.dynamic_tunnels(&stack, select).map_err(failed)?;
-            report::dynamic_tunnel::stack_report(&stack, *all, &answer)
+            report::dynamic_tunnel::stack_report(&stack, *all, *view == View::Shadow, &answer)
         }
-        Action::DynamicTunnels { all, ike_view: true, select } => {
+        Action::ManualTunnels(select) => {
+            report::manual_tunnel::report(&stack, &client.manual_tunnels(&stack, select).map_err(failed)?)
+        }
+        Action::PortTranslations(select) => {
+            let answer = client.port_translations(&stack, select).map_err(failed)?;
+            report::port_translation::report(&stack, &answer)
+        }
+        Action::TrafficTest(packet) => {
+            let mut answer = client.filters(&stack, &[]).map_err(failed)?;
+            answer.records.retain(|record| packet.matches(&record.filter));
+            report::filter::test_report(&stack, info.as_ref(), packet, &answer)
+        }
+        Action::Services | Action::ServiceClients | Action::Authority => {
+            let answer = client.display(MessageType::GET_IKENSINFO, &stack, &[]).map_err(failed)?;
+            report::services::stacks(&stack, &answer)
+        }
+        Action::DynamicTunnels { all, view: View::Ike, select } => {
             let answer = client.dynamic_tunnels_ike(&stack, select).map_err(failed)?;
             report::dynamic_tunnel::ike_report(&stack, *all, &answer)
         }
@@ -87,7 +120,8 @@ fn control_code(results: &[Tunnel]) -> u8 {
 /// The stack that is meant, and what is known of it where it matters. Who may display one stack need not be
 /// permitted to list them all: with a name the list is a help only.
 fn stack(client: &mut Client, request: &Request) -> Result<(String, Option<Stack>), Failure> {
-    let needs_list = request.stack.is_none() || matches!(request.action, Action::Filters { .. });
+    let needs_list =
+        request.stack.is_none() || matches!(request.action, Action::Filters { .. } | Action::TrafficTest(_));
     let listed = if needs_list { Some(client.stacks()) } else { None };
     let stacks = match listed {
         None => Vec::new(),

@@ -9,9 +9,13 @@ mod client;
 mod exit;
 mod report;
 mod request;
+mod style;
+mod trace;
+mod traffic;
 mod vipa;
 
-use clap::Parser;
+use args::Verb;
+use clap::{CommandFactory, Parser};
 use exit::Failure;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -39,17 +43,39 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(arguments: &args::Arguments) -> Result<ExitCode, Failure> {
+    match &arguments.verb {
+        Some(Verb::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut args::Arguments::command(), "ipsec", &mut script);
+            print(&script)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Verb::Man) => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(args::Arguments::command()).render(&mut page).map_err(Failure::Output)?;
+            print(&page)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Verb::Vipa { .. }) | None => {}
+    }
     let request = request::Request::new(arguments)?;
     let outcome = client::carry_out(&request)?;
-    let text = if request.json {
-        report::layout::json(&outcome.report)
-    } else {
-        report::layout::text(&outcome.report, request.format)
-    };
-    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        // Who reads no further has what he wanted.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.map_err(Failure::Output)?,
+    if !request.quiet {
+        let text = if request.json {
+            report::layout::json(&outcome.report)
+        } else {
+            let text = report::layout::text(&outcome.report, request.format);
+            if style::wanted(arguments.color) { style::paint(&text) } else { text }
+        };
+        print(text.as_bytes())?;
     }
     Ok(ExitCode::from(outcome.code))
+}
+
+/// Writes to standard output. Who reads no further has what he wanted.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Failure::Output),
+    }
 }

@@ -2,11 +2,13 @@
 
 use crate::args::{Arguments, Verb};
 use crate::exit::Failure;
+use crate::traffic::Packet;
 use crate::vipa;
 use nmi_proto::MAX_FILTERS;
 use nmi_proto::code::{FilterSet, MessageType};
 use nmi_proto::control::Tunnel;
 use nmi_proto::filter::InFilter;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// What is wanted, of whom, and how it is shown.
@@ -20,6 +22,10 @@ pub(crate) struct Request {
     pub(crate) format: Format,
     /// JSON in place of a layout.
     pub(crate) json: bool,
+    /// Nothing is shown.
+    pub(crate) quiet: bool,
+    /// Messages are shown on standard error.
+    pub(crate) trace: bool,
     /// What.
     pub(crate) action: Action,
 }
@@ -43,7 +49,19 @@ pub(crate) enum Action {
     /// `-k display`
     IkeTunnels { all: bool, cascade: bool, select: Vec<InFilter> },
     /// `-y display`
-    DynamicTunnels { all: bool, ike_view: bool, select: Vec<InFilter> },
+    DynamicTunnels { all: bool, view: View, select: Vec<InFilter> },
+    /// `-m display`
+    ManualTunnels(Vec<InFilter>),
+    /// `-o display`
+    PortTranslations(Vec<InFilter>),
+    /// `-t`
+    TrafficTest(Packet),
+    /// `-w`
+    Services,
+    /// `-x`
+    ServiceClients,
+    /// `--whoami`
+    Authority,
     /// `-i`
     Interfaces,
     /// `--drops`
@@ -56,6 +74,17 @@ pub(crate) enum Action {
     Load(FilterSet),
     /// `-k` and `-y` functions that change something.
     Control { function: Function, objects: Objects },
+}
+
+/// Which dynamic tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Those that the stack holds.
+    Stack,
+    /// Those that IKE knows.
+    Ike,
+    /// Shadows of a distributor's tunnels at a target.
+    Shadow,
 }
 
 /// `-c` of `-f`.
@@ -77,6 +106,8 @@ pub(crate) enum Function {
     RefreshDynamic,
     DeactivateIke,
     RefreshIke,
+    ActivateManual,
+    DeactivateManual,
 }
 
 impl Function {
@@ -88,6 +119,8 @@ impl Function {
             Self::RefreshDynamic => MessageType::REFRESH_IPTUNDYN,
             Self::DeactivateIke => MessageType::DEACTIVATE_IKETUN,
             Self::RefreshIke => MessageType::REFRESH_IKETUN,
+            Self::ActivateManual => MessageType::ACTIVATE_IPTUNMANUAL,
+            Self::DeactivateManual => MessageType::DEACTIVATE_IPTUNMANUAL,
         }
     }
 }
@@ -126,6 +159,24 @@ impl Request {
             dynamic(word, arguments, &mut given)?
         } else if let Some(word) = &arguments.interface {
             keyword("-i", word, &[("display", ())]).map(|()| Action::Interfaces)?
+        } else if let Some(word) = &arguments.manual {
+            manual(word, &mut given)?
+        } else if let Some(word) = &arguments.ports {
+            keyword("-o", word, &[("display", ())])?;
+            let address = |a: &String| {
+                a.parse().map_err(|_| Failure::Usage(format!("`{}` is no address for -n", a.escape_debug())))
+            };
+            let all =
+                given.take('n').iter().map(|a| address(a).map(with_remote)).collect::<Result<_, _>>()?;
+            Action::PortTranslations(select(&[all])?)
+        } else if !arguments.test.is_empty() {
+            Action::TrafficTest(Packet::parse(&arguments.test)?)
+        } else if let Some(word) = &arguments.services {
+            keyword("-w", word, &[("display", ())]).map(|()| Action::Services)?
+        } else if let Some(word) = &arguments.clients {
+            keyword("-x", word, &[("display", ())]).map(|()| Action::ServiceClients)?
+        } else if arguments.whoami {
+            Action::Authority
         } else if arguments.drops {
             Action::Drops
         } else {
@@ -137,6 +188,8 @@ impl Request {
             stack: arguments.stack.clone(),
             format,
             json: arguments.json,
+            quiet: arguments.quiet,
+            trace: arguments.trace,
             action,
         })
     }
@@ -149,6 +202,12 @@ fn primary(arguments: &Arguments) -> Option<&'static str> {
         ("-k", arguments.ike.is_some()),
         ("-y", arguments.dynamic.is_some()),
         ("-i", arguments.interface.is_some()),
+        ("-m", arguments.manual.is_some()),
+        ("-o", arguments.ports.is_some()),
+        ("-t", !arguments.test.is_empty()),
+        ("-w", arguments.services.is_some()),
+        ("-x", arguments.clients.is_some()),
+        ("--whoami", arguments.whoami),
         ("--drops", arguments.drops),
         ("--vipa", arguments.vipa),
     ];
@@ -217,13 +276,42 @@ fn dynamic(word: &str, arguments: &Arguments, given: &mut Given) -> Result<Actio
         return control(function, given, named);
     }
     let all = scope(arguments, given, &[("current", false), ("all", true)])?.unwrap_or(false);
-    let ike_view = given.flag('b');
+    let view = match (given.flag('b'), given.flag('s')) {
+        (true, true) => return Err(Failure::Usage("-b goes not with -s".into())),
+        (true, false) => View::Ike,
+        (false, true) => View::Shadow,
+        (false, false) => View::Stack,
+    };
     let select = select(&[
         given.take('l').iter().map(|n| with_name(n)).collect(),
         given.take('n').iter().map(|n| with_action(n)).collect(),
         given.take('a').iter().map(|id| InFilter::tunnel(id)).collect(),
     ])?;
-    Ok(Action::DynamicTunnels { all, ike_view, select: newest(select, all) })
+    let mut select = newest(select, all);
+    if view == View::Shadow {
+        if select.is_empty() {
+            select.push(InFilter::default());
+        }
+        select.iter_mut().for_each(|f| f.shadow = true);
+    }
+    Ok(Action::DynamicTunnels { all, view, select })
+}
+
+fn manual(word: &str, given: &mut Given) -> Result<Action, Failure> {
+    let functions = [
+        ("display", None),
+        ("activate", Some(Function::ActivateManual)),
+        ("deactivate", Some(Function::DeactivateManual)),
+    ];
+    if let Some(function) = keyword("-m", word, &functions)? {
+        let named = given.take('n').into_iter().map(|n| Tunnel::named(&n)).collect();
+        return control(function, given, named);
+    }
+    let select = select(&[
+        given.take('n').iter().map(|n| with_action(n)).collect(),
+        given.take('a').iter().map(|id| InFilter::tunnel(id)).collect(),
+    ])?;
+    Ok(Action::ManualTunnels(select))
 }
 
 /// Objects of a control function: names, ids, or all; never nothing.
@@ -245,6 +333,7 @@ fn control(function: Function, given: &mut Given, mut named: Vec<Tunnel>) -> Res
                 Function::ActivateDynamic => "-l RULE or -a all",
                 Function::DeactivateDynamic | Function::RefreshDynamic => "-a ID, -l RULE or -a all",
                 Function::DeactivateIke | Function::RefreshIke => "-a ID, -n RULE or -a all",
+                Function::ActivateManual | Function::DeactivateManual => "-a ID, -n ACTION or -a all",
             };
             return Err(Failure::Usage(format!("nothing is selected: expected {what}")));
         }
@@ -259,6 +348,15 @@ fn control(function: Function, given: &mut Given, mut named: Vec<Tunnel>) -> Res
 
 fn with_name(name: &str) -> InFilter {
     InFilter::rule(name)
+}
+fn with_remote(address: IpAddr) -> InFilter {
+    InFilter {
+        by_remote_address: true,
+        ipv6: address.is_ipv6(),
+        remote_address: address.into(),
+        remote_prefix: if address.is_ipv6() { 128 } else { 32 },
+        ..InFilter::default()
+    }
 }
 fn with_group(group: &str) -> InFilter {
     InFilter { by_group: true, group: group.into(), ..InFilter::default() }
@@ -358,7 +456,12 @@ impl Given {
             ('a', &arguments.ids),
             ('l', &arguments.rules),
         ];
-        let flags = [('b', arguments.ike_view), ('e', arguments.cascade), ('c', arguments.scope.is_some())];
+        let flags = [
+            ('s', arguments.shadow),
+            ('b', arguments.ike_view),
+            ('e', arguments.cascade),
+            ('c', arguments.scope.is_some()),
+        ];
         Self {
             values: values.into_iter().filter(|(_, v)| !v.is_empty()).map(|(o, v)| (o, v.clone())).collect(),
             flags: flags.into_iter().filter_map(|(o, set)| set.then_some(o)).collect(),
@@ -412,6 +515,10 @@ mod tests {
             );
         }
         assert_eq!(action("-i"), Action::Interfaces);
+        assert_eq!(action("-m"), Action::ManualTunnels(vec![]));
+        assert_eq!(action("-o"), Action::PortTranslations(vec![]));
+        assert_eq!((action("-w"), action("-x dis")), (Action::Services, Action::ServiceClients));
+        assert_eq!(action("--whoami"), Action::Authority);
         assert_eq!(action("--drops"), Action::Drops);
         assert_eq!(action("--vipa"), Action::Distribution);
     }
@@ -432,6 +539,22 @@ mod tests {
         assert_eq!(select, [InFilter { current_only: true, ..InFilter::default() }]);
         let Action::IkeTunnels { select, all, cascade } = action("-k -c all -e") else { panic!() };
         assert!(all && cascade && select.is_empty());
+    }
+
+    #[test]
+    fn shadows_and_translations_are_selected() {
+        let Action::DynamicTunnels { select, view, .. } = action("-y -s") else { panic!() };
+        assert!(view == View::Shadow && select[0].shadow && select[0].current_only);
+        let Action::DynamicTunnels { select, .. } = action("-y -s -c all") else { panic!() };
+        assert!(select[0].shadow && !select[0].current_only);
+        assert!(refused("-y -s -b").contains("goes not with"));
+        let Action::PortTranslations(select) = action("-o -n 203.0.113.5") else { panic!() };
+        assert!(select[0].by_remote_address && select[0].remote_prefix == 32);
+        assert!(refused("-o -n somewhere").contains("is no address"));
+        let Action::ManualTunnels(select) = action("-m display -n staticLab -a M1") else { panic!() };
+        assert!(select[0].by_vpn_action && select[0].by_tunnel_id);
+        let Action::Control { function, .. } = action("-m activate -n staticLab") else { panic!() };
+        assert_eq!(function, Function::ActivateManual);
     }
 
     #[test]
@@ -464,7 +587,7 @@ mod tests {
         for line in ["-f -l x", "-k -b", "-y -e", "-i -a x", "--drops -n x", "-f default -n x", "-i -c all"] {
             assert!(refused(line).contains("does not go with this function"), "{line}");
         }
-        for line in ["", "-f -k", "-x", "-y --vipa", "-f --json -r short"] {
+        for line in ["", "-f -k", "-X", "-y --vipa", "-f --json -r short"] {
             assert!(request(line).is_err(), "{line}");
         }
     }

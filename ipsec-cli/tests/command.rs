@@ -3,9 +3,11 @@
 
 use nmi_proto::answer::with_records;
 use nmi_proto::check::{Body, Request};
-use nmi_proto::code::{MessageType, ReasonCode, ReturnCode, TunnelStatus};
+use nmi_proto::code::{Direction, MessageType, ReasonCode, ReturnCode, TunnelStatus};
 use nmi_proto::codec::{Decoder, Frame};
-use nmi_proto::display::{DropCount, IkeRecord, IkeTunnel, Record, Stack, StackRecord};
+use nmi_proto::display::{
+    DropCount, FilterRecord, IkeRecord, IkeTunnel, IpFilter, Record, Stack, StackRecord,
+};
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
@@ -218,6 +220,77 @@ fn t59_a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+}
+
+fn ipsec(line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ipsec")).args(line.split_whitespace()).output().unwrap()
+}
+
+#[test]
+fn completions_and_the_manual_page_come_without_a_daemon() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = ipsec(&format!("completions {shell}"));
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).contains("ipsec") && out(&output).contains("quiesce"), "{shell}");
+    }
+    let page = ipsec("man");
+    assert_eq!(page.status.code(), Some(0));
+    let page = out(&page);
+    assert!(page.contains(".TH ipsec 1") && page.contains("\\fB\\-k\\fR"), "{page}");
+}
+
+#[test]
+fn a_traffic_test_shows_the_filters_that_match_in_their_order() {
+    let daemon = Daemon::start(|ty, _, _| match ty {
+        MessageType::GET_STACKINFO => stacks(&["DIST"]),
+        _ => {
+            let filter = |name: &str, protocol: u8| FilterRecord {
+                filter: IpFilter {
+                    name: name.into(),
+                    protocol,
+                    protocol_any: protocol == 0,
+                    direction: Direction::INBOUND,
+                    source_port_any: true,
+                    destination_port_low: 80,
+                    destination_port_high: 80,
+                    ..IpFilter::default()
+                },
+                ..FilterRecord::default()
+            };
+            let all = [filter("udp", 17), filter("web", 6), filter("rest", 0)];
+            Ok(all.iter().map(|f| f.build(PAGE)).collect())
+        }
+    });
+    let output = daemon.run("-p DIST -t 203.0.113.20 192.0.2.10 tcp 0 80 in -r wide");
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.contains("Primary:  IP Traffic Test"), "{text}");
+    assert!(text.contains("TestData: 203.0.113.20 192.0.2.10 tcp 0 80 in 0\n"), "{text}");
+    assert!(text.contains("TotAvail: 3") && text.ends_with("\n2 entries selected\n"), "{text}");
+    assert!(text.find("\nweb|") < text.find("\nrest|") && !text.contains("\nudp|"), "{text}");
+}
+
+#[test]
+fn quiet_says_nothing_and_a_trace_shows_every_message() {
+    let serve = |_: MessageType, _: &str, _: Option<Body>| -> Reply {
+        Ok(vec![DropCount { reason: "no_filter".into(), packets: 3 }.build(PAGE)])
+    };
+    let output = Daemon::start(serve).run("-p DIST --drops -q");
+    assert_eq!((output.status.code(), out(&output), err(&output)), (Some(0), String::new(), String::new()));
+    let output = Daemon::start(serve).run("-p DIST --drops -d");
+    let trace = err(&output);
+    assert!(trace.contains("--> NMsec_GET_DROPS, 96 bytes\n0000  4e4d734d"), "{trace}");
+    assert!(trace.contains("<-- NMsec_GET_DROPS, 176 bytes\n") && trace.contains("NMsR"), "{trace}");
+    assert!(out(&output).contains("no_filter"), "the report is there all the same");
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let serve = |_: MessageType, _: &str, _: Option<Body>| -> Reply { Ok(vec![]) };
+    let plain = Daemon::start(serve).run("-p DIST --drops");
+    assert!(!out(&plain).contains('\x1b'));
+    let asked = Daemon::start(serve).run("-p DIST --drops --color always");
+    assert!(out(&asked).starts_with("\x1b[1m"));
 }
 
 #[test]

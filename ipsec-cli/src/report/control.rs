@@ -24,9 +24,15 @@ pub(crate) fn loaded(stack: &str, time: Time, set: FilterSet) -> Report {
 /// Functions of `-k` and `-y`.
 pub(crate) fn report(stack: &str, time: Time, function: Function, all: bool, results: &[Tunnel]) -> Report {
     let is_ike = matches!(function, Function::DeactivateIke | Function::RefreshIke);
-    let (primary, plural) =
-        if is_ike { ("IKE tunnel", "IKE tunnels") } else { ("Dynamic tunnel", "dynamic tunnels") };
+    let is_manual = matches!(function, Function::ActivateManual | Function::DeactivateManual);
+    let (primary, plural) = match (is_ike, is_manual) {
+        (true, _) => ("IKE tunnel", "IKE tunnels"),
+        (_, true) => ("Manual tunnel", "manual tunnels"),
+        _ => ("Dynamic tunnel", "dynamic tunnels"),
+    };
     let (name, doing) = match function {
+        Function::ActivateManual => ("Activate", "Activated"),
+        Function::DeactivateManual => ("Deactivate", "Deactivated"),
         Function::ActivateDynamic => ("Activate", "Activating"),
         Function::DeactivateDynamic | Function::DeactivateIke => ("Deactivate", "Deactivating"),
         Function::RefreshDynamic | Function::RefreshIke => ("Refresh", "Refreshing"),
@@ -51,7 +57,11 @@ pub(crate) fn report(stack: &str, time: Time, function: Function, all: bool, res
     } else {
         vec![
             ("Tunnel ID", "TunnelID", 17),
-            ("LocalDynVpnRuleName", "LocalDynVpnRuleName", 50),
+            if is_manual {
+                ("IpManVpnActionName", "IpManVpnActionName", 50)
+            } else {
+                ("LocalDynVpnRuleName", "LocalDynVpnRuleName", 50)
+            },
             ("Status", "Status", 0),
         ]
     };
@@ -63,8 +73,10 @@ fn status(function: Function, doing: &str, status: TunnelStatus) -> Cell {
         TunnelStatus::STATEUPDATED => doing,
         TunnelStatus::NOTFOUND => "Not found",
         TunnelStatus::STATEALREADYSET => match function {
-            Function::ActivateDynamic => "Already active",
-            Function::DeactivateDynamic | Function::DeactivateIke => "Already inactive",
+            Function::ActivateDynamic | Function::ActivateManual => "Already active",
+            Function::DeactivateDynamic | Function::DeactivateIke | Function::DeactivateManual => {
+                "Already inactive"
+            }
             Function::RefreshDynamic | Function::RefreshIke => "Already refreshing",
         },
         TunnelStatus::NOKER => "No KeyExchangeRule",

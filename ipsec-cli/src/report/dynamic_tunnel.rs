@@ -30,9 +30,13 @@ fn heading<R>(stack: &str, source: &'static str, all: bool, answer: &Answer<R>) 
 }
 
 /// What the stack holds.
-pub(crate) fn stack_report(stack: &str, all: bool, answer: &Answer<DynStackRecord>) -> Report {
+pub(crate) fn stack_report(stack: &str, all: bool, shadows: bool, answer: &Answer<DynStackRecord>) -> Report {
     let entries = answer.records.iter().map(|r| stack_entry(r, answer.timestamp)).collect();
-    Report { heading: heading(stack, "Stack", all, answer), body: Body::Entries(entries) }
+    let function = if shadows { "Display (shadows)" } else { "Display" };
+    Report {
+        heading: Heading { function, ..heading(stack, "Stack", all, answer) },
+        body: Body::Entries(entries),
+    }
 }
 
 /// What IKE knows.
@@ -62,27 +66,32 @@ fn stack_entry(record: &DynStackRecord, now: Time) -> Entry {
             field("VPNLifeExpires", d.vpn_life_end),
         ])
         .row(nat_traversal(d, Cell::None, Cell::None))
-        .row([
-            field(
-                "PassthroughDF",
-                match t.df_mode {
-                    DfMode::COPIED => Cell::from("Yes"),
-                    DfMode::CLEARED => Cell::from("Clear"),
-                    DfMode::SET => Cell::from("Set"),
-                    _ => Cell::None,
-                },
-            ),
-            field(
-                "PassthroughDSCP",
-                match t.dscp_mode {
-                    DscpMode::COPIED => Cell::from("Yes"),
-                    DscpMode::CLEARED => Cell::from("No"),
-                    _ => Cell::None,
-                },
-            ),
-        ])
+        .row(passthrough(t))
         .row(extension_fields(record.dist.as_ref()));
     entry
+}
+
+/// What the outer header has of the inner one.
+pub(super) fn passthrough(t: &IpTunnel) -> [Field; 2] {
+    [
+        field(
+            "PassthroughDF",
+            match t.df_mode {
+                DfMode::COPIED => Cell::from("Yes"),
+                DfMode::CLEARED => Cell::from("Clear"),
+                DfMode::SET => Cell::from("Set"),
+                _ => Cell::None,
+            },
+        ),
+        field(
+            "PassthroughDSCP",
+            match t.dscp_mode {
+                DscpMode::COPIED => Cell::from("Yes"),
+                DscpMode::CLEARED => Cell::from("No"),
+                _ => Cell::None,
+            },
+        ),
+    ]
 }
 
 /// An entry of the IKE view, also below an IKE tunnel.
@@ -165,7 +174,7 @@ fn first_rows(entry: &mut Entry, t: &IpTunnel, d: &IpDynTunnel, filter_rule: Opt
         .row(side(remote, d.remote_address_type, d.remote_address, d.remote_prefix, d.remote_address_high));
 }
 
-fn protection(entry: &mut Entry, t: &IpTunnel, group: Option<Cell>) {
+pub(super) fn protection(entry: &mut Entry, t: &IpTunnel, group: Option<Cell>) {
     entry
         .row([
             field(
@@ -254,7 +263,7 @@ fn spi(spi: u32) -> Cell {
     if spi == 0 { Cell::None } else { Cell::Spi(spi) }
 }
 
-fn sa_state(state: SaState) -> Cell {
+pub(super) fn sa_state(state: SaState) -> Cell {
     Cell::from(match state {
         SaState::INACTIVE => "Inactive",
         SaState::PENDING => "Pending",
@@ -380,15 +389,15 @@ pub(crate) mod tests {
 
     #[test]
     fn stack_detail() {
-        insta::assert_snapshot!(text(&stack_report("DIST", false, &stack_sample()), Format::Detail));
+        insta::assert_snapshot!(text(&stack_report("DIST", false, false, &stack_sample()), Format::Detail));
     }
     #[test]
     fn stack_short() {
-        insta::assert_snapshot!(text(&stack_report("DIST", false, &stack_sample()), Format::Short));
+        insta::assert_snapshot!(text(&stack_report("DIST", false, false, &stack_sample()), Format::Short));
     }
     #[test]
     fn stack_json() {
-        insta::assert_snapshot!(json(&stack_report("DIST", false, &stack_sample())));
+        insta::assert_snapshot!(json(&stack_report("DIST", false, false, &stack_sample())));
     }
     #[test]
     fn ike_detail() {

@@ -5,6 +5,7 @@ use super::{
     Body, Cell, Entry, Field, Report, address, field, has_ports, has_types, protocol, range, unless_zero,
 };
 use crate::request::FilterScope;
+use crate::traffic::Packet;
 use nmi_proto::answer::Answer;
 use nmi_proto::code::{
     AddressType, DefensiveMode, DefensiveType, Direction, DiscardAction, FilterAction, FilterLogging,
@@ -62,6 +63,19 @@ pub(crate) fn report(
         },
         body: Body::Entries(answer.records.iter().map(entry).collect()),
     }
+}
+
+/// `-t`: the filters that match `packet`, which are all that `answer` has. The first is what it would hit.
+pub(crate) fn test_report(
+    stack: &str,
+    info: Option<&Stack>,
+    packet: &Packet,
+    answer: &Answer<FilterRecord>,
+) -> Report {
+    let mut report = report(stack, info, FilterScope::Current, answer);
+    report.heading.primary = "IP Traffic Test";
+    report.heading.more.insert(0, vec![("TestData", packet.to_string().into())]);
+    report
 }
 
 fn entry(record: &FilterRecord) -> Entry {

@@ -8,6 +8,9 @@ pub(crate) mod heading;
 pub(crate) mod ike_tunnel;
 pub(crate) mod interface;
 pub(crate) mod layout;
+pub(crate) mod manual_tunnel;
+pub(crate) mod port_translation;
+pub(crate) mod services;
 pub(crate) mod vipa;
 
 use heading::Heading;
