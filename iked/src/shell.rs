@@ -16,10 +16,11 @@
 //! All channels are bounded. The core task never waits but in its one `select!`: whoever does not take messages
 //! (a stack, the coupling facility) is reset or written to again later, a client waits alone.
 
-use crate::cf::keeper::{Keeper, Order, Report};
+use crate::cf::CfError;
+use crate::cf::keeper::{Keeper, Order, Report, Settings as KeeperSettings, boot_ns};
 use crate::cf::seal::{KeyError, SysplexKey};
 use crate::cf::sled::Embedded;
-use crate::config::{Config, Facility, Name, StackEntry};
+use crate::config::{Config, Facility, StackEntry};
 use crate::core::{Core, Internal, Now};
 use crate::ike::Engine;
 use crate::ike::rules::Settings;
@@ -31,6 +32,7 @@ use crate::stack_link::{self, LinkEvent, StackIndex};
 use crate::supervise::{Launch, LaunchError};
 use nix::fcntl::{Flock, FlockArg};
 use rand::SeedableRng;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -259,12 +261,23 @@ fn start_keeper(
     let key = SysplexKey::load(&sysplex.key_file)?;
     let (orders_tx, orders) = mpsc::channel(4096);
     let folder = cf_folder(config);
+    let settings = KeeperSettings {
+        name: sysplex.name.as_str().to_owned(),
+        system: config.system.as_str().to_owned(),
+        key: key.clone(),
+        continued: BTreeSet::new(),
+        clock: Box::new(boot_ns),
+    };
     match sysplex.facility {
         Facility::Sled => {
-            let open = move || Embedded::open(&folder);
-            let name: &Name = &sysplex.name;
-            let keeper = Keeper::new(open, name.as_str(), config.system.as_str(), key.clone(), reports);
-            tasks.spawn(keeper.run(orders));
+            let open = move || {
+                let folder = folder.clone();
+                async move {
+                    let open = tokio::task::spawn_blocking(move || Embedded::open(&folder));
+                    open.await.map_err(|e| CfError::Store(e.to_string()))?
+                }
+            };
+            tasks.spawn(Keeper::new(open, settings, reports).run(orders));
         }
     }
     Ok(Some((orders_tx, key)))

@@ -25,7 +25,7 @@ pub async fn dump(
         // Writing to a String cannot fail.
         let _ = match plex.owner(dvipa).await? {
             None => writeln!(out, "{} none", paths.owner(dvipa)),
-            Some(o) => {
+            Some((o, _)) => {
                 writeln!(
                     out,
                     "{} system {} stack {} epoch {}",
@@ -61,13 +61,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (key, vip) = (SysplexKey::new([7; 32]), "203.0.113.10".parse().unwrap());
         let plex = Sysplex::new(Embedded::open(dir.path()).unwrap(), "P", key.clone());
-        let fence = plex.claim(vip, "SYSA", "OWN").await.unwrap();
+        let (fence, _) = plex.claim(vip, "SYSA", "OWN", None).await.unwrap();
         let id = RecordId([1; 16]);
         let records = [
             (RecordKey::Phase1(id), Some(Record::Phase1(Box::new(tests::phase1())))),
             (RecordKey::Phase2(id), Some(Record::Phase2(Box::new(tests::phase2(id, 5))))),
         ];
-        plex.write(&fence, &records).await.unwrap();
+        let changes = records.iter().map(|(k, r)| plex.change(&fence, *k, r.as_ref()).unwrap()).collect();
+        plex.write(&fence, changes).await.unwrap();
         let e = dump(dir.path(), "P", key.clone(), &[vip]).await.unwrap_err().to_string();
         assert!(e.ends_with("is in use by another process: is iked running already?"), "{e}");
         drop(plex);

@@ -13,6 +13,7 @@ use crate::ike::view::{ChildView, IkeView, Role};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+use zeroize::ZeroizeOnDrop;
 
 /// Number of a record within its DVIPA and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +25,34 @@ impl std::fmt::Display for RecordId {
     }
 }
 
+/// A stack of the sysplex.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its address on the XCF link.
+    pub xcf: Option<IpAddr>,
+    /// Random id of this start of its process; its XCF messages are sealed under it.
+    pub start: u64,
+    /// It may own DVIPAs.
+    pub distributor: bool,
+    /// Connections may be sent to it.
+    pub target: bool,
+    /// Weight of its share of new connections where load counts.
+    pub capacity: u32,
+}
+
+/// That a stack lives: rewritten by its system every fifth of its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// Id of the start of its process.
+    pub start: u64,
+    /// Count of renewals.
+    pub count: u64,
+    /// The lease in milliseconds: without a newer record for so long and a quarter, it has stopped to send.
+    pub lease_ms: u32,
+    /// It ended and sends nothing any more: nobody need wait.
+    pub ended: bool,
+}
+
 /// Who owns a DVIPA.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -33,6 +62,48 @@ pub struct Owner {
     pub stack: String,
     /// Count of owners so far; only grows.
     pub epoch: u64,
+    /// It gave the DVIPA up: whoever wants may take it at once.
+    pub released: bool,
+}
+
+/// Who is ready to take a DVIPA over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// System.
+    pub system: String,
+    /// Stack.
+    pub stack: String,
+}
+
+/// The highest sequence number that the SAs of a DVIPA may use; one for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Highest number.
+    pub highest: u64,
+}
+
+/// What continues an IKE SA and its children at another stack; the IKE engine says what is in it.
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Takes the octets over.
+    #[must_use]
+    pub const fn new(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
 }
 
 /// An IKE tunnel of a DVIPA.

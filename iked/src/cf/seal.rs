@@ -25,9 +25,18 @@ const SALT: usize = 32;
 const TAG: usize = 16;
 const HEAD: usize = 1 + 8 + SALT;
 
-/// The key of a sysplex: 32 octets, the same on all its systems.
+/// Most keys of a sysplex at a time: the newest, and older ones under which records may still be sealed.
+pub const MAX_KEYS: usize = 4;
+/// Largest key file that is read.
+const MAX_KEY_FILE: u64 = 4096;
+
+/// The key of a sysplex: 32 octets, the same on all its systems. While it is changed, the older ones too: what is
+/// sealed under one of them is read, and everything is written under the newest.
 #[derive(Clone, ZeroizeOnDrop)]
-pub struct SysplexKey([u8; 32]);
+pub struct SysplexKey {
+    newest: [u8; 32],
+    older: Vec<[u8; 32]>,
+}
 
 impl std::fmt::Debug for SysplexKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,7 +64,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// It holds no key. The content is not told.
-    #[error("key file {}: expected 32 bytes as 64 hexadecimal digits on one line", path.display())]
+    #[error("key file {}: expected 32 bytes as 64 hexadecimal digits on one line; older keys on lines below it, {MAX_KEYS} keys at most", path.display())]
     Malformed {
         /// File.
         path: PathBuf,
@@ -66,10 +75,24 @@ impl SysplexKey {
     /// A key from its octets.
     #[must_use]
     pub const fn new(octets: [u8; 32]) -> Self {
-        Self(octets)
+        Self { newest: octets, older: Vec::new() }
     }
 
-    /// Reads a key file: 64 hexadecimal digits, readable by its owner only.
+    /// This key, and `older` ones under which records may still be sealed.
+    #[must_use]
+    pub fn with_older(mut self, older: &[[u8; 32]]) -> Self {
+        self.older.extend_from_slice(older);
+        self
+    }
+
+    /// Whether there are older keys beside the newest.
+    #[must_use]
+    pub const fn has_older(&self) -> bool {
+        !self.older.is_empty()
+    }
+
+    /// Reads a key file, readable by its owner only: each line 64 hexadecimal digits, the newest key first; empty
+    /// lines and lines that begin with `#` count for nothing.
     ///
     /// # Errors
     /// The file cannot be read, is accessible to others, or holds something else.
@@ -86,18 +109,44 @@ impl SysplexKey {
             return Err(KeyError::Exposed { path: path.into(), mode });
         }
         let malformed = || KeyError::Malformed { path: path.into() };
-        let mut text = Zeroizing::new(String::with_capacity(256));
-        file.take(256).read_to_string(&mut text).map_err(|_| malformed())?;
-        let mut octets = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.trim(), octets.as_mut()).map_err(|_| malformed())?;
-        Ok(Self(*octets))
+        // Large enough from the start, so that no copy of a key stays behind in memory that was given back.
+        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize + 1));
+        file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(|_| malformed())?;
+        if text.len() as u64 > MAX_KEY_FILE {
+            return Err(malformed());
+        }
+        Self::parse(&text).ok_or_else(malformed)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut found: Option<Self> = None;
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let mut octets = Zeroizing::new([0; 32]);
+            hex::decode_to_slice(line, octets.as_mut()).ok()?;
+            match &mut found {
+                None => found = Some(Self { newest: *octets, older: Vec::with_capacity(MAX_KEYS) }),
+                Some(key) if key.older.len() + 1 < MAX_KEYS => key.older.push(*octets),
+                Some(_) => return None,
+            }
+        }
+        found
+    }
+
+    /// A key for another purpose, called `label`, from the newest key.
+    #[must_use]
+    pub fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(None, &self.newest)
+            .expand_multi_info(&[b"iked ", label], key.as_mut())
+            .expect("32 octets are a valid HKDF length");
+        key
     }
 
     /// A name for `input` that only holders of the key can compute: 16 octets.
     #[must_use]
     pub fn name_of(&self, label: &[u8], input: &[u8]) -> [u8; 16] {
         let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, &self.0)
+        Hkdf::<Sha256>::new(None, &self.newest)
             .expand_multi_info(&[b"iked cf name ", label], key.as_mut())
             .expect("32 octets are a valid HKDF length");
         let mut mac = Hmac::<Sha256>::new_from_slice(key.as_ref()).expect("HMAC takes keys of any length");
@@ -111,7 +160,7 @@ impl SysplexKey {
     /// Seals `plaintext` for `path`. `salt` must be fresh random octets.
     #[must_use]
     pub fn seal(&self, path: &str, epoch: u64, salt: [u8; SALT], plaintext: &[u8]) -> Vec<u8> {
-        let (cipher, nonce) = self.cipher(&salt);
+        let (cipher, nonce) = cipher(&self.newest, &salt);
         let aad = aad(path, epoch, VERSION);
         let sealed = cipher
             .encrypt(&nonce.into(), Payload { msg: plaintext, aad: &aad })
@@ -145,23 +194,25 @@ impl SysplexKey {
         let epoch = u64::from_be_bytes(epoch);
         let mut salt = [0; SALT];
         salt.copy_from_slice(&head[9..]);
-        let (cipher, nonce) = self.cipher(&salt);
         let aad = aad(path, epoch, version);
-        let plaintext = cipher
-            .decrypt(&nonce.into(), Payload { msg: ciphertext, aad: &aad })
-            .map_err(|_| SealError::Unauthentic)?;
-        Ok(Opened { epoch, plaintext: Zeroizing::new(plaintext) })
+        for (n, key) in std::iter::once(&self.newest).chain(&self.older).enumerate() {
+            let (cipher, nonce) = cipher(key, &salt);
+            if let Ok(plaintext) = cipher.decrypt(&nonce.into(), Payload { msg: ciphertext, aad: &aad }) {
+                return Ok(Opened { epoch, plaintext: Zeroizing::new(plaintext), old_key: n > 0 });
+            }
+        }
+        Err(SealError::Unauthentic)
     }
+}
 
-    fn cipher(&self, salt: &[u8; SALT]) -> (Aes256Gcm, [u8; 12]) {
-        let mut okm = Zeroizing::new([0; 44]);
-        Hkdf::<Sha256>::new(Some(salt), &self.0)
-            .expand(b"iked cf record AES-256-GCM", okm.as_mut())
-            .expect("44 octets are a valid HKDF length");
-        let mut nonce = [0; 12];
-        nonce.copy_from_slice(&okm[32..]);
-        (Aes256Gcm::new_from_slice(&okm[..32]).expect("32 octets are an AES-256 key"), nonce)
-    }
+fn cipher(key: &[u8; 32], salt: &[u8; SALT]) -> (Aes256Gcm, [u8; 12]) {
+    let mut okm = Zeroizing::new([0; 44]);
+    Hkdf::<Sha256>::new(Some(salt), key)
+        .expand(b"iked cf record AES-256-GCM", okm.as_mut())
+        .expect("44 octets are a valid HKDF length");
+    let mut nonce = [0; 12];
+    nonce.copy_from_slice(&okm[32..]);
+    (Aes256Gcm::new_from_slice(&okm[..32]).expect("32 octets are an AES-256 key"), nonce)
 }
 
 /// The version and the epoch have fixed lengths, so the encoding of the three is unambiguous.
@@ -179,6 +230,8 @@ pub struct Opened {
     pub epoch: u64,
     /// Content.
     pub plaintext: Zeroizing<Vec<u8>>,
+    /// It is sealed under an older key than the newest.
+    pub old_key: bool,
 }
 
 /// Why a record is refused (threats T49).
@@ -253,6 +306,51 @@ mod tests {
     fn t26_each_salt_gives_its_own_key_and_nonce() {
         let (a, b) = (KEY.seal("/p", 3, [1; 32], &[0; 32]), KEY.seal("/p", 3, [2; 32], &[0; 32]));
         assert_ne!(a[HEAD..], b[HEAD..]);
+    }
+
+    #[test]
+    fn what_an_older_key_sealed_is_read_until_that_key_is_gone() {
+        let sealed = KEY.seal("/p", 3, [1; 32], b"x");
+        let both = SysplexKey::new([8; 32]).with_older(&[[7; 32]]);
+        assert!(both.open("/p", &sealed).unwrap().old_key);
+        let again = both.seal("/p", 3, [2; 32], b"x");
+        assert!(!both.open("/p", &again).unwrap().old_key);
+        assert_eq!(KEY.open("/p", &again), Err(SealError::Unauthentic), "only the newest key seals");
+        assert_eq!(SysplexKey::new([8; 32]).open("/p", &sealed), Err(SealError::Unauthentic));
+    }
+
+    #[test]
+    fn t27_a_key_file_is_read_only_if_it_is_ours_alone_and_says_nothing_when_it_is_wrong() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let write = |text: &str, mode: u32| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            SysplexKey::load(&path)
+        };
+        let (new, old) = ("ab".repeat(32), "cd".repeat(32));
+        let key = write(&format!("# 2026\n{new}\n\n{old}\n"), 0o600).unwrap();
+        assert_eq!((key.newest, key.older.as_slice()), ([0xab; 32], [[0xcd; 32]].as_slice()));
+        assert!(matches!(write(&new, 0o640), Err(KeyError::Exposed { mode: 0o640, .. })));
+        for bad in [
+            "",
+            "# nothing\n",
+            &new[2..],
+            &format!("{new}x"),
+            &format!("{new}\n").repeat(5),
+            &"\n".repeat(5000),
+        ] {
+            let e = write(bad, 0o600).unwrap_err();
+            assert!(matches!(e, KeyError::Malformed { .. }), "{e}");
+            assert!(!e.to_string().contains("abab"), "{e}");
+        }
+    }
+
+    #[test]
+    fn keys_for_different_purposes_differ() {
+        assert_ne!(KEY.derive(b"xcf"), KEY.derive(b"other"));
+        assert_ne!(KEY.derive(b"xcf"), SysplexKey::new([8; 32]).derive(b"xcf"));
     }
 
     #[test]

@@ -1,16 +1,27 @@
 //! The embedded coupling facility, for all the stacks of one daemon. The only file that knows sled.
 //!
-//! One tree, one process: sled locks its folder. Its calls may wait for the disk, so they run on tokio's threads
-//! for blocking work.
+//! One tree, one process: sled locks its folder. A value stands behind the number of the transaction that wrote it
+//! (its revision, eight octets); the number of the newest transaction stands at a key of its own. Calls may wait
+//! for the disk, so they run on tokio's threads for blocking work.
 
-use super::{CfError, Change, CouplingFacility, MAX_VALUE_BYTES, Outcome, PAGE, Transaction};
-use sled::transaction::{ConflictableTransactionError, TransactionError};
+use super::watch::local::{self, News};
+use super::{CfError, Condition, CouplingFacility, Entry, Outcome, PAGE, Revision, Transaction, Watch};
+use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::sync::broadcast;
+
+/// Where the newest revision stands: no key of a sysplex begins so.
+const NEWEST: &[u8] = b"revision";
+/// The tree of this format.
+const TREE: &str = "records-1";
 
 /// A sled database used as coupling facility.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    db: sled::Db,
+    db: sled::Tree,
+    /// Held from a transaction's begin until it is told, so that changes are told in their order.
+    news: Arc<Mutex<broadcast::Sender<News>>>,
 }
 
 impl Embedded {
@@ -25,16 +36,66 @@ impl Embedded {
             }
             e => store(e),
         })?;
-        Ok(Self { db })
+        let db = db.open_tree(TREE).map_err(store)?;
+        Ok(Self { db, news: Arc::new(Mutex::new(local::news())) })
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        f: impl FnOnce(&sled::Db) -> Result<T, CfError> + Send + 'static,
+        f: impl FnOnce(&Self) -> Result<T, CfError> + Send + 'static,
     ) -> Result<T, CfError> {
-        let db = self.db.clone();
-        tokio::task::spawn_blocking(move || f(&db)).await.map_err(|e| CfError::Store(e.to_string()))?
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || f(&this)).await.map_err(|e| CfError::Store(e.to_string()))?
     }
+
+    fn commit_now(&self, t: Transaction) -> Result<Outcome, CfError> {
+        let news = self.news.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let done = self.db.transaction(|tree| {
+            for condition in &t.conditions {
+                if !holds(tree, condition)? {
+                    return Err(ConflictableTransactionError::Abort(()));
+                }
+            }
+            let revision = tree.get(NEWEST)?.map_or(0, |v| number(&v)).saturating_add(1);
+            tree.insert(NEWEST, &revision.to_be_bytes())?;
+            for change in &t.changes {
+                match change.value() {
+                    Some(value) => tree.insert(change.key().as_bytes(), framed(revision, value))?,
+                    None => tree.remove(change.key().as_bytes())?,
+                };
+            }
+            Ok(Revision(revision))
+        });
+        let revision = match done {
+            Ok(revision) => revision,
+            Err(TransactionError::Abort(())) => return Ok(Outcome::ConditionFailed),
+            Err(TransactionError::Storage(e)) => return Err(store(e)),
+        };
+        self.db.flush().map_err(store)?;
+        // Without watchers there is nobody to tell.
+        let _ = news.send((revision, t.changes));
+        Ok(Outcome::Committed(revision))
+    }
+}
+
+fn holds(tree: &TransactionalTree, condition: &Condition) -> Result<bool, ConflictableTransactionError<()>> {
+    Ok(match condition {
+        Condition::Value(key, value) => tree.get(key)?.is_some_and(|v| content(&v) == value),
+        Condition::Absent(key) => tree.get(key)?.is_none(),
+        Condition::Revision(key, revision) => tree.get(key)?.map_or(0, |v| number(&v)) == revision.0,
+    })
+}
+
+fn framed(revision: u64, value: &[u8]) -> Vec<u8> {
+    [&revision.to_be_bytes(), value].concat()
+}
+
+fn number(framed: &[u8]) -> u64 {
+    framed.first_chunk().map_or(0, |n| u64::from_be_bytes(*n))
+}
+
+fn content(framed: &[u8]) -> &[u8] {
+    framed.get(8..).unwrap_or_default()
 }
 
 /// sled wraps the lock's `EWOULDBLOCK` into an error of another kind.
@@ -48,131 +109,82 @@ fn store(e: sled::Error) -> CfError {
 }
 
 impl CouplingFacility for Embedded {
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CfError> {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, CfError> {
         let key = key.to_owned();
-        self.blocking(move |db| Ok(db.get(key).map_err(store)?.map(|v| v.to_vec()))).await
-    }
-
-    async fn commit(&self, t: Transaction) -> Result<Outcome, CfError> {
-        for change in &t.changes {
-            if let Change::Put(_, v) = change
-                && v.len() > MAX_VALUE_BYTES
-            {
-                return Err(CfError::TooLarge(v.len()));
-            }
-        }
-        self.blocking(move |db| {
-            let done = db.transaction(|tree| {
-                let (key, expected) = &t.condition;
-                if tree.get(key)?.as_deref() != expected.as_deref() {
-                    return Err(ConflictableTransactionError::Abort(()));
-                }
-                for change in &t.changes {
-                    match change {
-                        Change::Put(k, v) => tree.insert(k.as_bytes(), v.as_slice())?,
-                        Change::Remove(k) => tree.remove(k.as_bytes())?,
-                    };
-                }
-                Ok(())
-            });
-            match done {
-                Ok(()) => {}
-                Err(TransactionError::Abort(())) => return Ok(Outcome::ConditionFailed),
-                Err(TransactionError::Storage(e)) => return Err(store(e)),
-            }
-            db.flush().map_err(store)?;
-            Ok(Outcome::Committed)
+        self.blocking(move |cf| {
+            let found = cf.db.get(&key).map_err(store)?;
+            Ok(found.map(|v| Entry { key, value: content(&v).to_vec(), revision: Revision(number(&v)) }))
         })
         .await
     }
 
-    async fn page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<(String, Vec<u8>)>, CfError> {
+    async fn commit(&self, t: Transaction) -> Result<Outcome, CfError> {
+        t.check()?;
+        self.blocking(move |cf| cf.commit_now(t)).await
+    }
+
+    async fn page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Entry>, CfError> {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.blocking(move |db| {
+        self.blocking(move |cf| {
             let from = after.as_deref().filter(|a| *a >= prefix.as_str()).unwrap_or(&prefix).to_owned();
             let mut page = Vec::new();
-            for entry in db.range(from.as_bytes()..) {
+            for entry in cf.db.range(from.as_bytes()..) {
                 let (k, v) = entry.map_err(store)?;
                 if !k.starts_with(prefix.as_bytes()) || page.len() == PAGE {
                     break;
                 }
                 // A key that is no text is nobody's record.
-                let Ok(k) = String::from_utf8(k.to_vec()) else { continue };
-                if after.as_deref() == Some(k.as_str()) {
+                let Ok(key) = String::from_utf8(k.to_vec()) else { continue };
+                if after.as_deref() == Some(key.as_str()) {
                     continue;
                 }
-                page.push((k, v.to_vec()));
+                page.push(Entry { key, value: content(&v).to_vec(), revision: Revision(number(&v)) });
             }
             Ok(page)
         })
         .await
     }
+
+    async fn watch(&self, prefix: &str) -> Result<Watch, CfError> {
+        let news = self.news.lock().unwrap_or_else(std::sync::PoisonError::into_inner).subscribe();
+        local::watch(self.clone(), news, prefix.to_owned()).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Change;
     use super::*;
 
-    fn put(k: &str, v: &[u8]) -> Change {
-        Change::Put(k.into(), v.into())
-    }
-
     #[tokio::test]
-    async fn a_transaction_happens_whole_or_not_at_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let cf = Embedded::open(&dir.path().join("cf")).unwrap();
-        let make =
-            Transaction { condition: ("/o".into(), None), changes: vec![put("/o", b"1"), put("/a", b"x")] };
-        assert_eq!(cf.commit(make.clone()).await.unwrap(), Outcome::Committed);
-        let again = Transaction { changes: vec![put("/o", b"2"), put("/b", b"y")], ..make };
-        assert_eq!(cf.commit(again).await.unwrap(), Outcome::ConditionFailed);
-        assert_eq!(cf.get("/o").await.unwrap().as_deref(), Some(b"1".as_slice()));
-        assert_eq!(cf.get("/b").await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn pages_are_ordered_bounded_and_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let cf = Embedded::open(&dir.path().join("cf")).unwrap();
-        for chunk in (0..300).collect::<Vec<_>>().chunks(PAGE) {
-            let changes = chunk.iter().map(|i| put(&format!("/p/{i:04}"), b"v")).collect();
-            cf.commit(Transaction { condition: ("/none".into(), None), changes }).await.unwrap();
-        }
-        let other =
-            Transaction { condition: ("/none".into(), None), changes: vec![put("/p2", b""), put("/o", b"")] };
-        cf.commit(other).await.unwrap();
-        let (mut seen, mut after) = (Vec::new(), None);
-        loop {
-            let page = cf.page("/p/", after.as_deref()).await.unwrap();
-            assert!(page.len() <= PAGE);
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            seen.extend(page.into_iter().map(|(k, _)| k));
-        }
-        assert_eq!(seen, (0..300).map(|i| format!("/p/{i:04}")).collect::<Vec<_>>());
-    }
-
-    #[tokio::test]
-    async fn t49_a_huge_value_is_not_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let cf = Embedded::open(&dir.path().join("cf")).unwrap();
-        let t = Transaction {
-            condition: ("/o".into(), None),
-            changes: vec![put("/o", &[0; MAX_VALUE_BYTES + 1])],
-        };
-        assert!(matches!(cf.commit(t).await, Err(CfError::TooLarge(_))));
-    }
-
-    #[tokio::test]
-    async fn what_was_committed_is_there_after_a_restart() {
+    async fn what_was_committed_is_there_after_a_restart_and_revisions_go_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cf");
+        let put =
+            |k: &str| Transaction { conditions: vec![], changes: vec![Change::Put(k.into(), b"1".into())] };
         let cf = Embedded::open(&path).unwrap();
-        cf.commit(Transaction { condition: ("/o".into(), None), changes: vec![put("/o", b"1")] })
-            .await
-            .unwrap();
+        let Outcome::Committed(first) = cf.commit(put("/o")).await.unwrap() else { panic!() };
         drop(cf);
         let cf = Embedded::open(&path).unwrap();
-        assert_eq!(cf.get("/o").await.unwrap().as_deref(), Some(b"1".as_slice()));
+        let found = cf.get("/o").await.unwrap().unwrap();
+        assert_eq!((found.value.as_slice(), found.revision), (b"1".as_slice(), first));
+        let Outcome::Committed(second) = cf.commit(put("/p")).await.unwrap() else { panic!() };
+        assert!(second > first);
+    }
+
+    #[tokio::test]
+    async fn a_second_process_is_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let _cf = Embedded::open(dir.path()).unwrap();
+        assert!(matches!(Embedded::open(dir.path()), Err(CfError::InUse(_))));
+    }
+
+    #[tokio::test]
+    async fn t49_a_value_without_a_revision_is_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let cf = Embedded::open(dir.path()).unwrap();
+        cf.db.insert("/o", b"abc").unwrap();
+        let found = cf.get("/o").await.unwrap().unwrap();
+        assert_eq!((found.value.len(), found.revision), (0, Revision::ABSENT));
     }
 }

@@ -153,7 +153,7 @@ impl Core {
     /// Asks the coupling facility for the DVIPAs of this system.
     pub fn claim(&mut self) {
         for d in &self.config.dvipas {
-            let order = Order::Claim { dvipa: d.address, stack: d.owner.as_str().to_owned() };
+            let order = Order::Claim { dvipa: d.address, stack: d.owner.as_str().to_owned(), over: None };
             if let Some(keeper) = &self.keeper
                 && keeper.try_send(order).is_err()
             {
@@ -237,6 +237,21 @@ impl Core {
                 }
             }
             Report::Lost(dvipa) => self.lost(now, dvipa),
+            Report::NotOwned { dvipa, stack, reason } => warn!(%dvipa, %stack, "not taken: {reason}"),
+            Report::StoreSetBack { dvipa, seen, found } => {
+                warn!(%dvipa, seen = seen.epoch, found = found.epoch, "the coupling facility was set back");
+            }
+            // Of stacks of other systems, and of orders that this core does not give.
+            Report::Released { .. }
+            | Report::KeysStored { .. }
+            | Report::CeilingRaised { .. }
+            | Report::Renewed { .. }
+            | Report::Ended { .. }
+            | Report::Member { .. }
+            | Report::Alive { .. }
+            | Report::OwnerIs { .. }
+            | Report::BackupIs { .. }
+            | Report::Protected { .. } => {}
         }
         (0..self.stacks.len()).for_each(|i| self.drain(now, i));
     }

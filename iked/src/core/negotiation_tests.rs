@@ -13,6 +13,7 @@ fn kinds_of(writes: &[(RecordKey, bool)]) -> Vec<(&'static str, bool)> {
     let kind = |k: &RecordKey| match k {
         RecordKey::Phase1(_) => "phase1",
         RecordKey::Phase2(_) => "phase2",
+        RecordKey::Keys(_) => "keys",
     };
     writes.iter().map(|(k, put)| (kind(k), *put)).collect()
 }
@@ -223,7 +224,7 @@ async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
     let left = Contents {
         phase1: vec![(RecordId([1; 16]), 1, phase1)],
         phase2: vec![(RecordId([2; 16]), 1, phase2)],
-        refused: vec![],
+        ..Contents::default()
     };
     let report = Report::Owned { dvipa: ip(VIP), stack: "OWN".into(), epoch: 2, left: Box::new(left) };
     lab.core.on_report(lab.now, report);
