@@ -146,6 +146,7 @@ fn initiate(host: &mut Host) -> Message {
         local_dyn_vpn_rule: None,
         method: ActivationMethod::Command,
         acquire: None,
+        initial_contact: true,
     }));
     clear(&only(host.tell(command)))
 }

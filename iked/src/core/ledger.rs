@@ -191,6 +191,7 @@ fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
         local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),
         method: ActivationMethod::Takeover,
         acquire: None,
+        initial_contact: true,
     }
 }
 

@@ -180,6 +180,7 @@ fn again(child: &ChildView) -> Option<Initiate> {
             other => other,
         },
         acquire: None,
+        initial_contact: true,
     })
 }
 

@@ -49,6 +49,7 @@ impl Fixed {
             local_dyn_vpn_rule: name.map(str::to_owned),
             method,
             acquire: None,
+            initial_contact: true,
         }
     }
 }

@@ -1,13 +1,26 @@
 //! What the shell asks of the engine.
 
-use super::types::{IkeTunnelId, TrafficSelector, TunnelId};
+use super::snapshot::IkeSnapshot;
+use super::types::{Continued, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// A command. Its outcome comes as events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Negotiate a child SA, with an IKE SA before it where none fits.
     Initiate(Box<Initiate>),
+    /// Negotiate many children after a takeover, in this order, a few peers at a time and one IKE SA for each peer. Each
+    /// ends with one [`super::event::Event::Renegotiated`].
+    Renegotiate(Vec<Renegotiate>),
+    /// Go on with an IKE tunnel of another process. Ends with [`super::event::Event::Restored`] or
+    /// [`super::event::Event::RestoreRefused`].
+    Restore(Box<Restore>),
+    /// The state with this ticket is stored (or removed, where [`super::Engine::export`] gave none): what was held back for
+    /// it and for earlier ones of the tunnel may be sent.
+    Stored(StoreTicket),
+    /// Forget an IKE tunnel and all its children without a word to the peer: another process goes on with it.
+    Forget(IkeTunnelId),
     /// Rekey a dynamic tunnel's SA now.
     RekeyChild(TunnelId),
     /// Delete a dynamic tunnel: all its SAs, with a Delete to the peer.
@@ -56,6 +69,46 @@ pub struct Initiate {
     pub method: ActivationMethod,
     /// The stack's acquire, to be answered with [`super::event::Event::AcquireFailed`] on failure.
     pub acquire: Option<u64>,
+    /// The shell knows of no other IKE SA of the sysplex between the two identities: an IKE SA that is made for this may
+    /// say so (INITIAL_CONTACT, RFC 7296 section 2.4). The engine looks at its own SAs itself.
+    pub initial_contact: bool,
+}
+
+/// A child to negotiate again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renegotiate {
+    /// The shell's name for it.
+    pub item: u64,
+    /// What.
+    pub initiate: Initiate,
+}
+
+/// An IKE tunnel to go on with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restore {
+    /// Its state.
+    pub snapshot: IkeSnapshot,
+    /// Now, in seconds since 1970 UTC, by this side's clock.
+    pub unix: u64,
+    /// What is known of the old owner's numbers.
+    pub succession: Succession,
+}
+
+/// How an owner of SAs followed another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Succession {
+    /// The old one failed. Its SAs send from `next_sequence` on and accept nothing; each child is rekeyed at once.
+    Failed {
+        /// Above every number that the old owner could have used.
+        next_sequence: u64,
+    },
+    /// The old one has stopped, and told where its SAs stand, by inbound SPI. One that is missing goes on as after a failure.
+    Handed {
+        /// Above every number that the old owner could have used.
+        next_sequence: u64,
+        /// Where each child stands.
+        children: BTreeMap<u32, Continued>,
+    },
 }
 
 /// Why a tunnel exists (nmi.md section 8.2).

@@ -5,7 +5,8 @@ use super::event::{Event, Payload, Transmit};
 use super::rules::{ChildRule, ExchangeRule, Rules, Settings};
 use super::selector::covered;
 use super::table::{Book, SaKey};
-use super::types::{Identity, TrafficSelector};
+use super::crypto::IvCounter;
+use super::types::{Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use super::v2::child::{Child, Terms};
 use super::v2::sa::{IkeSa, Task};
 use super::view::EngineCounters;
@@ -68,6 +69,17 @@ impl RuleSet {
     }
 }
 
+/// What became of one try to negotiate a child again.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It is there.
+    Made(TunnelId),
+    /// It will not be, however often it is tried.
+    Refused(String),
+    /// There was no answer, or none that decides.
+    Silent(String),
+}
+
 /// What goes out of the engine.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -79,12 +91,81 @@ pub(crate) struct Outbox {
     pub(crate) counters: EngineCounters,
     /// How often something is said.
     pub(crate) limit: RateLimit,
+    /// What became of items of a renegotiation.
+    pub(crate) verdicts: VecDeque<(u64, Verdict)>,
+    /// Messages that wait until the state of their tunnel is stored.
+    held: BTreeMap<StoreTicket, Transmit>,
+    /// Tunnels that have changed since the shell was told last.
+    changed: BTreeMap<IkeTunnelId, StoreTicket>,
+    last_ticket: u64,
 }
 
 impl Outbox {
     /// Sends an IKE message.
     pub(crate) fn send(&mut self, local: SocketAddr, remote: SocketAddr, message: Vec<u8>) {
         self.transmits.push_back(Transmit { local, remote, payload: Payload::Message(message) });
+    }
+
+    /// A tunnel whose state is stored has changed.
+    pub(crate) fn change(&mut self, tunnel: IkeTunnelId) -> StoreTicket {
+        self.last_ticket += 1;
+        let ticket = StoreTicket { tunnel, number: self.last_ticket };
+        self.changed.insert(tunnel, ticket);
+        ticket
+    }
+
+    /// Sends a message of a tunnel once the state to which it belongs is stored.
+    pub(crate) fn hold(&mut self, tunnel: IkeTunnelId, transmit: Transmit) -> StoreTicket {
+        let ticket = self.change(tunnel);
+        self.held.insert(ticket, transmit);
+        ticket
+    }
+
+    /// Whether the message that was given this ticket still waits.
+    pub(crate) fn is_held(&self, ticket: StoreTicket) -> bool {
+        self.held.contains_key(&ticket)
+    }
+
+    /// Whether any message waits.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The state with this ticket is stored, and with it all that came before.
+    pub(crate) fn release(&mut self, ticket: StoreTicket) {
+        for transmit in self.take_held(ticket) {
+            self.transmits.push_back(transmit);
+        }
+    }
+
+    /// The messages of a tunnel that wait are not sent any more.
+    pub(crate) fn drop_held(&mut self, tunnel: IkeTunnelId) {
+        self.take_held(StoreTicket { tunnel, number: u64::MAX });
+        self.changed.remove(&tunnel);
+    }
+
+    fn take_held(&mut self, up_to: StoreTicket) -> Vec<Transmit> {
+        let mut out = Vec::new();
+        let first = StoreTicket { number: 0, ..up_to };
+        while let Some((&ticket, _)) = self.held.range(first..=up_to).next() {
+            out.extend(self.held.remove(&ticket));
+        }
+        out
+    }
+
+    /// Sends what waits for addresses that are not continued any more.
+    pub(crate) fn release_others(&mut self, continued: &BTreeMap<IpAddr, u64>) {
+        let free = |transmit: &Transmit| !continued.contains_key(&transmit.local.ip());
+        for (_, transmit) in self.held.extract_if(.., |_, transmit| free(transmit)) {
+            self.transmits.push_back(transmit);
+        }
+    }
+
+    /// Tells the shell what has changed.
+    pub(crate) fn tell_changes(&mut self) {
+        for (id, ticket) in std::mem::take(&mut self.changed) {
+            self.events.push_back(Event::Changed { id, ticket });
+        }
     }
 
     /// Logs a peer's mistake, once per interval. True if it was said.
@@ -132,6 +213,12 @@ pub(crate) enum After {
     Forget(SaKey, &'static str),
 }
 
+/// The part of an epoch that heads IVs.
+pub(crate) const fn iv_prefix(epoch: u64) -> u16 {
+    let [.., high, low] = epoch.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// Everything that a step may use.
 pub(crate) struct Context<'e> {
     /// The time.
@@ -151,6 +238,21 @@ pub(crate) struct Context<'e> {
 }
 
 impl Context<'_> {
+    /// Whether the SAs of a home address outlive this process.
+    pub(crate) fn is_continued(&self, local: IpAddr) -> bool {
+        self.settings.continued.contains_key(&local)
+    }
+
+    /// The epoch at which this side owns a home address; 0 where that does not matter.
+    pub(crate) fn epoch(&self, local: IpAddr) -> u64 {
+        self.settings.continued.get(&local).copied().unwrap_or(0)
+    }
+
+    /// The IVs of a key of this side that is new, or new to this process.
+    pub(crate) fn ivs(&self, local: IpAddr) -> IvCounter {
+        IvCounter::of_epoch(iv_prefix(self.epoch(local)))
+    }
+
     /// The KeyExchangeRule for a peer whose identity is known, as responder or after the answer to IKE_AUTH: the first
     /// that accepts it (spec: KeyExchangeRule order). `own` is the identity that the peer asked for.
     pub(crate) fn exchange_rule(

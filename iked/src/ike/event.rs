@@ -1,6 +1,8 @@
 //! What the engine tells the shell.
 
-use super::types::{Encryption, IkeTunnelId, Integrity, Mode, Secret, TrafficSelector, TunnelId};
+use super::types::{
+    Continued, Encryption, IkeTunnelId, Integrity, Mode, Secret, StoreTicket, TrafficSelector, TunnelId,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// A datagram to send.
@@ -67,6 +69,38 @@ pub enum Event {
         /// The stack's acquire, if one started it.
         acquire: Option<u64>,
     },
+    /// An IKE tunnel of an address that is [continued](super::rules::Settings::continued) has changed:
+    /// [`super::Engine::export`] it now, store that, and answer with [`super::command::Command::Stored`]. Where it gives
+    /// nothing the tunnel has ended: remove what is stored. Of several for one tunnel only the last counts.
+    Changed {
+        /// Tunnel.
+        id: IkeTunnelId,
+        /// For the answer.
+        ticket: StoreTicket,
+    },
+    /// [`super::command::Command::Restore`] was carried out; its children's [`Event::InstallChild`] have gone before.
+    Restored {
+        /// Its number at the old owner.
+        was: IkeTunnelId,
+        /// Its number here.
+        id: IkeTunnelId,
+        /// Children that could not be continued and are negotiated anew.
+        lost: usize,
+    },
+    /// [`super::command::Command::Restore`] cannot be carried out: negotiate anew.
+    RestoreRefused {
+        /// Its number at the old owner.
+        was: IkeTunnelId,
+        /// Why.
+        reason: String,
+    },
+    /// An item of [`super::command::Command::Renegotiate`] has come to its end.
+    Renegotiated {
+        /// The shell's name for it.
+        item: u64,
+        /// How.
+        outcome: Outcome,
+    },
     /// A peer's mistake or attack, rate-limited, for the log.
     Notice {
         /// The peer.
@@ -74,6 +108,17 @@ pub enum Event {
         /// What, escaped.
         text: String,
     },
+}
+
+/// How an item of [`super::command::Command::Renegotiate`] ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The child is there.
+    Made(TunnelId),
+    /// Policy does not allow it, or the peer refuses it.
+    Failed(String),
+    /// The peer has not answered for as long as it was tried.
+    GivenUp(String),
 }
 
 /// A pair of SAs to install.
@@ -121,4 +166,6 @@ pub struct ChildInstall {
     pub soft_bytes: Option<u64>,
     /// Never carry more than this.
     pub hard_bytes: Option<u64>,
+    /// It was another process's before. `None`: nothing was sent or accepted on it yet.
+    pub continued: Option<Continued>,
 }

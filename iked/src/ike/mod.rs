@@ -14,6 +14,7 @@ mod natt;
 mod proposal;
 pub mod rules;
 mod selector;
+pub mod snapshot;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 mod table;

@@ -3,6 +3,7 @@
 use super::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Integrity, Mode, Prf, Secret, TrafficSelector,
 };
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -29,6 +30,14 @@ pub struct Settings {
     pub liveness: Duration,
     /// Child SAs that one peer may have (threats T32).
     pub children_per_peer: usize,
+    /// Home addresses whose SAs outlive this process, each with the epoch at which this side owns it
+    /// (`takeover = "continue"`). Their messages wait until the state that they belong to is stored, and the low 16 bits of
+    /// the epoch head the IVs of their IKE SAs.
+    pub continued: BTreeMap<IpAddr, u64>,
+    /// Peers to which [`super::command::Command::Renegotiate`] opens IKE SAs at a time.
+    pub renegotiate_at_once: usize,
+    /// How long it goes on trying with a peer that does not answer.
+    pub renegotiate_for: Duration,
 }
 
 impl Default for Settings {
@@ -44,6 +53,9 @@ impl Default for Settings {
             force_udp: false,
             liveness: Duration::from_secs(30),
             children_per_peer: 256,
+            continued: BTreeMap::new(),
+            renegotiate_at_once: 64,
+            renegotiate_for: Duration::from_secs(600),
         }
     }
 }

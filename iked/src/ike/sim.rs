@@ -230,6 +230,7 @@ pub fn initiate(own: IpAddr, peer: IpAddr) -> Command {
         local_dyn_vpn_rule: None,
         method: ActivationMethod::Command,
         acquire: None,
+        initial_contact: true,
     }))
 }
 
@@ -496,6 +497,10 @@ impl Host {
                 self.sending.retain(|spi| spi != spi_in);
             }
             Event::IkeUp(_)
+            | Event::Changed { .. }
+            | Event::Restored { .. }
+            | Event::RestoreRefused { .. }
+            | Event::Renegotiated { .. }
             | Event::IkeDown { .. }
             | Event::ChildUp(_)
             | Event::ChildDown { .. }

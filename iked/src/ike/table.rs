@@ -3,6 +3,7 @@
 //! Every look-up here costs the same for ten SAs and for a hundred thousand.
 
 use super::command::ActivationMethod;
+use super::snapshot::TunnelRecord;
 use super::types::{Identity, IdentityPattern, IkeTunnelId, TrafficSelector, TunnelId};
 use rand::CryptoRng;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,10 +18,10 @@ pub(crate) struct SaKey(pub(crate) u64);
 pub(crate) const SAS_PER_IDENTITIES: usize = 64;
 
 /// An IKE tunnel: the IKE SAs that followed each other by rekey and re-authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct IkeTunnel {
     generations: u32,
-    sas: u32,
+    sas: BTreeSet<SaKey>,
     up: bool,
     newest: Option<SaKey>,
 }
@@ -121,18 +122,47 @@ impl Book {
 
     /// A new IKE tunnel.
     pub(crate) fn new_ike_tunnel(&mut self) -> IkeTunnelId {
-        self.last_ike = self.last_ike.wrapping_add(1).max(1);
-        let id = IkeTunnelId(self.last_ike);
-        self.ike.insert(id, IkeTunnel::default());
+        loop {
+            self.last_ike = self.last_ike.wrapping_add(1).max(1);
+            let id = IkeTunnelId(self.last_ike);
+            if !self.ike.contains_key(&id) {
+                self.ike.insert(id, IkeTunnel::default());
+                return id;
+            }
+        }
+    }
+
+    /// A tunnel of another process, under its number there if that is free. It is up; its SAs [rejoin](Self::rejoin_ike).
+    pub(crate) fn restore_ike_tunnel(&mut self, was: IkeTunnelId, generations: u32) -> IkeTunnelId {
+        let free = was.0 != 0 && !self.ike.contains_key(&was);
+        let id = if free { was } else { self.new_ike_tunnel() };
+        self.ike.insert(id, IkeTunnel { generations, up: true, ..IkeTunnel::default() });
         id
+    }
+
+    /// An SA of a restored tunnel, the newest last.
+    pub(crate) fn rejoin_ike(&mut self, id: IkeTunnelId, key: SaKey) {
+        let tunnel = self.ike.entry(id).or_default();
+        tunnel.newest = Some(key);
+        tunnel.sas.insert(key);
+    }
+
+    /// The SAs of a tunnel.
+    pub(crate) fn sas_of_ike(&self, id: IkeTunnelId) -> impl Iterator<Item = SaKey> {
+        self.ike.get(&id).into_iter().flat_map(|tunnel| tunnel.sas.iter().copied())
+    }
+
+    /// How many SAs a tunnel has had.
+    pub(crate) fn ike_generations(&self, id: IkeTunnelId) -> u32 {
+        self.ike.get(&id).map_or(0, |tunnel| tunnel.generations)
     }
 
     /// One more SA of an IKE tunnel; returns its generation.
     pub(crate) fn enter_ike(&mut self, id: IkeTunnelId, key: SaKey) -> u32 {
         let tunnel = self.ike.entry(id).or_default();
         tunnel.newest = Some(key);
-        tunnel.generations += 1;
-        tunnel.sas += 1;
+        tunnel.generations = tunnel.generations.saturating_add(1);
+        tunnel.sas.insert(key);
         tunnel.generations
     }
 
@@ -147,10 +177,10 @@ impl Book {
     }
 
     /// An SA of the tunnel is gone. True if it was the last one and the tunnel had been up.
-    pub(crate) fn leave_ike(&mut self, id: IkeTunnelId) -> bool {
+    pub(crate) fn leave_ike(&mut self, id: IkeTunnelId, key: SaKey) -> bool {
         let Some(tunnel) = self.ike.get_mut(&id) else { return false };
-        tunnel.sas = tunnel.sas.saturating_sub(1);
-        if tunnel.sas > 0 {
+        tunnel.sas.remove(&key);
+        if !tunnel.sas.is_empty() {
             return false;
         }
         self.ike.remove(&id).is_some_and(|tunnel| tunnel.up)
@@ -162,8 +192,7 @@ impl Book {
         method: ActivationMethod,
         local_dyn_vpn_rule: Option<String>,
     ) -> TunnelId {
-        self.last_child = self.last_child.wrapping_add(1).max(1);
-        let id = TunnelId(self.last_child);
+        let id = self.free_child_number();
         let tunnel = ChildTunnel {
             local_dyn_vpn_rule,
             method,
@@ -172,6 +201,50 @@ impl Book {
             generations: 0,
             users: 1,
             up: false,
+        };
+        self.child.insert(id, tunnel);
+        id
+    }
+
+    fn free_child_number(&mut self) -> TunnelId {
+        loop {
+            self.last_child = self.last_child.wrapping_add(1).max(1);
+            let id = TunnelId(self.last_child);
+            if !self.child.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// A dynamic tunnel as another process needs it.
+    pub(crate) fn record_child(&self, id: TunnelId, now: Instant) -> Option<TunnelRecord> {
+        let tunnel = self.child.get(&id)?;
+        Some(TunnelRecord {
+            id: id.0,
+            local_dyn_vpn_rule: tunnel.local_dyn_vpn_rule.clone(),
+            method: tunnel.method,
+            vpn_life_in: tunnel.vpn_life_ends.map(|at| at.saturating_duration_since(now)),
+            generations: tunnel.generations,
+        })
+    }
+
+    /// A dynamic tunnel of another process with one user, under its number there if that is free.
+    pub(crate) fn restore_child_tunnel(
+        &mut self,
+        record: TunnelRecord,
+        vpn_life_ends: Option<Instant>,
+    ) -> TunnelId {
+        let was = TunnelId(record.id);
+        let free = was.0 != 0 && !self.child.contains_key(&was);
+        let id = if free { was } else { self.free_child_number() };
+        let tunnel = ChildTunnel {
+            local_dyn_vpn_rule: record.local_dyn_vpn_rule,
+            method: record.method,
+            vpn_life_ends,
+            at: None,
+            generations: record.generations,
+            users: 1,
+            up: record.generations > 0,
         };
         self.child.insert(id, tunnel);
         id
@@ -203,7 +276,7 @@ impl Book {
         if tunnel.generations == 0 {
             tunnel.vpn_life_ends = vpn_life_ends;
         }
-        tunnel.generations += 1;
+        tunnel.generations = tunnel.generations.saturating_add(1);
         tunnel.up = true;
         tunnel.generations
     }

@@ -12,6 +12,42 @@ pub struct IkeTunnelId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TunnelId(pub u32);
 
+/// Names a state of an IKE tunnel that has to be stored before its messages may be sent
+/// ([`super::event::Event::Changed`], [`super::command::Command::Stored`]). Grows with each state of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreTicket {
+    pub(crate) tunnel: IkeTunnelId,
+    pub(crate) number: u64,
+}
+
+impl StoreTicket {
+    /// The tunnel.
+    #[must_use]
+    pub const fn tunnel(&self) -> IkeTunnelId {
+        self.tunnel
+    }
+}
+
+/// Where the numbers of a child SA stand that is taken over from another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Continued {
+    /// The first sequence number that this side may send.
+    pub next_sequence: u64,
+    /// What the old owner accepted. `None`: nobody knows, so nothing is accepted on this SA any more.
+    pub replay: Option<ReplayState>,
+    /// Octets that the SA has carried already, of the direction that carried more.
+    pub bytes: u64,
+}
+
+/// An anti-replay window, as a stack says it and takes it. The engine only hands it on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayState {
+    /// The highest sequence number that was accepted.
+    pub highest: u64,
+    /// Bit `n` of the whole says whether `highest - n` was accepted; word 0 holds the newest 64.
+    pub seen: Vec<u64>,
+}
+
 /// Inclusive range of addresses of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AddressRange {

@@ -40,7 +40,7 @@ pub enum IkeProgress {
 }
 
 /// Role in the exchange that made the SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Role {
     /// Initiator.
     Initiator,

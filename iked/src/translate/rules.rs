@@ -66,6 +66,7 @@ fn initiate(start: &Start<'_>) -> Initiate {
         local_dyn_vpn_rule: None,
         method: ActivationMethod::OnDemand,
         acquire: None,
+        initial_contact: true,
     }
 }
 

@@ -114,6 +114,32 @@ impl PrivateKey {
         Self { secret: Exponent::Modp2048(secret), public }
     }
 
+    /// The private value, for a process that goes on with this exchange.
+    #[must_use]
+    pub(crate) fn exponent(&self) -> Secret {
+        Secret(match &self.secret {
+            Exponent::Curve25519(secret) => secret.to_vec(),
+            Exponent::Ecp256(secret) => secret.to_bytes().to_vec(),
+            Exponent::Ecp384(secret) => secret.to_bytes().to_vec(),
+            Exponent::Modp2048(secret) => secret.to_be_bytes().to_vec(),
+        })
+    }
+
+    /// The key with this private value; `None` if the group has none such.
+    #[must_use]
+    pub(crate) fn from_exponent(group: Group, exponent: &Secret) -> Option<Self> {
+        let octets = exponent.0.as_slice();
+        Some(match group {
+            Group::Curve25519 => Self::curve25519(Zeroizing::new(octets.try_into().ok()?)),
+            Group::Ecp256 => Self::ecp256(p256::SecretKey::from_slice(octets).ok()?),
+            Group::Ecp384 => Self::ecp384(p384::SecretKey::from_slice(octets).ok()?),
+            Group::Modp2048 if octets.len() == U512::BYTES => {
+                Self::modp2048(Zeroizing::new(U512::from_be_slice(octets)))
+            }
+            Group::Modp2048 => return None,
+        })
+    }
+
     /// Its group.
     #[must_use]
     pub const fn group(&self) -> Group {

@@ -74,11 +74,23 @@ impl IkeKeys {
 
     /// `prf+(SKEYSEED, Ni | Nr | SPIi | SPIr)`, cut into keys.
     fn expand(suite: &IkeSuite, seed: &Secret, ni: &[u8], nr: &[u8], spi_i: u64, spi_r: u64) -> Self {
+        let parts: [&[u8]; 4] = [ni, nr, &spi_i.to_be_bytes(), &spi_r.to_be_bytes()];
+        Self::cut(suite, &suite.prf.plus(&seed.0, &parts, Self::len(suite)))
+    }
+
+    /// Octets of all seven.
+    const fn len(suite: &IkeSuite) -> usize {
+        let auth = match suite.integrity {
+            Some(integrity) => integrity.key_len(),
+            None => 0,
+        };
+        3 * suite.prf.output_len() + 2 * auth + 2 * suite.encryption.key_len()
+    }
+
+    fn cut(suite: &IkeSuite, all: &Secret) -> Self {
         let prf = suite.prf.output_len();
         let auth = suite.integrity.map_or(0, |integrity| integrity.key_len());
         let encr = suite.encryption.key_len();
-        let parts: [&[u8]; 4] = [ni, nr, &spi_i.to_be_bytes(), &spi_r.to_be_bytes()];
-        let all = suite.prf.plus(&seed.0, &parts, 3 * prf + 2 * auth + 2 * encr);
         let mut cut = Cut(&all.0);
         Self {
             d: cut.next(prf),
@@ -89,6 +101,25 @@ impl IkeKeys {
             pi: cut.next(prf),
             pr: cut.next(prf),
         }
+    }
+
+    /// All seven in one, for a process that goes on with this SA.
+    #[must_use]
+    pub(crate) fn joined(&self) -> Secret {
+        let Self { d, ai, ar, ei, er, pi, pr } = self;
+        let parts = [d, ai, ar, ei, er, pi, pr];
+        // Of its final size from the start, so that no copy is left behind.
+        let mut all = Vec::with_capacity(parts.iter().map(|key| key.0.len()).sum());
+        for key in parts {
+            all.extend_from_slice(&key.0);
+        }
+        Secret(all)
+    }
+
+    /// What [`Self::joined`] gave, of an SA with this suite; `None` if it is not as long as that.
+    #[must_use]
+    pub(crate) fn parted(suite: &IkeSuite, all: &Secret) -> Option<Self> {
+        (all.0.len() == Self::len(suite)).then(|| Self::cut(suite, all))
     }
 
     /// What seals the messages of the side that is `own` in this IKE SA.

@@ -2,7 +2,7 @@
 
 use super::{Engine, established, go_on};
 use crate::ike::command::{ActivationMethod, Initiate};
-use crate::ike::context::Context;
+use crate::ike::context::{Context, Verdict};
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::Initiation;
@@ -28,49 +28,60 @@ const CROSSING: Duration = Duration::from_secs(5);
 const QUEUE: usize = 1024;
 
 impl Engine {
-    pub(super) fn initiate(&mut self, initiate: Initiate) {
-        let Initiate { local_endpoint, remote_endpoint, .. } = initiate;
-        let failed = |reason: String| Event::Failed {
-            peer: remote_endpoint,
-            rule: Some(initiate.rule.clone()),
-            reason,
-            acquire: initiate.acquire,
-        };
+    /// Negotiates a child; `item` is the renegotiation's name for it.
+    pub(super) fn initiate(&mut self, initiate: Initiate, item: Option<u64>) {
+        if let Err(reason) = self.try_initiate(&initiate, item) {
+            match item {
+                Some(item) => self.out.verdicts.push_back((item, Verdict::Refused(reason))),
+                None => self.out.events.push_back(Event::Failed {
+                    peer: initiate.remote_endpoint,
+                    rule: Some(initiate.rule),
+                    reason,
+                    acquire: initiate.acquire,
+                }),
+            }
+        }
+    }
+
+    fn try_initiate(&mut self, initiate: &Initiate, item: Option<u64>) -> Result<(), String> {
+        let Initiate { local_endpoint, remote_endpoint, .. } = *initiate;
         let Some(rule) = self.rules.child_named(&initiate.rule, &initiate.local, &initiate.remote).cloned()
         else {
-            return self.out.events.push_back(failed(format!("no rule {}", initiate.rule)));
+            return Err(format!("no rule {}", initiate.rule));
         };
         if matches!(rule.initiation, Initiation::RemoteOnly | Initiation::None) {
-            let reason = format!("rule {} does not let this side start", rule.rule);
-            return self.out.events.push_back(failed(reason));
+            return Err(format!("rule {} does not let this side start", rule.rule));
         }
         let local = narrowed(&rule.local, &initiate.local);
         let remote = narrowed(&rule.remote, &initiate.remote);
         if local.is_empty() || remote.is_empty() {
-            let reason = format!("rule {} does not cover what is to be negotiated", rule.rule);
-            return self.out.events.push_back(failed(reason));
+            return Err(format!("rule {} does not cover what is to be negotiated", rule.rule));
         }
         let existing = self.usable(local_endpoint, remote_endpoint);
         if let Some(key) = existing
-            && self.join(key, &rule.rule, &local, &remote, initiate.acquire)
+            && self.join(key, &rule.rule, &local, &remote, (initiate.acquire, item))
         {
-            return;
+            return Ok(());
         }
-        if let Some(tunnel) = existing.and_then(|key| self.just_made(key, &initiate, &local, &remote)) {
-            // The packet that asked has crossed the SA that it needs.
-            return self.out.events.push_back(Event::ChildUp(tunnel));
+        if let Some(tunnel) = existing.and_then(|key| self.just_made(key, initiate, item, &local, &remote)) {
+            // The packet that asked has crossed the SA that it needs; or the peer was quicker than we.
+            match item {
+                Some(item) => self.out.verdicts.push_back((item, Verdict::Made(tunnel))),
+                None => self.out.events.push_back(Event::ChildUp(tunnel)),
+            }
+            return Ok(());
         }
         if existing.and_then(|key| self.sas.get(&key)).is_some_and(|sa| sa.tasks.len() >= QUEUE) {
-            return self.out.events.push_back(failed("too many negotiations wait for this peer".to_owned()));
+            return Err("too many negotiations wait for this peer".to_owned());
         }
         let target = match existing {
             Some(_) => None,
             None => {
                 let mut rules = self.rules.exchange(local_endpoint, remote_endpoint);
                 let Some(exchange) = rules.find(|rule| rule.initiate).cloned() else {
-                    let reason =
-                        format!("no KeyExchangeRule lets {local_endpoint} negotiate with {remote_endpoint}");
-                    return self.out.events.push_back(failed(reason));
+                    return Err(format!(
+                        "no KeyExchangeRule lets {local_endpoint} negotiate with {remote_endpoint}"
+                    ));
                 };
                 Some(Target {
                     tunnel: None,
@@ -81,13 +92,16 @@ impl Engine {
             }
         };
         let request = Box::new(ChildRequest {
-            tunnel: self.book.new_child_tunnel(initiate.method, initiate.local_dyn_vpn_rule),
+            tunnel: self.book.new_child_tunnel(initiate.method, initiate.local_dyn_vpn_rule.clone()),
             group: rule.pfs_initiate,
             rule,
             local,
             remote,
             acquires: initiate.acquire.into_iter().collect(),
             attempts: 0,
+            items: item.into_iter().collect(),
+            refused: false,
+            initial_contact: initiate.initial_contact,
         });
         match (existing, target) {
             (Some(key), _) => {
@@ -100,6 +114,7 @@ impl Engine {
             (None, Some(target)) => self.connect(target, Some(request), Vec::new(), None),
             (None, None) => {}
         }
+        Ok(())
     }
 
     /// Starts an IKE SA.
@@ -137,11 +152,12 @@ impl Engine {
         keys.iter().filter(is_usable).max_by_key(|key| (stands(key), **key)).copied()
     }
 
-    /// The tunnel made a moment ago that covers what a packet asks for.
+    /// The tunnel made a moment ago that covers what a packet asks for; of any age where it is to be negotiated again.
     fn just_made(
         &self,
         key: SaKey,
         initiate: &Initiate,
+        item: Option<u64>,
         local: &[TrafficSelector],
         remote: &[TrafficSelector],
     ) -> Option<TunnelId> {
@@ -149,12 +165,12 @@ impl Engine {
         let fits = |child: &&Child| {
             child.terms.rule.rule == initiate.rule
                 && child.standing == Standing::Serving
-                && self.now.saturating_duration_since(child.installed) < CROSSING
+                && (item.is_some() || self.now.saturating_duration_since(child.installed) < CROSSING)
                 && covered(&child.terms.local, local)
                 && covered(&child.terms.remote, remote)
         };
         let found = established.children.values().find(fits).map(|child| child.tunnel);
-        found.filter(|_| initiate.method == ActivationMethod::OnDemand)
+        found.filter(|_| initiate.method == ActivationMethod::OnDemand || item.is_some())
     }
 
     /// Whether the same is being negotiated already; then the acquire waits for that.
@@ -164,7 +180,7 @@ impl Engine {
         rule: &str,
         local: &[TrafficSelector],
         remote: &[TrafficSelector],
-        acquire: Option<u64>,
+        (acquire, item): (Option<u64>, Option<u64>),
     ) -> bool {
         let Some(sa) = self.sas.get_mut(&key) else { return false };
         let same = |request: &&mut ChildRequest| {
@@ -182,7 +198,7 @@ impl Engine {
         });
         match open.into_iter().chain(queued).find(same) {
             Some(request) => {
-                request.join(acquire);
+                request.join(acquire, item);
                 true
             }
             None => false,
@@ -285,6 +301,9 @@ impl Engine {
                 remote: child.terms.remote.clone(),
                 acquires: Vec::new(),
                 attempts: 0,
+                items: Vec::new(),
+                refused: false,
+                initial_contact: false,
             });
         }
         let target = Target { tunnel: Some(sa.tunnel), rule, local: sa.local, remote: sa.remote };

@@ -45,6 +45,10 @@ macro_rules! context {
 mod commands;
 mod datagrams;
 mod index;
+mod renegotiate;
+mod restore;
+
+use renegotiate::Renegotiation;
 
 /// All IKE SAs of one stack, and what they negotiate.
 pub struct Engine {
@@ -60,6 +64,7 @@ pub struct Engine {
     deadlines: BTreeSet<(Instant, SaKey)>,
     by_endpoints: BTreeMap<(IpAddr, IpAddr), BTreeSet<SaKey>>,
     open: usize,
+    renegotiation: Renegotiation,
 }
 
 /// Under what an SA stands in the engine's indexes.
@@ -88,12 +93,19 @@ impl Engine {
             deadlines: BTreeSet::new(),
             by_endpoints: BTreeMap::new(),
             open: 0,
+            renegotiation: Renegotiation::default(),
         }
     }
 
     /// Replaces the settings; timers that run keep their deadlines.
     pub fn set_settings(&mut self, settings: Settings) {
+        self.out.release_others(&settings.continued);
+        let more = settings.continued.keys().any(|local| !self.settings.continued.contains_key(local));
         self.settings = settings;
+        if more {
+            self.renew_unkept();
+        }
+        self.out.tell_changes();
     }
 
     /// Replaces the rules. SAs stay; their next negotiation goes by the new rules.
@@ -117,13 +129,18 @@ impl Engine {
             Ok(Parsed::Clear(message)) => self.clear(local, remote, &message, bytes),
             Err(error) => self.malformed(local, remote, bytes, &error),
         }
+        self.finish();
     }
 
     /// Takes a command of the shell. Its outcome comes as events.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         self.advance(now);
         match command {
-            Command::Initiate(initiate) => self.initiate(*initiate),
+            Command::Initiate(initiate) => self.initiate(*initiate, None),
+            Command::Renegotiate(items) => self.renegotiate(items),
+            Command::Restore(restore) => self.restore(*restore),
+            Command::Stored(ticket) => self.out.release(ticket),
+            Command::Forget(id) => self.forget_tunnel(id),
             Command::RekeyChild(id) => self.rekey_child(id),
             Command::DeleteChild(id) => self.delete_child(id),
             Command::RefreshIke(id) => {
@@ -156,6 +173,7 @@ impl Engine {
                 });
             }
         }
+        self.finish();
     }
 
     /// Does what is due at `now`.
@@ -167,6 +185,13 @@ impl Engine {
         for key in due {
             self.with(key, timeout);
         }
+        self.finish();
+    }
+
+    /// What follows from all that a call has done.
+    fn finish(&mut self) {
+        self.go_on_renegotiating();
+        self.out.tell_changes();
     }
 
     /// The next datagram to send.
@@ -184,7 +209,8 @@ impl Engine {
     /// When [`Engine::handle_timeout`] is next due; ask again after any `handle_*` call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let sas = self.deadlines.first().map(|(at, _)| *at);
+        [sas, self.renegotiation.next()].into_iter().flatten().min()
     }
 
     /// All IKE SAs, by tunnel, the newest SA of a tunnel first.
@@ -237,7 +263,8 @@ impl Engine {
     /// No IKE SA and nothing left to send: a shutdown is complete.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.open == 0 && self.out.transmits.is_empty() && self.out.events.is_empty()
+        let said = self.out.transmits.is_empty() && self.out.events.is_empty() && !self.out.holds_any();
+        self.open == 0 && said
     }
 }
 

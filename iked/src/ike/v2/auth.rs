@@ -6,7 +6,7 @@ use super::found::Found;
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task, leave_child};
 use crate::ike::command::ActivationMethod;
 use crate::ike::context::{After, Context};
-use crate::ike::crypto::{self, AuthInput, IkeKeys, IvCounter, Opener, Sealer, psk_auth, verify_psk_auth};
+use crate::ike::crypto::{self, AuthInput, IkeKeys, Opener, Sealer, psk_auth, verify_psk_auth};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
 use crate::ike::lifetime::Lifetime;
@@ -110,7 +110,7 @@ pub(crate) fn start(
     child: Option<Box<ChildRequest>>,
 ) {
     let own = crypto::Role::Initiator;
-    let mut sealer = keys.sealer(&suite, own, IvCounter::of_epoch(0));
+    let mut sealer = keys.sealer(&suite, own, ctx.ivs(sa.local.ip()));
     let opener = keys.opener(&suite, own);
     let rule = sa.rule.clone();
     let id = Id::new(&rule.local_id);
@@ -119,7 +119,8 @@ pub(crate) fn start(
     payloads.extend(rule.remote_id.exact().map(|peer| Payload::IdResponder(Id::new(peer))));
     // Section 2.4: "this is the only IKE SA currently active between the authenticated identities"; where the peer's is
     // not known yet, between any that it may be.
-    if sa.replaces.is_none() && !ctx.book.has_identities(&rule.local_id, &rule.remote_id) {
+    let alone = child.as_ref().is_some_and(|child| child.initial_contact) && sa.replaces.is_none();
+    if alone && !ctx.book.has_identities(&rule.local_id, &rule.remote_id) {
         payloads.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, Vec::new())));
     }
     payloads.push(Payload::Auth(Auth { method: AuthMethod::SHARED_KEY, data: proof }));
@@ -176,6 +177,7 @@ impl ExpectAuthResponse {
                 ctx.out.counters.ike.auth_failures += 1;
                 self.tell_failure(sa, ctx, found.error().is_some());
                 sa.tasks.extend(self.child.map(Task::NewChild));
+                sa.refuse_tasks();
                 return sa.fail(ctx, &reason);
             }
         };
@@ -300,18 +302,20 @@ fn first_child(
                 shared: None,
                 nonces: transcript.nonces(),
                 outbound_active: true,
+                resumed: None,
             };
             let child = child::install(sa, established, ctx, draft);
             established.children.insert(spi_in, child);
             ctx.out.counters.ike.child_local_success += 1;
             sa.counters.child_local_success += 1;
-            leave_child(request.tunnel, ctx, "");
+            request.made(ctx);
         }
         Err(reason) => {
             sa.counters.child_local_failure += 1;
             ctx.out.counters.ike.child_local_failure += 1;
             sa.tasks.push_back(Task::Disown(spi_in));
             request.attempts += 1;
+            request.refused = true;
             request.fail(sa.remote, ctx, &reason);
         }
     }
@@ -472,6 +476,7 @@ fn grant_first(
         shared: None,
         nonces: transcript.nonces(),
         outbound_active,
+        resumed: None,
     };
     let mut child = child::install(sa, established, ctx, draft);
     child.activate_at = (!outbound_active).then(|| ctx.now + PREFER_NEW);

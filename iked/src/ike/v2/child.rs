@@ -11,7 +11,7 @@ use crate::ike::lifetime::{Lifetime, soft_bytes};
 use crate::ike::proposal::{mismatch, without_groups};
 use crate::ike::rules::{ChildRule, Initiation};
 use crate::ike::selector::{Fit, covered, fit, narrowed};
-use crate::ike::types::{Group, Mode, Secret, TrafficSelector, TunnelId};
+use crate::ike::types::{Continued, Group, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Ke, Notify, Proposal, Sa, Ts};
 use crate::ike::wire::{ChildSuite, NotifyType, Payload, choose_child};
@@ -54,10 +54,12 @@ pub(crate) struct Child {
     pub(crate) activate_at: Option<Instant>,
     /// What becomes of it.
     pub(crate) standing: Standing,
+    /// Keying material inbound and outbound, kept only where SAs outlive this process.
+    pub(crate) keys: Option<(Secret, Secret)>,
 }
 
 /// What becomes of a child SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Standing {
     /// In use.
     Serving,
@@ -402,6 +404,8 @@ pub(crate) struct Draft<'k> {
     pub(crate) nonces: (&'k [u8], &'k [u8]),
     /// Whether this side sends on it from now on.
     pub(crate) outbound_active: bool,
+    /// Another process asked for it and may have used it: from which sequence number on this one sends.
+    pub(crate) resumed: Option<u64>,
 }
 
 /// Derives the keys and has the pair installed.
@@ -411,11 +415,12 @@ pub(crate) fn install(
     ctx: &mut Context<'_>,
     draft: Draft<'_>,
 ) -> Child {
-    let Draft { tunnel, role, spi_in, spi_out, terms, shared, nonces, outbound_active } = draft;
+    let Draft { tunnel, role, spi_in, spi_out, terms, shared, nonces, outbound_active, resumed } = draft;
     let suite = terms.suite;
     let (prf, d) = (established.suite.prf, &established.keys.d);
     let keys = ChildKeys::derive(prf, d, &suite, shared, nonces.0, nonces.1);
     let (key_in, key_out) = keys.split(role.into());
+    let kept = ctx.is_continued(sa.local.ip()).then(|| (key_in.clone(), key_out.clone()));
     let offer = terms.rule.offer(&suite);
     let lifetime = offer.map_or(Duration::from_secs(3600), |offer| offer.lifetime);
     let lifesize = offer.and_then(|offer| offer.lifesize_bytes);
@@ -462,6 +467,7 @@ pub(crate) fn install(
         outbound_active,
         soft_bytes: lifesize.map(|hard| soft_bytes(hard, ctx.rng)),
         hard_bytes: lifesize,
+        continued: resumed.map(|next_sequence| Continued { next_sequence, replay: None, bytes: 0 }),
     })));
     ctx.out.events.push_back(Event::ChildUp(tunnel));
     Child {
@@ -481,6 +487,7 @@ pub(crate) fn install(
         outbound_active,
         activate_at: None,
         standing: Standing::Serving,
+        keys: kept,
     }
 }
 

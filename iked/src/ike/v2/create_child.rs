@@ -12,6 +12,7 @@ use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::proposal::protocol;
+use crate::ike::snapshot::ExchangeRecord;
 use crate::ike::timer::Timer;
 use crate::ike::types::{Group, Secret};
 use crate::ike::view::Role;
@@ -35,6 +36,8 @@ pub(crate) struct ExpectChild {
     spi_in: u32,
     nonce: Nonce,
     private: Option<PrivateKey>,
+    /// Another process sent the request and may have used the child: from which sequence number on this one sends.
+    pub(crate) resumed: Option<u64>,
 }
 
 impl std::fmt::Debug for ExpectChild {
@@ -55,7 +58,7 @@ pub(crate) fn start(
     let private = request.group.map(|group| PrivateKey::generate(group, ctx.rng));
     let payloads = with_exchange(request.payloads(spi_in, request.group), &nonce, private.as_ref());
     let expect =
-        Box::new(ExpectChild { request, unwanted: false, deleted: Vec::new(), spi_in, nonce, private });
+        Box::new(ExpectChild { request, unwanted: false, deleted: Vec::new(), spi_in, nonce, private, resumed: None });
     established.request(sa, ctx, ExchangeType::CREATE_CHILD_SA, payloads, Exchange::NewChild(expect));
 }
 
@@ -99,6 +102,42 @@ impl ExpectChild {
         self.request
     }
 
+    /// As another process needs it.
+    pub(crate) fn record(&self) -> ExchangeRecord {
+        ExchangeRecord::NewChild {
+            request: self.request.record(),
+            unwanted: self.unwanted,
+            deleted: self.deleted.clone(),
+            spi_in: self.spi_in,
+            nonce: self.nonce.as_slice().to_vec(),
+            private: self.private.as_ref().map(PrivateKey::record),
+        }
+    }
+
+    /// What [`Self::record`] gave, with its request.
+    pub(crate) fn revive(
+        record: &ExchangeRecord,
+        request: Box<ChildRequest>,
+        resumed: Option<u64>,
+    ) -> Option<Self> {
+        let ExchangeRecord::NewChild { unwanted, deleted, spi_in, nonce, private, .. } = record else {
+            return None;
+        };
+        let private = match private {
+            Some(private) => Some(private.revive()?),
+            None => None,
+        };
+        Some(Self {
+            request,
+            unwanted: *unwanted,
+            deleted: deleted.clone(),
+            spi_in: *spi_in,
+            nonce: Nonce::restore(nonce.clone())?,
+            private,
+            resumed,
+        })
+    }
+
     /// Takes the answer.
     pub(crate) fn handle(
         self,
@@ -108,7 +147,7 @@ impl ExpectChild {
         message: &Message,
     ) -> Next {
         let found = Found::in_message(message);
-        let Self { mut request, unwanted, deleted, spi_in, nonce, private } = self;
+        let Self { mut request, unwanted, deleted, spi_in, nonce, private, resumed } = self;
         if let Some(error) = found.error() {
             if error.kind == NotifyType::INVALID_KE_PAYLOAD
                 && let Some(group) = error.group().and_then(Group::from_number)
@@ -129,6 +168,7 @@ impl ExpectChild {
                 sa.counters.child_local_failure += 1;
                 ctx.out.counters.ike.child_local_failure += 1;
                 // The peer has it: it must go there (section 1.3).
+                request.refused = true;
                 sa.tasks.push_back(Task::Disown(spi_in));
                 request.fail(sa.remote, ctx, &reason);
                 return Next::Keep;
@@ -148,12 +188,17 @@ impl ExpectChild {
             shared: shared.as_ref(),
             nonces: (nonce.as_slice(), nonce_r.as_slice()),
             outbound_active: true,
+            resumed,
         };
         let child = child::install(sa, established, ctx, draft);
         established.children.insert(spi_in, child);
         sa.counters.child_local_success += 1;
         ctx.out.counters.ike.child_local_success += 1;
-        leave_child(request.tunnel, ctx, "");
+        request.made(ctx);
+        if resumed.is_some() {
+            // Nothing is accepted on it.
+            established.want_rekey(sa, spi_in);
+        }
         if deleted.contains(&spi_out) {
             established.remove_child(ctx, spi_in, "deleted by the peer");
         }
@@ -218,6 +263,7 @@ pub(crate) fn retry_or_fail(
     }
     sa.counters.child_local_failure += 1;
     ctx.out.counters.ike.child_local_failure += 1;
+    request.refused = true;
     let exchange = if in_own_exchange { "CREATE_CHILD_SA" } else { "IKE_AUTH" };
     let reason = format!(
         "peer answers {kind} to {exchange}; rule {} offers {} for {} here and {} there",
@@ -339,6 +385,7 @@ pub(crate) fn grant(
         shared: shared.as_ref(),
         nonces: (asked.nonce.as_slice(), nonce.as_slice()),
         outbound_active,
+        resumed: None,
     };
     let mut child = child::install(sa, established, ctx, draft);
     child.activate_at = (fresh && !outbound_active).then(|| ctx.now + child::PREFER_NEW);

@@ -42,9 +42,11 @@ pub(crate) struct Established {
     /// What becomes of it.
     pub(crate) standing: IkeStanding,
     /// Message ids come to their end, and the SA is to be replaced for that (threats T15).
-    ids_end: bool,
+    pub(crate) ids_end: bool,
     /// CREATE_CHILD_SA requests that the peer may still make.
     pub(crate) allowance: Allowance,
+    /// The epoch of the owner that sent first with these keys.
+    pub(crate) born: u64,
 }
 
 impl std::fmt::Debug for Established {
@@ -56,7 +58,7 @@ impl std::fmt::Debug for Established {
 }
 
 /// What becomes of an established IKE SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum IkeStanding {
     /// In use.
     Serving,
@@ -86,7 +88,7 @@ impl Allowance {
     const BURST: u32 = 600;
     const PER_SECOND: u32 = 20;
 
-    const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Instant) -> Self {
         Self { left: Self::BURST, filled: now }
     }
 
@@ -140,6 +142,7 @@ impl Established {
         sa.restart_keepalive(ctx);
         ctx.book.ike_is_up(sa.tunnel);
         ctx.out.events.push_back(Event::IkeUp(sa.tunnel));
+        sa.changed(ctx);
         Box::new(Self {
             keys,
             sealer,
@@ -155,6 +158,7 @@ impl Established {
             standing: IkeStanding::Serving,
             ids_end: false,
             allowance: Allowance::new(ctx.now),
+            born: ctx.epoch(sa.local.ip()),
         })
     }
 
@@ -205,7 +209,12 @@ impl Established {
 
     /// Takes the answer to the open request.
     pub(crate) fn on_response(&mut self, sa: &mut IkeSa, ctx: &mut Context<'_>, message: &Message) -> Next {
-        match sa.close_request() {
+        let closed = sa.close_request();
+        if !matches!(closed, Some(Exchange::Liveness)) {
+            // A question whether the peer lives can be asked twice.
+            sa.changed(ctx);
+        }
+        match closed {
             Some(Exchange::NewChild(awaited)) => awaited.handle(self, sa, ctx, message),
             Some(Exchange::RekeyChild(awaited)) => awaited.handle(self, sa, ctx, message),
             Some(Exchange::RekeyIke(awaited)) => awaited.handle(self, sa, ctx, message),
@@ -327,7 +336,7 @@ impl Established {
         match self.sealer.seal(&Message::new(header, payloads), ctx.rng) {
             Ok(response) => {
                 self.count(sa, ctx, response.len());
-                sa.answer(ctx, octets, response);
+                sa.answer_stored(ctx, octets, response);
             }
             Err(error) => {
                 ctx.out.notice(ctx.now, sa.remote, Mistake::Order, &format!("cannot answer: {error}"));
@@ -445,6 +454,7 @@ impl Established {
     pub(crate) fn end(mut self: Box<Self>, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &str) -> State {
         self.remove_children(ctx, reason);
         ctx.book.leave_identities(&self.local_id, &self.remote_id, sa.key);
+        sa.changed(ctx);
         sa.end(ctx, reason)
     }
 

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 pub(crate) struct ExpectChildDelete {
     /// Inbound SPI.
     pub(crate) spi_in: u32,
-    reason: &'static str,
+    /// Why.
+    pub(crate) reason: &'static str,
 }
 
 /// We sent the Delete of this SA.

@@ -5,10 +5,10 @@
 
 use super::auth::{self, ExpectAuthRequest};
 use super::found::Found;
-use super::sa::{ChildRequest, Exchange, IkeSa, NatPath, State};
+use super::sa::{ChildRequest, Exchange, Held, IkeSa, NatPath, State};
 use super::window::{Inbound, Outbound};
 use crate::ike::context::Context;
-use crate::ike::crypto::{self, CookieJar, IkeKeys, IvCounter, PrivateKey};
+use crate::ike::crypto::{self, CookieJar, IkeKeys, PrivateKey};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
 use crate::ike::natt::{self, NAT_PORT};
@@ -94,6 +94,7 @@ pub(crate) fn start(ctx: &mut Context<'_>, target: Target, child: Option<Box<Chi
         inbound: Inbound::new(0),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
+        held: Held::default(),
         replaces: None,
         state: State::Connecting,
     });
@@ -377,7 +378,7 @@ pub(crate) fn respond(
     let tunnel = ctx.book.new_ike_tunnel();
     let own = crypto::Role::Responder;
     let expect = ExpectAuthRequest {
-        sealer: keys.sealer(&suite, own, IvCounter::of_epoch(0)),
+        sealer: keys.sealer(&suite, own, ctx.ivs(local.ip())),
         opener: keys.opener(&suite, own),
         keys,
         suite,
@@ -405,6 +406,7 @@ pub(crate) fn respond(
         inbound: Inbound::new(0),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
+        held: Held::default(),
         replaces: None,
         state: State::ExpectAuthRequest(Box::new(expect)),
     });

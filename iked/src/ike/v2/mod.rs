@@ -12,6 +12,7 @@ pub(crate) mod informational;
 pub(crate) mod init;
 pub(crate) mod liveness;
 pub(crate) mod receive;
+pub(crate) mod record;
 pub(crate) mod rekey;
 pub(crate) mod rekey_ike;
 pub(crate) mod sa;

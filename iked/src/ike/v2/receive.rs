@@ -64,7 +64,7 @@ fn request(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
             let response = response.to_vec();
             replayed(sa, ctx);
             // To the peer as it is known, wherever the repeat came from (T30).
-            return sa.send(ctx, response);
+            return sa.answer_again(ctx, response);
         }
         Arrival::Outside => return replayed(sa, ctx),
     }

@@ -15,6 +15,7 @@ use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::ChildRule;
+use crate::ike::snapshot::{ExchangeRecord, RequestRecord};
 use crate::ike::types::{Group, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Nonce, Notify, Ts};
@@ -36,6 +37,8 @@ pub(crate) struct ExpectChildRekey {
     nonce: Nonce,
     private: Option<PrivateKey>,
     again: bool,
+    /// Another process sent the request and may have used the child: from which sequence number on this one sends.
+    pub(crate) resumed: Option<u64>,
     /// SPIs that the peer has deleted while its answer was under way.
     pub(crate) deleted: Vec<u32>,
 }
@@ -104,12 +107,66 @@ fn send_child(
         nonce,
         private,
         again,
+        resumed: None,
         deleted: Vec::new(),
     });
     established.request(sa, ctx, ExchangeType::CREATE_CHILD_SA, payloads, Exchange::RekeyChild(expect));
 }
 
 impl ExpectChildRekey {
+    /// As another process needs it.
+    pub(crate) fn record(&self) -> ExchangeRecord {
+        let Wished { tunnel, rule, local, remote, mode, group } = &self.wished;
+        ExchangeRecord::RekeyChild {
+            old: self.old,
+            rival: self.rival.as_ref().map(|rival| (rival.sa, rival.lowest.clone())),
+            wished: RequestRecord {
+                tunnel: tunnel.0,
+                rule: rule.rule.clone(),
+                local: local.clone(),
+                remote: remote.clone(),
+                group: *group,
+                attempts: 0,
+            },
+            mode: *mode,
+            again: self.again,
+            deleted: self.deleted.clone(),
+            spi_in: self.spi_in,
+            nonce: self.nonce.as_slice().to_vec(),
+            private: self.private.as_ref().map(PrivateKey::record),
+        }
+    }
+
+    /// What [`Self::record`] gave, with its tunnel and rule here.
+    pub(crate) fn revive(
+        record: &ExchangeRecord,
+        tunnel: TunnelId,
+        rule: Arc<ChildRule>,
+        resumed: Option<u64>,
+    ) -> Option<Self> {
+        let ExchangeRecord::RekeyChild { old, rival, wished, mode, again, deleted, spi_in, nonce, private } =
+            record
+        else {
+            return None;
+        };
+        let private = match private {
+            Some(private) => Some(private.revive()?),
+            None => None,
+        };
+        let (local, remote) = (wished.local.clone(), wished.remote.clone());
+        Some(Self {
+            old: *old,
+            rival: rival.as_ref().map(|(sa, lowest)| Rival { sa: *sa, lowest: lowest.clone() }),
+            wished: Wished { tunnel, rule, local, remote, mode: *mode, group: wished.group },
+            spi_in: *spi_in,
+            nonce: Nonce::restore(nonce.clone())?,
+            private,
+            again: *again,
+            resumed,
+            deleted: deleted.clone(),
+        })
+    }
+
     /// Takes the answer.
     pub(crate) fn handle(
         self: Box<Self>,
@@ -150,6 +207,7 @@ impl ExpectChildRekey {
             shared: shared.as_ref(),
             nonces,
             outbound_active: !rival_stays,
+            resumed: self.resumed,
         };
         let new = child::install(sa, established, ctx, draft);
         established.children.insert(self.spi_in, new);
@@ -163,6 +221,10 @@ impl ExpectChildRekey {
                 replaced_by(established, ctx, self.old, by);
             }
             _ => established.want_delete(sa, self.old, "rekeyed"),
+        }
+        if self.resumed.is_some() {
+            // Nothing is accepted on it.
+            established.want_rekey(sa, self.spi_in);
         }
         if self.deleted.contains(&spi_out) {
             established.remove_child(ctx, self.spi_in, "deleted by the peer");

@@ -8,19 +8,20 @@ use super::established::{Established, Foundation, IkeStanding, Next};
 use super::found::Found;
 use super::init::fresh_nonce;
 use super::rekey::RETRY;
-use super::sa::{Exchange, IkeSa, State, Task};
+use super::sa::{Exchange, Held, IkeSa, State, Task};
 use super::window::{Inbound, Outbound};
 use crate::ike::context::{After, Context};
-use crate::ike::crypto::{IkeKeys, IvCounter, PrivateKey};
+use crate::ike::crypto::{IkeKeys, PrivateKey};
 use crate::ike::lifetime::retry_after;
 use crate::ike::proposal::{ike_proposals, mismatch};
+use crate::ike::snapshot::ExchangeRecord;
 use crate::ike::table::SaKey;
 use crate::ike::timer::{Timer, TimerTable};
 use crate::ike::types::Group;
 use crate::ike::view::{IkeCounters, Role};
 use crate::ike::wire::payload::{Ke, Nonce, Notify, Proposal, Sa};
 use crate::ike::wire::{ExchangeType, IkeSuite, Message, NotifyType, Payload, choose_ike};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How long the peer has to delete an IKE SA that it replaced, before we do.
@@ -80,6 +81,42 @@ fn send(
 }
 
 impl ExpectIkeRekey {
+    /// As another process needs it; `own_spi` names the rival.
+    pub(crate) fn record(&self, own_spi: &dyn Fn(SaKey) -> Option<u64>) -> ExchangeRecord {
+        let rival = self.rival.as_ref().and_then(|rival| Some((own_spi(rival.sa)?, rival.lowest.clone())));
+        ExchangeRecord::RekeyIke {
+            spi: self.spi,
+            rival,
+            suites: self.suites.clone(),
+            again: self.again,
+            nonce: self.nonce.as_slice().to_vec(),
+            private: self.private.record(),
+        }
+    }
+
+    /// What [`Self::record`] gave; `keys` are the SAs here by their own SPIs.
+    pub(crate) fn revive(
+        record: &ExchangeRecord,
+        key: SaKey,
+        keys: &BTreeMap<u64, SaKey>,
+    ) -> Option<Self> {
+        let ExchangeRecord::RekeyIke { spi, rival, suites, again, nonce, private } = record else {
+            return None;
+        };
+        let rival = rival.as_ref().and_then(|(spi, lowest)| {
+            keys.get(spi).map(|sa| Rival { sa: *sa, lowest: lowest.clone() })
+        });
+        Some(Self {
+            spi: *spi,
+            rival,
+            key,
+            suites: suites.clone(),
+            nonce: Nonce::restore(nonce.clone())?,
+            private: private.revive()?,
+            again: *again,
+        })
+    }
+
     /// Takes the answer.
     pub(crate) fn handle(
         self,
@@ -218,6 +255,7 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
         inbound: Inbound::new(0),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
+        held: Held::default(),
         replaces: None,
         state: State::Closed,
     })
@@ -231,7 +269,7 @@ fn found_sa(
     keys: IkeKeys,
 ) -> Box<Established> {
     let own = new.role.into();
-    let sealer = keys.sealer(&suite, own, IvCounter::of_epoch(0));
+    let sealer = keys.sealer(&suite, own, ctx.ivs(new.local.ip()));
     let opener = keys.opener(&suite, own);
     let (local_id, remote_id) = (old.local_id.clone(), old.remote_id.clone());
     ctx.book.enter_identities(&local_id, &remote_id, new.key);

@@ -16,12 +16,12 @@ use super::init::ExpectInitResponse;
 use super::rekey::ExpectChildRekey;
 use super::rekey_ike::ExpectIkeRekey;
 use super::window::{Inbound, Outbound};
-use crate::ike::context::Context;
+use crate::ike::context::{Context, Verdict};
 use crate::ike::event::{Event, Payload as SendPayload, Transmit};
 use crate::ike::rules::{ChildRule, ExchangeRule};
 use crate::ike::table::SaKey;
 use crate::ike::timer::{Backoff, Timer, TimerTable};
-use crate::ike::types::{Group, IkeTunnelId, TrafficSelector, TunnelId};
+use crate::ike::types::{Group, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use crate::ike::view::{IkeCounters, Role};
 use crate::ike::wire::{ExchangeType, Flags, Header};
 use std::collections::VecDeque;
@@ -68,14 +68,23 @@ pub(crate) struct IkeSa {
     pub(crate) outbound: Outbound<Exchange>,
     /// What is to be done as soon as no request is open.
     pub(crate) tasks: VecDeque<Task>,
+    /// Messages that wait until they are stored.
+    pub(crate) held: Held,
     /// The SA whose place this one takes when its children are made (re-authentication).
     pub(crate) replaces: Option<SaKey>,
     /// State.
     pub(crate) state: State,
 }
 
+/// The tickets with which the last request and the last answer were held back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Held {
+    request: Option<StoreTicket>,
+    answer: Option<StoreTicket>,
+}
+
 /// NATs between the peers (RFC 7296 section 2.23).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct NatPath {
     /// In front of this side.
     pub(crate) local: bool,
@@ -201,14 +210,29 @@ pub(crate) struct ChildRequest {
     pub(crate) group: Option<Group>,
     /// How often it was tried.
     pub(crate) attempts: u32,
+    /// Items of a renegotiation that wait for it.
+    pub(crate) items: Vec<u64>,
+    /// The peer has refused it.
+    pub(crate) refused: bool,
+    /// An IKE SA that is made for it may be the only one between its identities.
+    pub(crate) initial_contact: bool,
 }
 
 impl ChildRequest {
-    /// One more acquire waits for it.
-    pub(crate) fn join(&mut self, acquire: Option<u64>) {
+    /// One more acquire or item waits for it.
+    pub(crate) fn join(&mut self, acquire: Option<u64>, item: Option<u64>) {
+        self.items.extend(item);
         if self.acquires.len() < ACQUIRES {
             self.acquires.extend(acquire.filter(|id| !self.acquires.contains(id)));
         }
+    }
+
+    /// It is made.
+    pub(crate) fn made(&self, ctx: &mut Context<'_>) {
+        for item in &self.items {
+            ctx.out.verdicts.push_back((*item, Verdict::Made(self.tunnel)));
+        }
+        leave_child(self.tunnel, ctx, "");
     }
 
     /// It came to nothing: tells the shell, and the tunnel loses a user.
@@ -219,8 +243,13 @@ impl ChildRequest {
             reason: reason.to_owned(),
             acquire,
         };
-        if self.acquires.is_empty() {
+        if self.acquires.is_empty() && self.items.is_empty() {
             ctx.out.events.push_back(failed(None));
+        }
+        for item in &self.items {
+            let reason = reason.to_owned();
+            let verdict = if self.refused { Verdict::Refused(reason) } else { Verdict::Silent(reason) };
+            ctx.out.verdicts.push_back((*item, verdict));
         }
         for acquire in &self.acquires {
             ctx.out.events.push_back(failed(Some(*acquire)));
@@ -275,20 +304,58 @@ impl IkeSa {
         ctx.out.send(self.local, self.remote, message);
     }
 
+    /// Sends a message of an established SA for the first time: if the SA outlives this process, once it is stored. An
+    /// SA that goes on elsewhere then repeats it octet by octet and never gives its id or its IV to another one.
+    fn send_stored(&self, ctx: &mut Context<'_>, message: Vec<u8>) -> Option<StoreTicket> {
+        if !ctx.is_continued(self.local.ip()) {
+            self.send(ctx, message);
+            return None;
+        }
+        let transmit =
+            Transmit { local: self.local, remote: self.remote, payload: SendPayload::Message(message) };
+        Some(ctx.out.hold(self.tunnel, transmit))
+    }
+
+    /// The state that outlives this process has changed.
+    pub(crate) fn changed(&self, ctx: &mut Context<'_>) {
+        if ctx.is_continued(self.local.ip()) {
+            ctx.out.change(self.tunnel);
+        }
+    }
+
     /// Sends a request and waits for its answer.
     pub(crate) fn open_request(&mut self, ctx: &mut Context<'_>, message: Vec<u8>, exchange: Exchange) {
         let backoff = Backoff::new(ctx.settings.retransmit_initial, ctx.settings.retransmit_tries);
-        self.send(ctx, message.clone());
+        self.held.request = None;
+        if matches!(exchange, Exchange::Init(_) | Exchange::Auth(_)) {
+            self.send(ctx, message.clone());
+        } else {
+            self.held.request = self.send_stored(ctx, message.clone());
+        }
         self.restart_keepalive(ctx);
         let wait = self.outbound.sent(message, backoff, exchange);
         self.timers.set(Timer::Retransmit, ctx.now + wait);
     }
 
-    /// Answers the request `octets`, which was the expected one.
+    /// Answers the request `octets`, which was the expected one, while the SA is not established.
     pub(crate) fn answer(&mut self, ctx: &mut Context<'_>, octets: &[u8], response: Vec<u8>) {
         self.send(ctx, response.clone());
         self.restart_keepalive(ctx);
         self.inbound.answered(octets, response);
+    }
+
+    /// As [`Self::answer`], of an established SA.
+    pub(crate) fn answer_stored(&mut self, ctx: &mut Context<'_>, octets: &[u8], response: Vec<u8>) {
+        self.held.answer = self.send_stored(ctx, response.clone());
+        self.restart_keepalive(ctx);
+        self.inbound.answered(octets, response);
+    }
+
+    /// Sends the answer to a repeated request again, unless it still waits to be sent at all.
+    pub(crate) fn answer_again(&self, ctx: &mut Context<'_>, response: Vec<u8>) {
+        if !self.held.answer.is_some_and(|ticket| ctx.out.is_held(ticket)) {
+            self.send(ctx, response);
+        }
     }
 
     /// The answer to the open request has come.
@@ -300,6 +367,11 @@ impl IkeSa {
     /// The retransmission timer fired. False when the peer is to be given up.
     pub(crate) fn retransmit(&mut self, ctx: &mut Context<'_>) -> bool {
         let Some(open) = self.outbound.open_mut() else { return true };
+        if self.held.request.is_some_and(|ticket| ctx.out.is_held(ticket)) {
+            // It was not sent yet: the peer cannot be blamed.
+            self.timers.set(Timer::Retransmit, ctx.now + open.backoff.wait());
+            return true;
+        }
         let Some(wait) = open.backoff.again() else { return false };
         let message = open.message.clone();
         if matches!(open.exchange, Exchange::Init(_) | Exchange::Auth(_)) {
@@ -355,6 +427,15 @@ impl IkeSa {
         }
     }
 
+    /// The queued negotiations will not be had from this peer.
+    pub(crate) fn refuse_tasks(&mut self) {
+        for task in &mut self.tasks {
+            if let Task::NewChild(request) = task {
+                request.refused = true;
+            }
+        }
+    }
+
     /// The queued negotiations come to nothing.
     pub(crate) fn fail_tasks(&mut self, ctx: &mut Context<'_>, reason: &str) {
         for task in std::mem::take(&mut self.tasks) {
@@ -372,7 +453,7 @@ impl IkeSa {
         self.fail_tasks(ctx, reason);
         self.timers = TimerTable::default();
         self.timers.set(Timer::Linger, ctx.now + LINGER);
-        if ctx.book.leave_ike(self.tunnel) {
+        if ctx.book.leave_ike(self.tunnel, self.key) {
             let reason = reason.to_owned();
             ctx.out.events.push_back(Event::IkeDown { id: self.tunnel, reason });
         }

@@ -34,6 +34,16 @@ impl<X> Outbound<X> {
         Self { next, open: None }
     }
 
+    /// Goes on where another process left it.
+    pub(crate) const fn restore(next: u32, open: Option<Open<X>>) -> Self {
+        Self { next, open }
+    }
+
+    /// The id of the next new request.
+    pub(crate) const fn next(&self) -> u32 {
+        self.next
+    }
+
     /// The id that the next request takes; `None` while one is open or when ids have ended.
     pub(crate) const fn next_id(&self) -> Option<u32> {
         if self.open.is_some() || self.next == u32::MAX { None } else { Some(self.next) }
@@ -100,6 +110,16 @@ impl Inbound {
     /// Expects message id `expected` first.
     pub(crate) const fn new(expected: u32) -> Self {
         Self { expected, last: None }
+    }
+
+    /// Goes on where another process left it; `last` is the digest of the last request and its answer.
+    pub(crate) fn restore(expected: u32, last: Option<([u8; 32], Vec<u8>)>) -> Self {
+        Self { expected, last: last.map(|(request, response)| Answered { request, response }) }
+    }
+
+    /// What [`Self::restore`] takes.
+    pub(crate) fn record(&self) -> (u32, Option<([u8; 32], Vec<u8>)>) {
+        (self.expected, self.last.as_ref().map(|last| (last.request, last.response.clone())))
     }
 
     /// Judges a request by its id and octets. A request with the last id and other octets is no repeat (threats T15).

@@ -6,11 +6,12 @@
 use super::iana::{AttributeType, ProtocolId, TransformType, transform};
 use super::payload::{AttributeValue, Proposal, Sa, Transform};
 use crate::ike::types::{Encryption, Group, Integrity, Prf};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
 
 /// Algorithms of an IKE SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IkeSuite {
     /// Encryption.
     pub encryption: Encryption,
@@ -23,7 +24,7 @@ pub struct IkeSuite {
 }
 
 /// Algorithms of a child SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ChildSuite {
     /// Encryption.
     pub encryption: Encryption,

@@ -19,6 +19,12 @@ impl Nonce {
         Self(octets.to_vec())
     }
 
+    /// A nonce that was one before; `None` if it has not a nonce's length.
+    #[must_use]
+    pub(crate) fn restore(octets: Vec<u8>) -> Option<Self> {
+        (Self::MIN..=Self::MAX).contains(&octets.len()).then_some(Self(octets))
+    }
+
     /// Its octets.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
