@@ -5,13 +5,14 @@
 
 use crate::cf::keeper::Order;
 use crate::core::{Now, Stack};
+use crate::ike::command::Command;
 use crate::ike::event::{ChildInstall, Event, Payload, Transmit};
 use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, Mode, TrafficSelector, TunnelId};
 use crate::ike::view::IkeSuite;
 use crate::topology::Owners;
 use stack::control::{
-    Acquire, AddressRange, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes, Mode as StackMode,
-    PortRange, SaPair, Selector, ToStack,
+    Acquire, AddressRange, Continued, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes,
+    Mode as StackMode, PortRange, ReplaySnapshot, SaPair, Selector, ToStack,
 };
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -78,6 +79,21 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
             if let Some(id) = acquire {
                 stack.send(ToStack::AcquireFailed { id });
             }
+        }
+        Event::Changed { ticket, .. } => {
+            // Nothing is stored of this tunnel: its messages need not wait.
+            let released = Command::Stored(ticket);
+            stack.engine.handle_command(now.instant, released);
+        }
+        Event::Restored { was, id, lost } => {
+            info!(stack = %name, tunnel = %format_args!("K{}", id.0), was = %format_args!("K{}", was.0), lost,
+                "goes on with an IKE tunnel of another system");
+        }
+        Event::RestoreRefused { was, reason } => {
+            warn!(stack = %name, was = %format_args!("K{}", was.0), "IKE tunnel not continued: {reason}");
+        }
+        Event::Renegotiated { item, outcome } => {
+            info!(stack = %name, item, ?outcome, "renegotiated");
         }
         Event::Notice { peer, text } => info!(stack = %name, %peer, "{}", text.escape_debug()),
     }
@@ -160,8 +176,11 @@ fn sa_pair(child: ChildInstall, (df, copy_dscp): (DfMode, bool)) -> SaPair {
         copy_dscp,
         soft_bytes: child.soft_bytes,
         hard_bytes: child.hard_bytes,
-        ceiling_of: None,
-        continued: None,
+        ceiling_of: child.outlives.then(|| child.local.ip()),
+        continued: child.continued.map(|c| Continued {
+            next_sequence: c.next_sequence,
+            replay: c.replay.map(|r| ReplaySnapshot { highest: r.highest, seen: r.seen }),
+        }),
     }
 }
 
@@ -248,6 +267,8 @@ mod tests {
                 outbound_active: false,
                 soft_bytes: Some(1),
                 hard_bytes: Some(2),
+                outlives: false,
+                continued: None,
             },
             (DfMode::Set, true),
         );

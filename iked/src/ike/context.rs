@@ -1,11 +1,11 @@
 //! What a step of an IKE SA works with: the time, the rules, randomness, the shared tables and what goes out.
 
+use super::crypto::IvCounter;
 use super::error::{Mistake, RateLimit};
 use super::event::{Event, Payload, Transmit};
 use super::rules::{ChildRule, ExchangeRule, Rules, Settings};
 use super::selector::covered;
 use super::table::{Book, SaKey};
-use super::crypto::IvCounter;
 use super::types::{Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use super::v2::child::{Child, Terms};
 use super::v2::sa::{IkeSa, Task};
@@ -156,8 +156,12 @@ impl Outbox {
     /// Sends what waits for addresses that are not continued any more.
     pub(crate) fn release_others(&mut self, continued: &BTreeMap<IpAddr, u64>) {
         let free = |transmit: &Transmit| !continued.contains_key(&transmit.local.ip());
-        for (_, transmit) in self.held.extract_if(.., |_, transmit| free(transmit)) {
-            self.transmits.push_back(transmit);
+        for (ticket, transmit) in std::mem::take(&mut self.held) {
+            if free(&transmit) {
+                self.transmits.push_back(transmit);
+            } else {
+                self.held.insert(ticket, transmit);
+            }
         }
     }
 

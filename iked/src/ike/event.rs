@@ -166,6 +166,8 @@ pub struct ChildInstall {
     pub soft_bytes: Option<u64>,
     /// Never carry more than this.
     pub hard_bytes: Option<u64>,
+    /// The SA outlives this process: another one may have to send above every number that this one has used.
+    pub outlives: bool,
     /// It was another process's before. `None`: nothing was sent or accepted on it yet.
     pub continued: Option<Continued>,
 }

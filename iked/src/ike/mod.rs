@@ -14,9 +14,9 @@ mod natt;
 mod proposal;
 pub mod rules;
 mod selector;
-pub mod snapshot;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+pub mod snapshot;
 mod table;
 mod timer;
 pub mod types;

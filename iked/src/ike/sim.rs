@@ -12,8 +12,10 @@ use super::command::Command;
 use super::command::{ActivationMethod, Initiate};
 use super::event::{ChildInstall, Event, Payload};
 use super::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use super::snapshot::IkeSnapshot;
 use super::types::{
-    AddressRange, Encryption, Group, Identity, IdentityPattern, Mode, Prf, Secret, TrafficSelector,
+    AddressRange, Encryption, Group, Identity, IdentityPattern, IkeTunnelId, Mode, Prf, Secret, StoreTicket,
+    TrafficSelector,
 };
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -129,6 +131,8 @@ pub struct Host {
     pub sent: u64,
     /// No datagram reaches or leaves this side.
     pub cut: bool,
+    /// What the coupling facility holds of this side's IKE tunnels.
+    pub stored: BTreeMap<IkeTunnelId, IkeSnapshot>,
 }
 
 /// A datagram under way.
@@ -156,6 +160,9 @@ pub struct Pair {
     pub network: Network,
     /// Every datagram handed to the network, lost or not.
     pub wire: Vec<Datagram>,
+    /// How long the coupling facility takes to store something.
+    pub store_delay: Duration,
+    stores: BTreeMap<(Instant, u64), (Side, StoreTicket, Option<IkeSnapshot>)>,
     queue: BTreeMap<(Instant, u64), Datagram>,
     sequence: u64,
     rng: StdRng,
@@ -279,6 +286,7 @@ impl Pair {
                 keepalives: 0,
                 sent: 0,
                 cut: false,
+                stored: BTreeMap::new(),
             }
         };
         Self {
@@ -287,6 +295,8 @@ impl Pair {
             b: host(2, ADDRESS_B, b),
             network: Network::default(),
             wire: Vec::new(),
+            store_delay: Duration::ZERO,
+            stores: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             rng: StdRng::seed_from_u64(seed.wrapping_mul(4) + 3),
@@ -351,8 +361,55 @@ impl Pair {
         }
         while let Some(event) = self.host_mut(side).engine.poll_event() {
             self.host_mut(side).act(&event);
+            if let Event::Changed { id, ticket } = event {
+                let snapshot = self.host(side).engine.export(id, self.unix());
+                self.sequence += 1;
+                self.stores.insert((self.now + self.store_delay, self.sequence), (side, ticket, snapshot));
+            }
             self.host_mut(side).events.push(event);
         }
+        if self.store_delay.is_zero() {
+            self.store();
+        }
+    }
+
+    /// The coupling facility has stored what was written long enough ago.
+    fn store(&mut self) {
+        let now = self.now;
+        while let Some(entry) = self.stores.first_entry().filter(|entry| entry.key().0 <= now) {
+            let (side, ticket, snapshot) = entry.remove();
+            let host = self.host_mut(side);
+            match snapshot {
+                Some(snapshot) => {
+                    // As it is in the coupling facility: octets.
+                    let octets = snapshot.encode();
+                    let read = IkeSnapshot::decode(&octets).expect("what was written can be read");
+                    host.stored.insert(ticket.tunnel(), read);
+                }
+                None => {
+                    host.stored.remove(&ticket.tunnel());
+                }
+            }
+            self.command(side, Command::Stored(ticket));
+        }
+    }
+
+    /// Seconds of the wall clock.
+    #[must_use]
+    pub fn unix(&self) -> u64 {
+        1_700_000_000 + self.elapsed().as_secs()
+    }
+
+    /// One side fails; an engine with `settings` and `rules` that knows nothing but what is stored takes its place.
+    pub fn take_over(&mut self, side: Side, seed: u64, settings: &Settings, rules: Rules) {
+        let now = self.now;
+        self.stores.retain(|_, (of, _, _)| *of != side);
+        let mut engine = Engine::new(settings.clone(), StdRng::seed_from_u64(seed), now);
+        engine.set_rules(now, rules);
+        let host = self.host_mut(side);
+        host.engine = engine;
+        host.installed.clear();
+        host.sending.clear();
     }
 
     fn carry(&mut self, datagram: Datagram) {
@@ -379,7 +436,9 @@ impl Pair {
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
-        [arrival, self.a.engine.poll_timeout(), self.b.engine.poll_timeout()].into_iter().flatten().min()
+        let stored = self.stores.keys().next().map(|(at, _)| *at);
+        let engines = [self.a.engine.poll_timeout(), self.b.engine.poll_timeout()];
+        engines.into_iter().chain([arrival, stored]).flatten().min()
     }
 
     /// Goes to the next arrival or deadline, not past `limit`. False if there is none until then.
@@ -390,6 +449,7 @@ impl Pair {
         };
         self.now = self.now.max(at);
         let now = self.now;
+        self.store();
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= now) {
             let datagram = entry.remove();
             self.deliver(&datagram);
@@ -434,7 +494,7 @@ impl Pair {
     pub fn settle(&mut self) {
         for _ in 0..10_000 {
             let limit = self.now + Duration::from_secs(1);
-            if self.queue.is_empty() && self.next().is_none_or(|at| at > limit) {
+            if self.queue.is_empty() && self.stores.is_empty() && self.next().is_none_or(|at| at > limit) {
                 return;
             }
             self.step(limit);

@@ -6,6 +6,7 @@ use super::command::ActivationMethod;
 use super::snapshot::TunnelRecord;
 use super::types::{Identity, IdentityPattern, IkeTunnelId, TrafficSelector, TunnelId};
 use rand::CryptoRng;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -125,8 +126,8 @@ impl Book {
         loop {
             self.last_ike = self.last_ike.wrapping_add(1).max(1);
             let id = IkeTunnelId(self.last_ike);
-            if !self.ike.contains_key(&id) {
-                self.ike.insert(id, IkeTunnel::default());
+            if let Entry::Vacant(free) = self.ike.entry(id) {
+                free.insert(IkeTunnel::default());
                 return id;
             }
         }

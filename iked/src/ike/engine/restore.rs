@@ -49,8 +49,9 @@ impl Engine {
     /// All IKE tunnels of a home address that [`Self::export`] would give something for.
     #[must_use]
     pub fn tunnels_of(&self, local: std::net::IpAddr) -> Vec<IkeTunnelId> {
-        let of_address = |sa: &&Box<IkeSa>| sa.local.ip() == local && matches!(sa.state, State::Established(_));
-        let ids: BTreeSet<IkeTunnelId> = self.sas.values().filter(of_address).map(|sa| sa.tunnel).collect();
+        let of_address = |sa: &IkeSa| sa.local.ip() == local && matches!(sa.state, State::Established(_));
+        let ids: BTreeSet<IkeTunnelId> =
+            self.sas.values().filter(|sa| of_address(sa)).map(|sa| sa.tunnel).collect();
         ids.into_iter().collect()
     }
 

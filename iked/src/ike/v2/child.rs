@@ -467,6 +467,7 @@ pub(crate) fn install(
         outbound_active,
         soft_bytes: lifesize.map(|hard| soft_bytes(hard, ctx.rng)),
         hard_bytes: lifesize,
+        outlives: ctx.is_continued(sa.local.ip()),
         continued: resumed.map(|next_sequence| Continued { next_sequence, replay: None, bytes: 0 }),
     })));
     ctx.out.events.push_back(Event::ChildUp(tunnel));

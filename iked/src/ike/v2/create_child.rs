@@ -57,8 +57,15 @@ pub(crate) fn start(
     let nonce = fresh_nonce(ctx.rng);
     let private = request.group.map(|group| PrivateKey::generate(group, ctx.rng));
     let payloads = with_exchange(request.payloads(spi_in, request.group), &nonce, private.as_ref());
-    let expect =
-        Box::new(ExpectChild { request, unwanted: false, deleted: Vec::new(), spi_in, nonce, private, resumed: None });
+    let expect = Box::new(ExpectChild {
+        request,
+        unwanted: false,
+        deleted: Vec::new(),
+        spi_in,
+        nonce,
+        private,
+        resumed: None,
+    });
     established.request(sa, ctx, ExchangeType::CREATE_CHILD_SA, payloads, Exchange::NewChild(expect));
 }
 

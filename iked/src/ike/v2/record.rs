@@ -53,10 +53,8 @@ pub(crate) fn record(
         let exchange = exchange(&open.exchange, own_spi)?;
         Some(OpenRecord { id: open.id, message: open.message.clone(), exchange })
     });
-    let life = |life: &Lifetime| LifeRecord {
-        rekey_in: left(life.rekey_at),
-        expires_in: left(life.expires_at),
-    };
+    let life =
+        |life: &Lifetime| LifeRecord { rekey_in: left(life.rekey_at), expires_in: left(life.expires_at) };
     let child = |child: &Child| {
         let (key_in, key_out) =
             child.keys.clone().unwrap_or_else(|| (Secret(Vec::new()), Secret(Vec::new())));
@@ -538,6 +536,7 @@ fn take_child(
         outbound_active: record.outbound_active,
         soft_bytes: hard_bytes.map(|hard| soft_bytes(hard, ctx.rng)),
         hard_bytes,
+        outlives: true,
         continued: Some(numbers),
     })));
     ctx.out.events.push_back(Event::ChildUp(tunnel));

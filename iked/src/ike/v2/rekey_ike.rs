@@ -95,17 +95,13 @@ impl ExpectIkeRekey {
     }
 
     /// What [`Self::record`] gave; `keys` are the SAs here by their own SPIs.
-    pub(crate) fn revive(
-        record: &ExchangeRecord,
-        key: SaKey,
-        keys: &BTreeMap<u64, SaKey>,
-    ) -> Option<Self> {
+    pub(crate) fn revive(record: &ExchangeRecord, key: SaKey, keys: &BTreeMap<u64, SaKey>) -> Option<Self> {
         let ExchangeRecord::RekeyIke { spi, rival, suites, again, nonce, private } = record else {
             return None;
         };
-        let rival = rival.as_ref().and_then(|(spi, lowest)| {
-            keys.get(spi).map(|sa| Rival { sa: *sa, lowest: lowest.clone() })
-        });
+        let rival = rival
+            .as_ref()
+            .and_then(|(spi, lowest)| keys.get(spi).map(|sa| Rival { sa: *sa, lowest: lowest.clone() }));
         Some(Self {
             spi: *spi,
             rival,

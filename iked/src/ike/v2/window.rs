@@ -82,6 +82,9 @@ impl<X> Outbound<X> {
     }
 }
 
+/// The digest of a request and its answer.
+pub(crate) type LastAnswer = ([u8; 32], Vec<u8>);
+
 /// What a request of the peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival<'a> {
@@ -113,12 +116,12 @@ impl Inbound {
     }
 
     /// Goes on where another process left it; `last` is the digest of the last request and its answer.
-    pub(crate) fn restore(expected: u32, last: Option<([u8; 32], Vec<u8>)>) -> Self {
+    pub(crate) fn restore(expected: u32, last: Option<LastAnswer>) -> Self {
         Self { expected, last: last.map(|(request, response)| Answered { request, response }) }
     }
 
     /// What [`Self::restore`] takes.
-    pub(crate) fn record(&self) -> (u32, Option<([u8; 32], Vec<u8>)>) {
+    pub(crate) fn record(&self) -> (u32, Option<LastAnswer>) {
         (self.expected, self.last.as_ref().map(|last| (last.request, last.response.clone())))
     }
 

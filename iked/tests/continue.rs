@@ -1,0 +1,139 @@
+//! IKE and child SAs that another process goes on with (`takeover = "continue"`): whenever the old one ends, the peer sees one
+//! and the same side, and no number that it has seen comes again (threats T18, T26, T47, T50).
+
+use iked::ike::command::{Command, Restore, Succession};
+use iked::ike::rules::{Rules, Settings};
+use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Datagram, Pair, Side, rules};
+use iked::ike::types::{Continued, ReplayState};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Above every sequence number of the old owner.
+const CEILING: u64 = 1 << 20;
+
+fn settings(epoch: u64) -> Settings {
+    Settings { continued: BTreeMap::from([(ADDRESS_A, epoch)]), ..Settings::default() }
+}
+
+/// A pair whose side A keeps what it does in the coupling facility.
+fn pair(seed: u64, a: Rules, b: Rules) -> Pair {
+    let mut pair = Pair::new(seed, &settings(1), a, b);
+    pair.b.engine.set_settings(Settings::default());
+    pair
+}
+
+fn kept(seed: u64) -> Pair {
+    pair(seed, rules(ADDRESS_A, ADDRESS_B), rules(ADDRESS_B, ADDRESS_A))
+}
+
+/// Side A fails, and another engine goes on with what is stored.
+fn fail_over(pair: &mut Pair, seed: u64, epoch: u64) {
+    pair.take_over(Side::A, seed, &settings(epoch), rules(ADDRESS_A, ADDRESS_B));
+    let unix = pair.unix();
+    for snapshot in std::mem::take(&mut pair.a.stored).into_values() {
+        let succession = Succession::Failed { next_sequence: CEILING * epoch };
+        pair.command(Side::A, Command::Restore(Box::new(Restore { snapshot, unix, succession })));
+    }
+}
+
+/// What of one side's messages may never come twice: ids with other octets, and IVs with other octets.
+fn assert_nothing_reused(wire: &[Datagram], gcm: bool) {
+    let mut by_id: BTreeMap<Vec<u8>, &[u8]> = BTreeMap::new();
+    let mut by_iv: BTreeMap<Vec<u8>, &[u8]> = BTreeMap::new();
+    for datagram in wire {
+        let bytes = datagram.bytes.as_slice();
+        // An Encrypted payload is the first one of every message after IKE_SA_INIT.
+        if bytes[16] != 46 {
+            continue;
+        }
+        // SPIs, flags (who, request or answer), id.
+        let id = [&bytes[..16], &bytes[19..20], &bytes[20..24]].concat();
+        let before = by_id.insert(id, bytes);
+        assert!(
+            before.is_none_or(|before| before == bytes),
+            "two messages of one id from {:?}",
+            datagram.from
+        );
+        if gcm {
+            let iv = [&bytes[..16], &bytes[19..20] as &[u8], &bytes[32..40]].concat();
+            // Both requests and answers of one side are sealed with one key.
+            let key = [&iv[..16], &[iv[16] & 0x08], &iv[17..]].concat();
+            let before = by_iv.insert(key, bytes);
+            assert!(before.is_none_or(|before| before == bytes), "an IV used twice by {:?}", datagram.from);
+        }
+    }
+}
+
+fn continued(pair: &Pair) -> usize {
+    pair.a.installed.values().filter(|install| install.continued.is_some()).count()
+}
+
+#[test]
+fn a_restored_tunnel_rekeys_its_children_at_once_and_lives() {
+    let mut pair = kept(1);
+    pair.connect(Side::A);
+    let before = pair.wire.len();
+    fail_over(&mut pair, 77, 2);
+    // Outbound goes on at once, above all that was used; nothing is accepted.
+    assert_eq!(continued(&pair), 1);
+    let old = pair.a.installed.values().next().unwrap();
+    let numbers = old.continued.as_ref().unwrap();
+    assert_eq!((numbers.next_sequence, &numbers.replay), (2 * CEILING, &None));
+    assert!(pair.a.sending.contains(&old.spi_in));
+    // One round trip, and there is a child on which this side accepts.
+    pair.run(Duration::from_millis(21));
+    assert_eq!(pair.a.installed.values().filter(|install| install.continued.is_none()).count(), 1);
+    pair.settle();
+    pair.assert_matching();
+    assert_eq!((pair.a.installed.len(), continued(&pair)), (1, 0));
+    // Rekey and Delete, no new IKE SA.
+    assert!(pair.wire[before..].iter().all(|datagram| datagram.bytes[18] != 34), "no IKE_SA_INIT");
+    for side in [Side::A, Side::B] {
+        let (child, ike) =
+            (pair.host(side).engine.children()[0].id, pair.host(side).engine.ike_tunnels()[0].id);
+        pair.command(side, Command::RekeyChild(child));
+        pair.settle();
+        pair.assert_matching();
+        pair.command(side, Command::RefreshIke(ike));
+        pair.settle();
+        pair.assert_matching();
+    }
+    pair.run(Duration::from_secs(300));
+    assert_eq!(pair.a.installed.len(), 1, "the peer answers, and is answered");
+    let ike = pair.a.engine.ike_tunnels()[0].id;
+    pair.command(Side::A, Command::DeleteIke(ike));
+    pair.settle();
+    assert!(pair.a.installed.is_empty() && pair.b.installed.is_empty());
+    assert!(pair.a.stored.is_empty(), "what has ended is not stored");
+    assert_nothing_reused(&pair.wire, true);
+}
+
+#[test]
+fn a_planned_move_rekeys_nothing() {
+    let mut pair = kept(2);
+    pair.connect(Side::B);
+    let id = pair.a.engine.ike_tunnels()[0].id;
+    let snapshot = pair.a.engine.export(id, pair.unix()).unwrap();
+    pair.command(Side::A, Command::Forget(id));
+    assert!(pair.a.installed.is_empty(), "the old owner has none of it");
+    let sent = pair.wire.len();
+    pair.take_over(Side::A, 5, &settings(2), rules(ADDRESS_A, ADDRESS_B));
+    let numbers = |next_sequence| Continued {
+        next_sequence,
+        replay: Some(ReplayState { highest: 99, seen: vec![u64::MAX] }),
+        bytes: 1000,
+    };
+    let children = snapshot.children().map(|child| (child.spi_in, numbers(41))).collect();
+    let succession = Succession::Handed { next_sequence: CEILING, children };
+    let unix = pair.unix();
+    pair.command(Side::A, Command::Restore(Box::new(Restore { snapshot, unix, succession })));
+    pair.settle();
+    pair.assert_matching();
+    assert_eq!(pair.wire.len(), sent, "nobody is told anything");
+    assert_eq!(pair.a.installed.values().next().unwrap().continued, Some(numbers(41)));
+    assert_eq!(pair.a.engine.ike_tunnels()[0].id, id, "the number stays");
+    pair.run(Duration::from_secs(7200));
+    pair.assert_matching();
+    assert_eq!(pair.a.installed.len(), 1);
+    assert_nothing_reused(&pair.wire, true);
+}
