@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!   iked ══ control socket ══ daemon ──► netdev (netlink, sysctl)
-//!                               │  ▲
-//!                     commands  ▼  │ events
-//!                             worker (packets)
+//!                              │ ▲ │ ▲
+//!                    commands  ▼ │ ▼ │ events, news
+//!            worker (packets) ◄────► group_link ══ the other stacks
 //! ```
 //!
 //! Nothing here is in the way of a packet: while it configures or waits, the worker goes on. It also goes on when
@@ -12,6 +12,7 @@
 
 use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
 use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
+use crate::group_link::{self, GroupHandle};
 use crate::netdev::announce::Announcing;
 use crate::netdev::{self, NetDev, links};
 use crate::outbox::Outbox;
@@ -55,16 +56,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (monitor, _monitor_handle, mut link_messages) =
         rtnetlink::new_multicast_connection(&[MulticastGroup::Link]).context("no netlink socket")?;
     tokio::spawn(monitor);
-    let (worker, worker::Said { mut events, reports: _reports }) =
+    let (worker, worker::Said { mut events, reports }) =
         worker::start(random()?).context("the packet path cannot start")?;
     let state_file = options.control.with_extension("state");
+    let start_id = random()?;
+    let capacity = options.control.with_extension("capacity");
     let mut stack = Stack {
+        group: group_link::start(start_id, worker.clone(), reports, capacity),
         netdev: NetDev::new(handle, &options.name, state_file),
         name: options.name,
-        start_id: random()?,
+        start_id,
         worker,
         outbox: Outbox::default(),
         config: None,
+        refusals: Vec::new(),
         watched: Vec::new(),
         announcing: Vec::new(),
     };
@@ -99,6 +104,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 Some(event) => stack.report(event, peer.is_some()),
                 None => bail!("the packet path ended"),
             },
+            news = stack.group.news() => {
+                let news = news?;
+                stack.report(news, peer.is_some());
+            }
             message = link_messages.next() => {
                 let Some((message, _)) = message else { bail!("the kernel closed the netlink socket") };
                 if settle.is_none() && stack.concerns_us(&message.payload) {
@@ -112,6 +121,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
     }
     tracing::info!(stack = %stack.name, "stopping");
+    stack.group.leave().await;
     stack.announcing.clear();
     stack.netdev.remove().await.context("not everything could be removed")?;
     Ok(())
@@ -154,11 +164,14 @@ enum Next {
 
 struct Stack {
     netdev: NetDev,
+    group: GroupHandle,
     name: String,
     start_id: u64,
     worker: WorkerHandle,
     outbox: Outbox,
     config: Option<StackConfig>,
+    /// What the group ignored, when it was asked last.
+    refusals: Vec<DropView>,
     /// The interfaces of the configuration as they were when it was put in force.
     watched: Vec<links::Link>,
     /// Announcements under way, and the addresses (with epochs) that were owned when they began.
@@ -192,6 +205,7 @@ impl Stack {
             filter_epoch: greeting.filter_epoch,
             sas: greeting.sas,
         }))?;
+        self.group.greet();
         Ok(connection)
     }
 
@@ -237,7 +251,20 @@ impl Stack {
                 };
                 self.outbox.push(answer, true);
             }
-            other => self.command(Command::Message(other))?,
+            ToStack::Relay { to, bytes } => self.group.relay(to, bytes),
+            other => {
+                match &other {
+                    // Before the engine uses it: a backup that heard of it must not fall behind.
+                    ToStack::Ceiling { dvipa, epoch, highest } => {
+                        self.group.ceiling(*dvipa, *epoch, *highest)
+                    }
+                    ToStack::Ask { question: Question::Drops, .. } => {
+                        self.refusals = self.group.refusals().await;
+                    }
+                    _ => {}
+                }
+                self.command(Command::Message(other))?;
+            }
         }
         Ok(())
     }
@@ -280,6 +307,8 @@ impl Stack {
             done,
         })?;
         result.await.context("the packet path ended")?.map_err(|reason| anyhow!(reason))?;
+        // Before the addresses: targets turn round while the neighbours are told.
+        self.group.configure(config, prepared.rebind_xcf).await.map_err(|reason| anyhow!(reason))?;
         let published = self.netdev.publish(config).await?;
         if !published.announcements.is_empty() {
             self.announcing.push((owners, Announcing::start(published.announcements)));
@@ -321,10 +350,12 @@ impl Stack {
 
     /// Takes an event of the worker over into the outbox.
     fn report(&mut self, mut event: FromStack, connected: bool) {
-        if let FromStack::Answer { answer: Answer::Drops(drops), .. } = &mut event
-            && self.outbox.dropped() > 0
-        {
-            drops.push(DropView { reason: "control_backlog_full".into(), packets: self.outbox.dropped() });
+        if let FromStack::Answer { answer: Answer::Drops(drops), .. } = &mut event {
+            drops.append(&mut self.refusals);
+            if self.outbox.dropped() > 0 {
+                drops
+                    .push(DropView { reason: "control_backlog_full".into(), packets: self.outbox.dropped() });
+            }
         }
         self.outbox.push(event, connected);
     }

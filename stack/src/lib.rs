@@ -8,11 +8,17 @@ pub mod wire;
 pub mod xcf;
 
 #[cfg(feature = "driver")]
+pub mod capacity;
+#[cfg(feature = "driver")]
 pub mod control_socket;
 #[cfg(feature = "driver")]
 pub mod daemon;
 #[cfg(feature = "driver")]
 pub mod driver;
+#[cfg(feature = "driver")]
+pub mod group_link;
+#[cfg(feature = "driver")]
+pub mod listeners;
 #[cfg(feature = "driver")]
 pub mod netdev;
 #[cfg(feature = "driver")]

@@ -549,9 +549,9 @@ impl Worker {
 
     fn handle_order(&mut self, now: Instant, order: EngineOrder) {
         match order {
-            EngineOrder::ListConnections { to, dvipa, epoch } => {
+            EngineOrder::ListConnections { to, dvipa, epoch, from } => {
                 let entries = self.engine.list_connections(dvipa);
-                self.report(EngineReport::Connections { to, dvipa, epoch, entries });
+                self.report(EngineReport::Connections { to, dvipa, epoch, from, entries, next: None });
             }
             other => self.engine.handle_group(now, other, &mut self.out),
         }

@@ -11,6 +11,11 @@ const MAX_SEGMENTS: usize = 64;
 /// Most octets of one: a UDP datagram in IPv4 with room for options.
 const MAX_SEGMENTED_BYTES: usize = 65_000;
 
+/// Buffers of the socket for messages between stacks: a window of every member.
+const MESSAGE_BUFFER_BYTES: i32 = 4 << 20;
+/// DSCP CS6 (RFC 2474 section 4.2.2): heartbeats pass before the packets that would make them late.
+const NETWORK_CONTROL: i32 = 0xc0;
+
 /// One bound socket.
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -125,6 +130,30 @@ impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// A socket for the messages between stacks, bound to one interface: nothing that comes by another one reaches it.
+///
+/// # Errors
+/// When the port is taken, there is no such interface, or we may not.
+pub fn bind_on(local: SocketAddr, interface: &str, mark: u32) -> nix::Result<std::net::UdpSocket> {
+    let (family, level, freebind, class) = match local {
+        SocketAddr::V4(_) => (AddressFamily::Inet, libc::SOL_IP, libc::IP_FREEBIND, libc::IP_TOS),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, libc::SOL_IPV6, libc::IPV6_FREEBIND, libc::IPV6_TCLASS),
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let owned = socket::socket(family, SockType::Datagram, flags, None)?;
+    let fd = owned.as_fd();
+    option::bind_to_device(fd, interface)?;
+    option::set_mark(fd, mark)?;
+    option::set_buffers(fd, MESSAGE_BUFFER_BYTES)?;
+    option::set_int(fd, level, freebind, 1)?;
+    option::set_int(fd, level, class, NETWORK_CONTROL)?;
+    if local.is_ipv6() {
+        option::set_int(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    socket::bind(owned.as_raw_fd(), &SockaddrStorage::from(local))?;
+    Ok(owned.into())
 }
 
 /// How datagrams are to leave.

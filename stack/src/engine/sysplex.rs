@@ -12,7 +12,7 @@ impl Engine {
     pub fn handle_group(&mut self, now: Instant, order: EngineOrder, _out: &mut Output) {
         match order {
             EngineOrder::OwnerChanged { dvipa, owner, .. } => self.owner_changed(dvipa, owner),
-            EngineOrder::ConnectionEnded { member, key } => {
+            EngineOrder::ConnectionEnded { member, key, .. } => {
                 if let Some(id) = self.connections.find(&key)
                     && self.connections.get(id).place == Place::At(member)
                 {
@@ -24,9 +24,9 @@ impl Engine {
                     self.connection_at(now, member, entry);
                 }
             }
-            EngineOrder::NewConnection { member, entry } => self.connection_at(now, member, entry),
+            EngineOrder::NewConnection { member, entry, .. } => self.connection_at(now, member, entry),
             // Distribution looks at the configuration alone as yet.
-            EngineOrder::Target(_) => {}
+            EngineOrder::Target(_) | EngineOrder::Gap { .. } => {}
             // The driver asks [`Engine::list_connections`].
             EngineOrder::ListConnections { .. } => {}
         }

@@ -7,8 +7,8 @@
 use super::codec::MessageError;
 use super::datagram::{Body, Content, Envelope, Heartbeat, MAX_OWNED, Name, Owned, Record};
 use super::liveness::Change;
-use super::member::Member;
-use super::message::{MAX_READY, Message, Page};
+use super::member::{Listing, Member};
+use super::message::{MAX_PAGE, MAX_READY, Message, Page};
 use super::order::{EngineOrder, EngineReport, TargetState};
 use super::owners::{Claim, Owners};
 use super::refusal::{Refusal, Refusals};
@@ -22,6 +22,11 @@ use std::time::{Duration, Instant};
 
 /// Shortest time between two heartbeats, whatever the configuration says.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(5);
+
+/// A member gets the next page of our connections when no more than this many octets wait for it.
+const LISTING_ROOM: usize = 256 << 10;
+/// DVIPAs of one member of which it gets our connections at a time; it asks for the others again.
+const MAX_LISTINGS: usize = 256;
 
 /// What the group wants done.
 #[derive(Debug, Clone, PartialEq)]
@@ -284,12 +289,15 @@ impl Group {
                 let message = Message::ConnectionEnded { epoch, key };
                 self.with_member(to, |group, member| group.push(now, member, &message));
             }
-            EngineReport::Connections { to, dvipa, epoch, mut entries } => {
-                entries.retain(|f| f.key.local == dvipa && f.key.remote.is_ipv4() == dvipa.is_ipv4());
-                self.with_member(to, |_, member| {
-                    if member.outgoing.is_open() {
-                        member.outgoing.push_list(dvipa, epoch, entries);
-                    }
+            EngineReport::Connections { to, dvipa, epoch, from, entries, next } => {
+                self.with_member(to, |group, member| {
+                    group.page(
+                        now,
+                        member,
+                        Page { dvipa, epoch, last: next.is_none(), flows: entries },
+                        from,
+                        next,
+                    );
                 });
             }
             EngineReport::Lost => {
@@ -419,6 +427,7 @@ impl Group {
         if !member.outgoing.acknowledge(now, counter, content.acknowledgement) {
             self.reset(now, &mut member, "the other stack has forgotten it");
         }
+        self.go_on_listing(&mut member);
         match content.body {
             Body::Heartbeat(heartbeat) => self.handle_heartbeat(now, &mut member, heartbeat),
             Body::Record(record) => self.handle_record(now, &mut member, record),
@@ -435,6 +444,7 @@ impl Group {
         if heartbeat.leaving
             && let Some(change) = member.liveness.leave()
         {
+            member.left = true;
             self.changed(now, member, change);
         }
         self.publish(member);
@@ -445,12 +455,8 @@ impl Group {
             Arrived::Stale => return,
             Arrived::Here => {}
             Arrived::NewStream => {
-                // What it said before may have got lost: its connections are asked for again.
-                let owned: Vec<_> = self.owned.iter().map(|(dvipa, o)| (*dvipa, o.epoch)).collect();
                 member.asked.clear();
-                for (dvipa, epoch) in owned {
-                    self.ask(now, member, dvipa, epoch);
-                }
+                self.events.push_back(Event::ToEngine(EngineOrder::Gap { member: member.xcf }));
             }
         }
         member.acknowledge = true;
@@ -476,30 +482,33 @@ impl Group {
             Message::Owner { owned, list_wanted } => {
                 let Owned { dvipa, epoch, .. } = owned;
                 let current = self.claim(now, member, owned);
-                if current && list_wanted {
-                    let order = EngineOrder::ListConnections { to: xcf, dvipa, epoch };
-                    self.events.push_back(Event::ToEngine(order));
+                if current
+                    && list_wanted
+                    && (member.listing.len() < MAX_LISTINGS || member.listing.contains_key(&dvipa))
+                {
+                    member.listing.insert(dvipa, Listing { epoch, next: 0, waiting: false });
+                    self.go_on_listing(member);
                 }
             }
             Message::NewConnection { epoch, flow } => {
                 if self.is_ours(now, member, flow.key.local, epoch) {
-                    let order = EngineOrder::NewConnection { member: xcf, entry: flow };
+                    let order = EngineOrder::NewConnection { member: xcf, epoch, entry: flow };
                     self.events.push_back(Event::ToEngine(order));
                 }
             }
             Message::ConnectionEnded { epoch, key } => {
                 if self.is_ours(now, member, key.local, epoch) {
-                    let order = EngineOrder::ConnectionEnded { member: xcf, key };
+                    let order = EngineOrder::ConnectionEnded { member: xcf, epoch, key };
                     self.events.push_back(Event::ToEngine(order));
                 }
             }
             Message::ConnectionList(page) => {
-                let Page { dvipa, epoch, first, last, flows: entries } = page;
+                let Page { dvipa, epoch, last, flows: entries } = page;
                 if self.is_ours(now, member, dvipa, epoch) {
                     if last {
                         member.asked.remove(&(dvipa, epoch));
                     }
-                    let order = EngineOrder::Connections { member: xcf, dvipa, epoch, entries, first, last };
+                    let order = EngineOrder::Connections { member: xcf, dvipa, epoch, entries, last };
                     self.events.push_back(Event::ToEngine(order));
                 }
             }
@@ -560,6 +569,7 @@ impl Group {
             Change::Heard => {
                 self.log(false, format!("stack {name} is heard over the XCF link"));
                 member.heartbeat = true;
+                member.left = false;
                 self.begin(now, member);
             }
             Change::Silent => {
@@ -575,6 +585,8 @@ impl Group {
     fn begin(&mut self, now: Instant, member: &mut Member) {
         self.generation += 1;
         member.outgoing.begin(self.generation);
+        // Whoever misses pages asks again.
+        member.listing.clear();
         self.push(now, member, &Message::Ready(self.ready.clone()));
         for (dvipa, epoch) in std::mem::take(&mut member.asked) {
             self.ask(now, member, dvipa, epoch);
@@ -601,6 +613,37 @@ impl Group {
         if member.outgoing.is_open() && member.asked.insert((dvipa, epoch)) {
             self.push(now, member, &Message::Owner { owned, list_wanted: true });
         }
+    }
+
+    /// Asks the engine for the next pages of what a member is to hear, if there is room for them.
+    fn go_on_listing(&mut self, member: &mut Member) {
+        if member.outgoing.queued() > LISTING_ROOM {
+            return;
+        }
+        for (dvipa, listing) in member.listing.iter_mut().filter(|(_, l)| !l.waiting) {
+            listing.waiting = true;
+            let Listing { epoch, next: from, .. } = *listing;
+            let order = EngineOrder::ListConnections { to: member.xcf, dvipa: *dvipa, epoch, from };
+            self.events.push_back(Event::ToEngine(order));
+        }
+    }
+
+    /// The engine gives a page.
+    fn page(&mut self, now: Instant, member: &mut Member, mut page: Page, from: u32, next: Option<u32>) {
+        let Page { dvipa, epoch, .. } = page;
+        let wanted = Listing { epoch, next: from, waiting: true };
+        if member.listing.get(&dvipa) != Some(&wanted) {
+            return;
+        }
+        match next {
+            Some(next) => member.listing.insert(dvipa, Listing { epoch, next, waiting: false }),
+            None => member.listing.remove(&dvipa),
+        };
+        // Messages tell the family once.
+        page.flows.retain(|f| f.key.local == dvipa && f.key.remote.is_ipv4() == dvipa.is_ipv4());
+        page.flows.truncate(MAX_PAGE);
+        self.push(now, member, &Message::ConnectionList(page));
+        self.go_on_listing(member);
     }
 
     /// The epoch of which a member is the owner of a DVIPA.
@@ -657,6 +700,7 @@ impl Group {
             name: link.own.to_string(),
             xcf: None,
             alive: true,
+            left: false,
             candidate: true,
             ready: self.ready.clone(),
             capacity: self.capacity,

@@ -7,11 +7,21 @@ use super::seal::{LinkKey, SenderKey};
 use super::stream::{Incoming, Outgoing};
 use crate::control::{Heard, ReadyPort};
 use crate::engine::replay::{MAX_WINDOW, ReplayWindow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A change of capacity below this is not told.
 const CAPACITY_STEP: u8 = 5;
+
+/// How far a member has our connections of one of its DVIPAs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listing {
+    pub(super) epoch: u64,
+    /// Where the next page begins.
+    pub(super) next: u32,
+    /// The engine was asked for that page.
+    pub(super) waiting: bool,
+}
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -34,6 +44,11 @@ pub(super) struct Member {
     pub(super) capacity: u8,
     /// DVIPAs of ours, with our epoch, of which it was asked for its connections and has not sent all.
     pub(super) asked: BTreeSet<(IpAddr, u64)>,
+    /// DVIPAs of it of which it gets our connections page by page: its epoch, and where the next page begins; whether the
+    /// engine was asked for it.
+    pub(super) listing: BTreeMap<IpAddr, Listing>,
+    /// It said that it ends.
+    pub(super) left: bool,
     /// What the engine and `iked` were told.
     told: Option<TargetState>,
 }
@@ -54,6 +69,8 @@ impl Member {
             ready: Vec::new(),
             capacity: 0,
             asked: BTreeSet::new(),
+            listing: BTreeMap::new(),
+            left: false,
             told: None,
         }
     }
@@ -79,6 +96,7 @@ impl Member {
     pub(super) fn silent(&mut self) {
         self.outgoing.end();
         self.asked.clear();
+        self.listing.clear();
         self.acknowledge = false;
     }
 
@@ -105,6 +123,7 @@ impl Member {
             name: self.name.to_string(),
             xcf: Some(self.xcf),
             alive: self.liveness.is_alive(),
+            left: self.left,
             candidate: self.liveness.is_steady(),
             ready: self.ready.clone(),
             capacity: self.capacity,

@@ -5,7 +5,7 @@
 //!   1 OWNER      DVIPA · epoch (8) · ceiling (1, or 1+8) · list wanted (1)
 //!   2 NEWCONN    epoch (8) · DVIPA · flow
 //!   3 CONN_END   epoch (8) · DVIPA · protocol (1) · port (2) · peer (4 or 16) · peer's port (2)
-//!   4 CONN_LIST  DVIPA · epoch (8) · flags (1: first page, last page) · count (2) · count × flow
+//!   4 CONN_LIST  DVIPA · epoch (8) · last page (1) · count (2) · count × flow
 //!   5 READY      count (2) · count × { DVIPA · protocol (1) · port (2) · listeners (4) }
 //!   6 RELAY      octets
 //! flow: protocol (1) · port (2) · peer (of the DVIPA's family) · peer's port (2) · flags (1: routed, stage << 1)
@@ -32,8 +32,6 @@ const CONN_LIST: u8 = 4;
 const READY: u8 = 5;
 const RELAY: u8 = 6;
 
-const FIRST: u8 = 1;
-const LAST: u8 = 2;
 const ROUTED: u8 = 1;
 
 /// One message.
@@ -75,8 +73,6 @@ pub struct Page {
     pub dvipa: IpAddr,
     /// Epoch of the owner that asked.
     pub epoch: u64,
-    /// The first page.
-    pub first: bool,
     /// The last page.
     pub last: bool,
     /// At most [`MAX_PAGE`] connections, all of the DVIPA.
@@ -170,20 +166,17 @@ impl Message {
 impl Page {
     fn parse(r: &mut Reader<'_>) -> Result<Self, MessageError> {
         let what = "CONN_LIST";
-        let (dvipa, epoch, flags) = (r.address(what)?, r.u64(what)?, r.u8(what)?);
-        if flags & !(FIRST | LAST) != 0 {
-            return Err(MessageError::Value { what: "a page's flags", value: flags.into() });
-        }
+        let (dvipa, epoch, last) = (r.address(what)?, r.u64(what)?, r.flag(what)?);
         let count = bounded(r.u16(what)?, "connections in a page", MAX_PAGE)?;
         let flows = (0..count).map(|_| parse_flow(r, dvipa)).collect::<Result<_, _>>()?;
-        Ok(Self { dvipa, epoch, first: flags & FIRST != 0, last: flags & LAST != 0, flows })
+        Ok(Self { dvipa, epoch, last, flows })
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        debug_assert!(self.flows.len() <= MAX_PAGE, "the stream cuts it");
+        debug_assert!(self.flows.len() <= MAX_PAGE, "the group cuts it");
         put_address(to, self.dvipa);
         to.extend_from_slice(&self.epoch.to_be_bytes());
-        to.push(if self.first { FIRST } else { 0 } | if self.last { LAST } else { 0 });
+        to.push(u8::from(self.last));
         put_count(to, self.flows.len().min(MAX_PAGE));
         for flow in self.flows.iter().take(MAX_PAGE) {
             put_flow(to, flow);
@@ -281,12 +274,10 @@ mod tests {
             .prop_map(|(dvipa, epoch, ceiling)| Owned { dvipa, epoch, ceiling });
         let ready = (address(), any::<u8>(), any::<u16>(), any::<u32>())
             .prop_map(|(dvipa, protocol, port, count)| ReadyPort { dvipa, protocol, port, count });
-        let page = (address(), any::<u64>(), any::<bool>(), any::<bool>()).prop_flat_map(
-            |(dvipa, epoch, first, last)| {
-                prop::collection::vec(flow(dvipa), 0..20)
-                    .prop_map(move |flows| Message::ConnectionList(Page { dvipa, epoch, first, last, flows }))
-            },
-        );
+        let page = (address(), any::<u64>(), any::<bool>()).prop_flat_map(|(dvipa, epoch, last)| {
+            prop::collection::vec(flow(dvipa), 0..20)
+                .prop_map(move |flows| Message::ConnectionList(Page { dvipa, epoch, last, flows }))
+        });
         prop_oneof![
             (owned, any::<bool>()).prop_map(|(owned, list_wanted)| Message::Owner { owned, list_wanted }),
             (any::<u64>(), address().prop_flat_map(flow))
@@ -344,13 +335,7 @@ mod tests {
                 "03 0000000000000003 04c0000250 06 01bb cb007107 9c41",
             ),
             (
-                Message::ConnectionList(Page {
-                    dvipa: v4,
-                    epoch: 3,
-                    first: true,
-                    last: false,
-                    flows: vec![flow],
-                }),
+                Message::ConnectionList(Page { dvipa: v4, epoch: 3, last: true, flows: vec![flow] }),
                 "04 04c0000250 0000000000000003 01 0001 06 01bb cb007107 9c41 03",
             ),
             (

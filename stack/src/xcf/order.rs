@@ -22,8 +22,8 @@ pub enum EngineOrder {
         /// Its epoch.
         epoch: u64,
     },
-    /// The owner asks which connections of a DVIPA end here. Answered by [`EngineReport::Connections`], with no entries if
-    /// there are none or the DVIPA is not known.
+    /// The owner asks which connections of a DVIPA end here. Answered by [`EngineReport::Connections`] with a page of them, or
+    /// with none; the rest is asked for when there is room for it.
     ListConnections {
         /// Who asks.
         to: IpAddr,
@@ -31,9 +31,10 @@ pub enum EngineOrder {
         dvipa: IpAddr,
         /// Epoch of the asker, to be given back.
         epoch: u64,
+        /// 0, or where the page before ended.
+        from: u32,
     },
-    /// A page of the connections that end at a member; comes when the engine asked for it
-    /// ([`ToGroup::AskConnections`]), and by itself when messages of the member may have been lost.
+    /// A page of the connections that end at a member, as the engine asked ([`ToGroup::AskConnections`]).
     Connections {
         /// Where they end.
         member: IpAddr,
@@ -43,22 +44,29 @@ pub enum EngineOrder {
         epoch: u64,
         /// The connections.
         entries: Vec<FlowRecord>,
-        /// First page: what the table has of this member and does not stand in this list is out of date.
-        first: bool,
-        /// Last page: the member has reported (R10).
+        /// The last page: the member has reported (R10).
         last: bool,
     },
-    /// A connection now ends at a member, at our epoch.
+    /// What a member said before may have got lost: its connections are to be asked for again.
+    Gap {
+        /// The member.
+        member: IpAddr,
+    },
+    /// A connection now ends at a member (NEWCONN).
     NewConnection {
         /// Where it ends.
         member: IpAddr,
+        /// Epoch of our ownership.
+        epoch: u64,
         /// The connection.
         entry: FlowRecord,
     },
-    /// A connection at a member has ended, at our epoch.
+    /// A connection at a member has ended (CONN_END).
     ConnectionEnded {
         /// Where it ended.
         member: IpAddr,
+        /// Epoch of our ownership.
+        epoch: u64,
         /// The connection.
         key: ConnectionKey,
     },
@@ -75,6 +83,8 @@ pub struct TargetState {
     pub xcf: Option<IpAddr>,
     /// It is heard. A silent one gets nothing (R20); a new owner does not wait for its connections (R10).
     pub alive: bool,
+    /// It is not alive because it said that it ends.
+    pub left: bool,
     /// It is steadily heard, so that it may get new connections: false while a flapping one is damped (T45).
     pub candidate: bool,
     /// Where servers listen.
@@ -88,7 +98,7 @@ pub struct TargetState {
 pub enum EngineReport {
     /// What it says by itself.
     Said(ToGroup),
-    /// Answer to [`EngineOrder::ListConnections`] (CONN_LIST): every connection of the DVIPA that ends here.
+    /// Answer to [`EngineOrder::ListConnections`] (CONN_LIST).
     Connections {
         /// Who asked.
         to: IpAddr,
@@ -96,8 +106,12 @@ pub enum EngineReport {
         dvipa: IpAddr,
         /// Epoch that the question named.
         epoch: u64,
-        /// The connections.
+        /// Where the page begins, as the question said.
+        from: u32,
+        /// At most [`super::message::MAX_PAGE`] connections of the DVIPA that end here.
         entries: Vec<FlowRecord>,
+        /// Where the next page begins; `None`: this was the last.
+        next: Option<u32>,
     },
     /// Reports before this one found no room in the queue: owners are told to ask again.
     Lost,

@@ -7,10 +7,8 @@
 //! missing, and the owner asks for all connections again.
 
 use super::datagram::{Acknowledgement, MAX_RECORD, Record};
-use super::message::{MAX_MESSAGE, MAX_PAGE, Message, Page};
-use crate::engine::io::FlowRecord;
+use super::message::{MAX_MESSAGE, Message};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -39,38 +37,6 @@ pub struct QueueFull;
 pub struct BadLength(u32);
 
 #[derive(Debug)]
-enum Item {
-    Message(Vec<u8>),
-    List(List),
-}
-
-/// Connections that become pages when there is room for them.
-#[derive(Debug)]
-struct List {
-    dvipa: IpAddr,
-    epoch: u64,
-    flows: Vec<FlowRecord>,
-    next: usize,
-}
-
-impl List {
-    /// The next page; whether it is the last one.
-    fn page(&mut self) -> (Vec<u8>, bool) {
-        let end = (self.next + MAX_PAGE).min(self.flows.len());
-        let last = end == self.flows.len();
-        let page = Page {
-            dvipa: self.dvipa,
-            epoch: self.epoch,
-            first: self.next == 0,
-            last,
-            flows: self.flows[self.next..end].to_vec(),
-        };
-        self.next = end;
-        (Message::ConnectionList(page).octets(), last)
-    }
-}
-
-#[derive(Debug)]
 struct Flight {
     record: Record,
     due: Instant,
@@ -85,8 +51,8 @@ pub struct Outgoing {
     generation: u64,
     next_number: u64,
     flights: VecDeque<Flight>,
-    items: VecDeque<Item>,
-    /// Octets in `items`; of lists only what is left of the current message counts, since they bound themselves.
+    messages: VecDeque<Vec<u8>>,
+    /// Octets in `messages`.
     queued: usize,
     /// The message that is being cut, with its length before it, and how much of it is cut.
     cutting: Vec<u8>,
@@ -124,14 +90,14 @@ impl Outgoing {
             return Err(QueueFull);
         }
         self.queued += octets.len();
-        self.items.push_back(Item::Message(octets));
+        self.messages.push_back(octets);
         Ok(())
     }
 
-    /// Adds the connections of a DVIPA in pages. What waits of an earlier list of the same DVIPA is out of date.
-    pub fn push_list(&mut self, dvipa: IpAddr, epoch: u64, flows: Vec<FlowRecord>) {
-        self.items.retain(|i| !matches!(i, Item::List(l) if l.dvipa == dvipa));
-        self.items.push_back(Item::List(List { dvipa, epoch, flows, next: 0 }));
+    /// Octets that wait to be sent for the first time.
+    #[must_use]
+    pub const fn queued(&self) -> usize {
+        self.queued
     }
 
     /// What is to be sent now, if anything; ask until there is nothing.
@@ -179,22 +145,8 @@ impl Outgoing {
     fn next_message(&mut self) -> bool {
         self.cutting.clear();
         self.cut = 0;
-        let message = match self.items.front_mut() {
-            None => return false,
-            Some(Item::List(list)) => {
-                let (page, last) = list.page();
-                if last {
-                    self.items.pop_front();
-                }
-                page
-            }
-            Some(Item::Message(octets)) => {
-                let octets = std::mem::take(octets);
-                self.queued -= octets.len();
-                self.items.pop_front();
-                octets
-            }
-        };
+        let Some(message) = self.messages.pop_front() else { return false };
+        self.queued -= message.len();
         let length = u32::try_from(message.len()).expect("a message is bounded");
         self.cutting.extend_from_slice(&length.to_be_bytes());
         self.cutting.extend_from_slice(&message);
@@ -349,9 +301,10 @@ impl Incoming {
 mod tests {
     use super::*;
     use crate::engine::connection::ConnectionKey;
-    use crate::engine::io::FlowStage;
+    use crate::engine::io::{FlowRecord, FlowStage};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
+    use std::net::IpAddr;
 
     #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     fn start() -> Instant {
@@ -430,35 +383,6 @@ mod tests {
             assert_eq!(got, sent, "seed {seed}");
             assert!(took < Duration::from_secs(10), "{took:?}");
         }
-    }
-
-    #[test]
-    fn a_long_list_comes_in_pages() {
-        let mut outgoing = Outgoing::default();
-        outgoing.begin(1);
-        let flows: Vec<_> = (0..MAX_PAGE * 2 + 1).map(flow).collect();
-        let dvipa = flows[0].key.local;
-        outgoing.push_list(dvipa, 4, flows[..9].to_vec());
-        outgoing.push_list(dvipa, 5, flows.clone());
-        let (got, _) = carry(&mut outgoing, 1, 0.05);
-        let pages: Vec<_> = got
-            .into_iter()
-            .map(|m| match m {
-                Message::ConnectionList(page) => page,
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(
-            pages.iter().map(|p| (p.epoch, p.first, p.last)).collect::<Vec<_>>(),
-            [(5, true, false), (5, false, false), (5, false, true)]
-        );
-        assert_eq!(pages.into_iter().flat_map(|p| p.flows).collect::<Vec<_>>(), flows);
-        let mut outgoing = Outgoing::default();
-        outgoing.begin(1);
-        outgoing.push_list(dvipa, 5, vec![]);
-        let (got, _) = carry(&mut outgoing, 1, 0.0);
-        let empty = Page { dvipa, epoch: 5, first: true, last: true, flows: vec![] };
-        assert_eq!(got, [Message::ConnectionList(empty)]);
     }
 
     #[test]
