@@ -12,6 +12,8 @@ mod packet;
 mod replay;
 #[path = "../../fuzz/checks/stack_engine.rs"]
 mod stack_engine;
+#[path = "../../fuzz/checks/xcf.rs"]
+mod xcf;
 
 #[test]
 fn packet_corpus() {
@@ -36,4 +38,9 @@ fn control_frame_corpus() {
 #[test]
 fn stack_engine_corpus() {
     replay::replay("stack_engine", stack_engine::check);
+}
+
+#[test]
+fn xcf_corpus() {
+    replay::replay("xcf", xcf::check);
 }
