@@ -19,6 +19,7 @@ use crate::driver::udp::{self, UdpHow, UdpSocket};
 use crate::driver::{IKE_PORT, MAX_PACKET, NAT_T_PORT, Sent};
 use crate::engine::io::{Output, RawArrival, UdpArrival};
 use crate::engine::{Engine, Links};
+use crate::xcf::message::MAX_PAGE;
 use crate::xcf::order::{EngineOrder, EngineReport};
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -550,10 +551,10 @@ impl Worker {
     fn handle_order(&mut self, now: Instant, order: EngineOrder) {
         match order {
             EngineOrder::ListConnections { to, dvipa, epoch, from } => {
-                let entries = self.engine.list_connections(dvipa);
-                self.report(EngineReport::Connections { to, dvipa, epoch, from, entries, next: None });
+                let (entries, next) = self.engine.connections_of(dvipa, from, MAX_PAGE);
+                self.report(EngineReport::Connections { to, dvipa, epoch, from, entries, next });
             }
-            other => self.engine.handle_group(now, other, &mut self.out),
+            other => self.engine.handle_group(now, &other),
         }
     }
 

@@ -118,7 +118,7 @@ fn ports_that_are_not_distributed_and_unknown_segments_stay_at_the_owner() {
 }
 
 #[test]
-fn t45_without_candidate_the_owner_answers_and_a_target_that_left_gets_nothing() {
+fn t45_without_candidate_tcp_is_refused_and_a_target_that_left_gets_nothing() {
     let mut w = sysplex();
     let target = handshake(&mut w, 1);
     let gone = if target == "T1" { 2 } else { 3 };
@@ -132,8 +132,10 @@ fn t45_without_candidate_the_owner_answers_and_a_target_that_left_gets_nothing()
     assert_eq!(w.n("D").app.len(), 1, "its connections are over: the owner answers with RST");
     w.nodes[d].config.members.clear();
     w.configure(d);
+    w.n("peer").app.clear();
     w.send("peer", client(7).tcp("S", 1, 0, b""));
-    assert_eq!(w.n("D").app.len(), 2);
+    assert_eq!((w.n("D").app.len(), w.n("peer").app.len()), (1, 1));
+    assert!(check_tcp(&w.n("peer").app[0].1).rst);
     no_leak(&w);
 }
 

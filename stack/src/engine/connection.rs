@@ -5,8 +5,10 @@
 //! all in a list have the same time to live: what is too old is always at the front, so ageing and eviction never
 //! scan. Only flows that nobody has answered or that have ended give way to new ones; an established one never does.
 
+use super::io::{FlowRecord, FlowStage};
+use crate::wire::protocol;
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -92,6 +94,8 @@ const LIFE: [Duration; STATES] = [
 ];
 /// A flow moves to the end of its list at most this often.
 const GRAIN: Duration = Duration::from_secs(1);
+/// Places of the table that one call of [`Connections::page`] looks at.
+const PAGE_SCAN: usize = 1 << 16;
 /// Flows that one call of [`Connections::expire`] removes at most.
 const SWEEP: usize = 4096;
 const NIL: u32 = u32::MAX;
@@ -111,6 +115,10 @@ pub struct Connection {
     answered: bool,
     fin_in: bool,
     fin_out: bool,
+    /// Its end is told by [`Connections::take_ended`].
+    watched: bool,
+    /// Stands in the table; false in places that are free.
+    live: bool,
     last: Instant,
     previous: u32,
     next: u32,
@@ -121,6 +129,17 @@ impl Connection {
     #[must_use]
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// As other stacks are told of it.
+    #[must_use]
+    pub fn record(&self) -> FlowRecord {
+        let stage = match self.state {
+            State::Opening => FlowStage::Opening,
+            State::Established | State::Datagram => FlowStage::Open,
+            State::Closing => FlowStage::Closing,
+        };
+        FlowRecord { key: self.key, ipsec_routed: self.ipsec_routed, stage }
     }
 }
 
@@ -159,7 +178,19 @@ pub struct Connections {
     lists: [List; STATES],
     limit: usize,
     tallies: Vec<Tally>,
+    /// Flows of each DVIPA.
+    locals: HashMap<IpAddr, usize, FixedState>,
+    ended: Vec<Ended>,
     evicted: u64,
+}
+
+/// A watched flow that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The flow.
+    pub key: ConnectionKey,
+    /// When its last packet passed.
+    pub at: Instant,
 }
 
 impl Connections {
@@ -174,6 +205,8 @@ impl Connections {
             lists: [List { head: NIL, tail: NIL, len: 0 }; STATES],
             limit: limit.clamp(1, NIL as usize - 1),
             tallies: vec![Tally::default()],
+            locals: HashMap::with_hasher(FixedState::with_seed(seed.rotate_left(17))),
+            ended: Vec::new(),
             evicted: 0,
         }
     }
@@ -222,9 +255,65 @@ impl Connections {
         &self.entries[id.0 as usize]
     }
 
+    /// Flows of a DVIPA in the table.
+    #[must_use]
+    pub fn count_of(&self, local: IpAddr) -> usize {
+        self.locals.get(&local).copied().unwrap_or(0)
+    }
+
     /// Changes what a flow is routed by.
     pub fn set_routed(&mut self, id: ConnectionId, ipsec_routed: bool) {
         self.entries[id.0 as usize].ipsec_routed = ipsec_routed;
+    }
+
+    /// Wants to hear of the end of a flow, once.
+    pub fn watch(&mut self, id: ConnectionId) {
+        self.entries[id.0 as usize].watched = true;
+    }
+
+    /// Watched flows that have ended since the last call.
+    pub fn take_ended(&mut self) -> std::vec::Drain<'_, Ended> {
+        self.ended.drain(..)
+    }
+
+    /// Counts a flow that stood outside of the distribution in a line of it.
+    pub fn set_slot(&mut self, id: ConnectionId, slot: u32) {
+        let before = std::mem::replace(&mut self.entries[id.0 as usize].slot, slot);
+        if before != slot {
+            self.tally_down(before);
+            self.tally_up(slot);
+        }
+    }
+
+    /// Counts the flows of a DVIPA that end here in the lines that `slot` says; a scan, for takeovers only.
+    pub fn assign_slots(&mut self, local: IpAddr, slot: impl Fn(&ConnectionKey) -> u32) {
+        for i in 0..self.entries.len() {
+            let e = &self.entries[i];
+            if e.live && e.place == Place::Here && e.key.local == local {
+                let slot = slot(&e.key);
+                self.set_slot(ConnectionId(u32::try_from(i).expect("the limit is below 2^32")), slot);
+            }
+        }
+    }
+
+    /// The flows of a DVIPA that end here, in pieces: what stands in the table from place `from` on, at most `max`, and the
+    /// place to go on from; `None`: that was all. Flows that come while pieces are read may be left out.
+    #[must_use]
+    pub fn page(&self, local: IpAddr, from: u32, max: usize) -> (Vec<FlowRecord>, Option<u32>) {
+        let mut flows = Vec::new();
+        let start = from as usize;
+        if self.count_of(local) == 0 {
+            return (flows, None);
+        }
+        for (at, e) in self.entries.iter().enumerate().skip(start) {
+            if flows.len() >= max || at - start >= PAGE_SCAN {
+                return (flows, u32::try_from(at).ok());
+            }
+            if e.live && e.place == Place::Here && e.key.local == local {
+                flows.push(e.record());
+            }
+        }
+        (flows, None)
     }
 
     /// Adds a flow that is not in the table.
@@ -256,6 +345,8 @@ impl Connections {
             answered: false,
             fin_in: false,
             fin_out: false,
+            watched: false,
+            live: true,
             last: now,
             previous: NIL,
             next: NIL,
@@ -270,19 +361,57 @@ impl Connections {
         let (entries, hasher) = (&self.entries, &self.hasher);
         self.index.insert_unique(hasher.hash_one(key), i, |&i| hasher.hash_one(entries[i as usize].key));
         self.link(i);
-        if slot != 0 {
-            if self.tallies.len() <= slot as usize {
-                self.tallies.resize(slot as usize + 1, Tally::default());
-            }
-            let t = &mut self.tallies[slot as usize];
-            t.active += 1;
-            t.total += 1;
-        }
+        *self.locals.entry(key.local).or_default() += 1;
+        self.tally_up(slot);
         Ok(ConnectionId(i))
     }
 
-    /// Notes a packet of the flow.
-    pub fn seen(&mut self, now: Instant, id: ConnectionId, way: Way, signs: Signs) {
+    /// Adds a flow of which another stack says how far it has come.
+    ///
+    /// # Errors
+    /// As [`Connections::insert`].
+    pub fn import(
+        &mut self,
+        now: Instant,
+        flow: &FlowRecord,
+        place: Place,
+        slot: u32,
+    ) -> Result<ConnectionId, TableFull> {
+        let id = self.insert(now, flow.key, place, flow.ipsec_routed, slot)?;
+        let tcp = flow.key.protocol == protocol::TCP;
+        let (state, answered) = match flow.stage {
+            FlowStage::Opening => (State::Opening, false),
+            FlowStage::Open if tcp => (State::Established, true),
+            FlowStage::Open => (State::Datagram, true),
+            FlowStage::Closing => (State::Closing, true),
+        };
+        self.unlink(id.0, State::Opening);
+        let e = &mut self.entries[id.0 as usize];
+        (e.state, e.answered) = (state, answered);
+        self.link(id.0);
+        Ok(id)
+    }
+
+    fn tally_up(&mut self, slot: u32) {
+        if slot == 0 {
+            return;
+        }
+        if self.tallies.len() <= slot as usize {
+            self.tallies.resize(slot as usize + 1, Tally::default());
+        }
+        let t = &mut self.tallies[slot as usize];
+        t.active += 1;
+        t.total += 1;
+    }
+
+    fn tally_down(&mut self, slot: u32) {
+        if let Some(t) = self.tallies.get_mut(slot as usize).filter(|_| slot != 0) {
+            t.active = t.active.saturating_sub(1);
+        }
+    }
+
+    /// Notes a packet of the flow. True: the flow has ended with it.
+    pub fn seen(&mut self, now: Instant, id: ConnectionId, way: Way, signs: Signs) -> bool {
         let e = &mut self.entries[id.0 as usize];
         let before = e.state;
         // The answers of a flow that came in clear do not pass here: the peer's second packet must do.
@@ -307,11 +436,21 @@ impl Connections {
                 (state, _) => state,
             }
         };
+        let ended = e.state == State::Closing && before != State::Closing;
+        if ended && std::mem::take(&mut e.watched) {
+            self.ended.push(Ended { key: e.key, at: now });
+        }
         if e.state != before || now.saturating_duration_since(e.last) >= GRAIN {
             self.unlink(id.0, before);
             self.entries[id.0 as usize].last = now;
             self.link(id.0);
         }
+        ended
+    }
+
+    /// Another stack says that the flow is over.
+    pub fn end(&mut self, now: Instant, id: ConnectionId) {
+        self.seen(now, id, Way::In, Signs { tcp: true, rst: true, ..Signs::default() });
     }
 
     /// Removes one flow.
@@ -322,8 +461,16 @@ impl Connections {
             found.remove();
         }
         self.free.push(id.0);
-        if let Some(t) = self.tallies.get_mut(e.slot as usize).filter(|_| e.slot != 0) {
-            t.active = t.active.saturating_sub(1);
+        self.entries[id.0 as usize].live = false;
+        self.tally_down(e.slot);
+        if let Some(n) = self.locals.get_mut(&e.key.local) {
+            *n -= 1;
+            if *n == 0 {
+                self.locals.remove(&e.key.local);
+            }
+        }
+        if e.watched {
+            self.ended.push(Ended { key: e.key, at: e.last });
         }
     }
 
@@ -416,144 +563,4 @@ impl Connections {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SYN: Signs = Signs { tcp: true, syn: true, ack: false, fin: false, rst: false };
-    const SYN_ACK: Signs = Signs { ack: true, ..SYN };
-    const ACK: Signs = Signs { tcp: true, ack: true, syn: false, fin: false, rst: false };
-    const FIN: Signs = Signs { fin: true, ..ACK };
-    const RST: Signs = Signs { rst: true, ..ACK };
-
-    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    fn key(n: u32) -> ConnectionKey {
-        ConnectionKey {
-            protocol: 6,
-            local: IpAddr::from([192, 0, 2, 80]),
-            local_port: 443,
-            remote: IpAddr::V4((0x0a00_0000 + n).into()),
-            remote_port: 40000,
-        }
-    }
-
-    fn target() -> Place {
-        Place::At(IpAddr::from([10, 99, 0, 2]))
-    }
-
-    fn open(t: &mut Connections, now: Instant, n: u32) -> ConnectionId {
-        let id = t.insert(now, key(n), target(), true, 1).unwrap();
-        t.seen(now, id, Way::In, SYN);
-        id
-    }
-
-    fn establish(t: &mut Connections, now: Instant, n: u32) -> ConnectionId {
-        let id = open(t, now, n);
-        t.seen(now, id, Way::Out, SYN_ACK);
-        t.seen(now, id, Way::In, ACK);
-        assert_eq!(t.get(id).state(), State::Established);
-        id
-    }
-
-    #[test]
-    fn t44_a_syn_flood_pushes_out_only_itself() {
-        let now = start();
-        let mut t = Connections::new(1, 1000);
-        for n in 0..500 {
-            establish(&mut t, now, n);
-        }
-        for n in 1000..101_000 {
-            open(&mut t, now, n);
-        }
-        assert!(t.len() <= 1000);
-        for n in 0..500 {
-            let id = t.find(&key(n)).expect("established flows stay");
-            assert_eq!(t.get(id).place, target());
-        }
-        assert_eq!(t.tally(1).active, t.len() as u64);
-        assert_eq!(t.tally(1).total, 100_500);
-    }
-
-    #[test]
-    fn t44_a_full_table_refuses_and_keeps_what_it_has() {
-        let now = start();
-        let mut t = Connections::new(1, 8);
-        for n in 0..8 {
-            establish(&mut t, now, n);
-        }
-        assert_eq!(t.insert(now, key(99), target(), true, 1).unwrap_err(), TableFull);
-        let closing = t.find(&key(3)).unwrap();
-        t.seen(now, closing, Way::In, RST);
-        t.insert(now, key(99), target(), true, 1).unwrap();
-        assert!(t.find(&key(3)).is_none(), "what has ended makes room");
-    }
-
-    #[test]
-    fn flows_age_by_state_without_a_scan() {
-        let start = start();
-        let mut t = Connections::new(1, 100);
-        open(&mut t, start, 1);
-        let kept = establish(&mut t, start, 2);
-        let closing = establish(&mut t, start, 3);
-        t.seen(start, closing, Way::In, FIN);
-        assert_eq!(t.get(closing).state(), State::Established, "half closed is still open");
-        t.seen(start, closing, Way::Out, FIN);
-        assert_eq!(t.next_expiry(), Some(start + LIFE[0]));
-        let later = start + Duration::from_secs(61);
-        t.expire(later);
-        assert_eq!(t.len(), 1);
-        t.seen(later, kept, Way::In, ACK);
-        assert_eq!(t.next_expiry(), Some(later + LIFE[1]));
-        t.expire(later + LIFE[1]);
-        assert!(t.is_empty());
-        assert_eq!(t.next_expiry(), None);
-        assert_eq!(t.tally(1), Tally { active: 0, total: 3 });
-    }
-
-    #[test]
-    fn lists_stay_whole_under_random_use() {
-        use proptest::prelude::*;
-        use proptest::test_runner::{Config, TestRunner};
-        let ops = proptest::collection::vec((0u32..40, 0u8..8, 0u64..40), 1..400);
-        TestRunner::new(Config::with_cases(200))
-            .run(&ops, |ops| {
-                let mut now = start();
-                let mut t = Connections::new(7, 24);
-                for (n, op, secs) in ops {
-                    now += Duration::from_secs(secs);
-                    let id = t.find(&key(n));
-                    match (op, id) {
-                        (0..=2, None) => drop(t.insert(now, key(n), target(), n % 2 == 0, n % 3)),
-                        (0, Some(id)) => t.remove(id),
-                        (1, Some(id)) => t.seen(now, id, Way::Out, SYN_ACK),
-                        (2 | 3, Some(id)) => t.seen(now, id, Way::In, ACK),
-                        (4, Some(id)) => t.seen(now, id, Way::In, FIN),
-                        (5, Some(id)) => t.seen(now, id, Way::Out, FIN),
-                        (6, Some(id)) => t.seen(now, id, Way::In, RST),
-                        _ => t.expire(now),
-                    }
-                    prop_assert!(t.len() <= 24);
-                    prop_assert_eq!(t.index.len(), t.len());
-                    for (s, list) in t.lists.iter().enumerate() {
-                        let (mut at, mut count, mut before) = (list.head, 0, NIL);
-                        while at != NIL {
-                            let e = &t.entries[at as usize];
-                            prop_assert_eq!(e.state as usize, s);
-                            prop_assert_eq!(e.previous, before);
-                            prop_assert_eq!(t.find(&e.key), Some(ConnectionId(at)));
-                            (before, at, count) = (at, e.next, count + 1);
-                        }
-                        prop_assert_eq!(list.tail, before);
-                        prop_assert_eq!(count, list.len);
-                    }
-                    let active: u64 = (1..3).map(|s| t.tally(s).active).sum();
-                    prop_assert_eq!(active, t.iter().filter(|e| e.slot != 0).count() as u64);
-                }
-                Ok(())
-            })
-            .unwrap();
-    }
-}
+mod tests;

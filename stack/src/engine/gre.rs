@@ -1,13 +1,14 @@
 //! GRE over the XCF: the arrival check that takes the place of authentication (spec 5.2), and both ends of the way.
 
 use super::coalesce::{Complete, Limits};
-use super::connection::{Place, Way};
+use super::connection::{Place, State, Way};
 use super::icmp::Quoted;
-use super::io::{Output, RawArrival, VnetHeader, XcfSend};
+use super::io::{FlowRecord, FlowStage, Output, RawArrival, VnetHeader, XcfSend};
 use super::outbound::Origin;
+use super::roles::HomeRole;
 use super::segment::{self, super_header};
 use super::verdict::DropReason;
-use super::{Engine, HomeRole, Line, To, key_inbound, key_outbound, signs, subject};
+use super::{Engine, Line, To, key_inbound, key_outbound, signs, subject};
 use crate::control::Direction;
 use crate::wire::gre::{GreError, GreHeader, MAX_HEADER};
 use crate::wire::packet::{IpVersion, Parsed};
@@ -41,7 +42,9 @@ impl Engine {
         };
         let (from, to) = (self.role(parsed.source), self.role(parsed.destination));
         let verdict = match (from, to) {
-            (None, Some(HomeRole::Target { .. })) => self.at_target(now, header, vnet, inner, &parsed, out),
+            (None, Some(role @ (HomeRole::Target { .. } | HomeRole::Moving { .. }))) => {
+                self.at_target(now, role, header, vnet, inner, &parsed, out)
+            }
             (Some(HomeRole::Owner), None) => {
                 self.at_distributor(now, arrival.source, header, vnet, inner, &parsed, out)
             }
@@ -85,9 +88,14 @@ impl Engine {
     }
 
     /// At a target: the distributor has filtered it (J1 to J5); what came to it in clear we filter ourselves.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a packet is its header, bytes and meaning; these go together everywhere"
+    )]
     fn at_target(
         &mut self,
         now: Instant,
+        role: HomeRole,
         header: GreHeader,
         vnet: VnetHeader,
         packet: &mut [u8],
@@ -100,15 +108,20 @@ impl Engine {
         }
         let about = Quoted::of(parsed, packet).is_some();
         if let Some(key) = key_inbound(parsed).filter(|_| !about) {
+            let signs = signs(parsed);
             let id = match self.connections.find(&key) {
                 Some(id) => id,
+                // What was given up takes nothing new.
+                None if matches!(role, HomeRole::Moving { .. }) && signs.opens() => {
+                    return Err(DropReason::GreNotDvipa);
+                }
                 None => self
                     .connections
                     .insert(now, key, Place::Here, true, 0)
                     .map_err(|_| DropReason::ConnectionTableFull)?,
             };
             self.connections.set_routed(id, true);
-            self.connections.seen(now, id, Way::In, signs(parsed));
+            self.connections.seen(now, id, Way::In, signs);
         }
         if vnet.is_super() {
             Self::give_host(&vnet, packet, parsed, out);
@@ -146,9 +159,7 @@ impl Engine {
         let signs = signs(parsed);
         let known = self.connections.find(&key);
         // A SYN of a flow that is over is a new one's.
-        let stale = known.filter(|id| {
-            signs.opens() && self.connections.get(*id).state() == super::connection::State::Closing
-        });
+        let stale = known.filter(|id| signs.opens() && self.connections.get(*id).state() == State::Closing);
         if let Some(id) = stale {
             self.connections.remove(id);
         }
@@ -165,13 +176,14 @@ impl Engine {
             }
             None => {
                 let opens = about.is_none() && (!signs.tcp || signs.opens());
-                if !opens || !self.distributor.is_target(key.local, target) {
+                // A target whose list of connections is still to come tells of one of them.
+                let tells = about.is_none() && self.rebuilds.holds(key.local);
+                if !tells && (!opens || !self.distributor.is_target(key.local, target)) {
                     return Err(DropReason::GreUnknownFlow);
                 }
-                let id = self
-                    .connections
-                    .insert(now, key, Place::At(target), true, 0)
-                    .map_err(|_| DropReason::ConnectionTableFull)?;
+                let stage = if opens { FlowStage::Opening } else { FlowStage::Open };
+                self.adopt(now, target, &FlowRecord { key, ipsec_routed: true, stage });
+                let id = self.connections.find(&key).ok_or(DropReason::ConnectionTableFull)?;
                 self.connections.seen(now, id, Way::Out, signs);
             }
         }

@@ -1,14 +1,17 @@
 //! Packets for this host, opened by an SA or in clear: are they what they must be, and who gets them (I5 to I11)?
 
-use super::connection::{Place, Way};
-use super::distribute::Choice;
+use super::connection::{Place, State, Way};
+use super::distribute::{Choice, Client};
 use super::filter::Subject;
+use super::hold::Stage;
 use super::icmp::Quoted;
 use super::io::{Output, VnetHeader};
 use super::network::{IKE_PORT, NATT_PORT};
 use super::outbound::Origin;
+use super::rebuild;
+use super::roles::HomeRole;
 use super::verdict::DropReason;
-use super::{Engine, HomeRole, Line, key_inbound, pmtu, signs, subject};
+use super::{Engine, Line, key_inbound, pmtu, signs, subject};
 use crate::control::Direction;
 use crate::wire::icmp as wire_icmp;
 use crate::wire::packet::{Parsed, Upper};
@@ -21,6 +24,17 @@ use std::time::Instant;
 pub(super) const FRAGMENTS_CLEAR: u64 = 0;
 pub(super) const FRAGMENTS_LOCAL: u64 = 1;
 const FRAGMENTS_TUNNEL: u64 = 2;
+
+/// What becomes of a packet for a DVIPA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placing {
+    At(Place),
+    /// Waits until the table is rebuilt.
+    Hold,
+    /// New, and nobody can have it: TCP is answered with RST.
+    Refuse,
+    Drop(DropReason),
+}
 
 /// The SA that opened a packet.
 #[derive(Debug, Clone, Copy)]
@@ -79,20 +93,63 @@ impl Engine {
         if let Some(t) = through {
             self.clamp(parsed, packet, &header, t.max_inner);
         }
-        let place = match role {
-            HomeRole::Owner => match self.place(now, parsed, about.as_ref(), through.is_some()) {
-                Ok(place) => place,
-                Err(reason) => {
-                    return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
-                }
-            },
-            HomeRole::Static | HomeRole::Target { .. } | HomeRole::Backup => Place::Here,
+        self.admitted(now, role, through, &header, packet, parsed, out);
+    }
+
+    /// A packet that the filters let in: to whom.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a packet is its header, bytes and meaning; these go together everywhere"
+    )]
+    pub(super) fn admitted(
+        &mut self,
+        now: Instant,
+        role: HomeRole,
+        through: Option<Through>,
+        header: &VnetHeader,
+        packet: &mut [u8],
+        parsed: &Parsed,
+        out: &mut Output,
+    ) {
+        let placing = match role {
+            HomeRole::Owner => self.place(now, packet, parsed, through.is_some()),
+            HomeRole::Target { .. } | HomeRole::Moving { .. } => {
+                self.place_at_target(now, packet, parsed, role)
+            }
+            HomeRole::Backup => Placing::Drop(DropReason::NoDistributor),
+            HomeRole::Static => Placing::At(Place::Here),
         };
-        match place {
-            Place::Here if through.is_some() => self.give_host_joined(packet, parsed, out),
-            Place::Here => Self::give_host(&header, packet, parsed, out),
-            Place::At(xcf) => self.send_xcf(now, xcf, through.is_none(), &header, packet, parsed, out),
-        }
+        let reason = match placing {
+            Placing::At(Place::Here) if through.is_some() => {
+                return self.give_host_joined(packet, parsed, out);
+            }
+            Placing::At(Place::Here) => return Self::give_host(header, packet, parsed, out),
+            Placing::At(Place::At(xcf)) => {
+                return self.send_xcf(now, xcf, through.is_none(), header, packet, parsed, out);
+            }
+            Placing::Hold => {
+                let bytes = packet.get(..parsed.total_len).unwrap_or(packet);
+                let stage = Stage::Unplaced(through);
+                match self.unplaced.push(
+                    now,
+                    rebuild::LONGEST_WAIT,
+                    parsed.destination,
+                    *header,
+                    bytes,
+                    stage,
+                ) {
+                    Ok(()) => return,
+                    Err(reason) => reason,
+                }
+            }
+            Placing::Refuse => {
+                self.refuse(now, packet, parsed, out);
+                DropReason::NoTarget
+            }
+            Placing::Drop(reason) => reason,
+        };
+        let s = subject(parsed, Direction::Inbound, false);
+        self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
     }
 
     /// Packets that nobody can rightly have sent to us (T37, T41).
@@ -124,43 +181,81 @@ impl Engine {
     }
 
     /// Which stack has the flow; the choice for a new one (I7, I8).
-    fn place(
-        &mut self,
-        now: Instant,
-        parsed: &Parsed,
-        about: Option<&Quoted>,
-        protected: bool,
-    ) -> Result<Place, DropReason> {
-        if let Some(key) = about.and_then(Quoted::connection_from_local) {
+    fn place(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, protected: bool) -> Placing {
+        let about = Quoted::of(parsed, packet).filter(|q| q.source == parsed.destination);
+        if let Some(key) = about.as_ref().and_then(Quoted::connection_from_local) {
             // An error follows the flow that it quotes; it is no sign of life of that flow.
-            return Ok(self.connections.find(&key).map_or(Place::Here, |id| self.connections.get(id).place));
+            let known = self.connections.find(&key);
+            return Placing::At(known.map_or(Place::Here, |id| self.connections.get(id).place));
         }
-        let Some(key) = key_inbound(parsed) else { return Ok(Place::Here) };
+        let Some(key) = key_inbound(parsed) else { return Placing::At(Place::Here) };
         let signs = signs(parsed);
         if let Some(id) = self.connections.find(&key) {
             let known = self.connections.get(id);
             // A SYN for a flow that is over opens a new one; for any other it is the old one's to answer (T44).
-            if !(signs.opens() && known.state() == super::connection::State::Closing) {
+            if !(signs.opens() && known.state() == State::Closing) {
                 let place = known.place;
                 self.connections.seen(now, id, Way::In, signs);
-                return Ok(place);
+                return Placing::At(place);
             }
             self.connections.remove(id);
         }
-        if signs.tcp && !signs.opens() {
-            return Ok(Place::Here);
+        let opens = signs.opens();
+        let rebuilding = self.rebuilds.holds(key.local);
+        if rebuilding && !opens {
+            return Placing::Hold;
         }
-        match self.distributor.choose(key.local, key.protocol, key.local_port, &self.members) {
-            Choice::NotDistributed | Choice::NoCandidate => Ok(Place::Here),
-            Choice::Target(place, slot) => {
-                let id = self
-                    .connections
-                    .insert(now, key, place, protected, slot)
-                    .map_err(|_| DropReason::ConnectionTableFull)?;
-                self.connections.seen(now, id, Way::In, signs);
-                Ok(place)
+        if signs.tcp && !opens {
+            return Placing::At(Place::Here);
+        }
+        self.note_ended();
+        let client = Client { address: key.remote, port: key.remote_port };
+        let service = (key.local, key.protocol, key.local_port);
+        match self.distributor.choose(now, service, client, &self.members, &self.connections) {
+            Choice::NotDistributed => {
+                // In the table for the takeover; a full one is no reason to refuse what ends here.
+                if let Ok(id) = self.connections.insert(now, key, Place::Here, protected, 0) {
+                    self.connections.seen(now, id, Way::In, signs);
+                }
+                Placing::At(Place::Here)
+            }
+            // Who is ready may not have been heard yet.
+            Choice::NoCandidate if rebuilding => Placing::Hold,
+            Choice::NoCandidate => Placing::Refuse,
+            Choice::Target { place, slot, affine } => {
+                match self.connections.insert(now, key, place, protected, slot) {
+                    Ok(id) => {
+                        if affine {
+                            self.bind_client(now, id);
+                        }
+                        self.connections.seen(now, id, Way::In, signs);
+                        Placing::At(place)
+                    }
+                    Err(_) => Placing::Drop(DropReason::ConnectionTableFull),
+                }
             }
         }
+    }
+
+    /// A clear packet at a target: its flow is remembered, because a new owner will ask for it.
+    fn place_at_target(&mut self, now: Instant, packet: &[u8], parsed: &Parsed, role: HomeRole) -> Placing {
+        let about = Quoted::of(parsed, packet).is_some();
+        let Some(key) = key_inbound(parsed).filter(|_| !about) else { return Placing::At(Place::Here) };
+        let signs = signs(parsed);
+        let known = self.connections.find(&key);
+        let id = match known {
+            Some(id) => Some(id),
+            // What was given up takes nothing new.
+            None if matches!(role, HomeRole::Moving { .. }) => {
+                return Placing::Drop(DropReason::NoDistributor);
+            }
+            None if signs.rst => None,
+            None => self.connections.insert(now, key, Place::Here, false, 0).ok(),
+        };
+        if let Some(id) = id {
+            self.note_packet(now, id, role, Way::In, signs);
+        }
+        Placing::At(Place::Here)
     }
 
     /// Forwarded traffic: neither end is this host. It passes if neither search refuses it and one of them names it; what

@@ -19,6 +19,8 @@ pub mod distribute;
 pub mod esp;
 pub mod filter;
 mod gre;
+mod group;
+mod hold;
 pub mod icmp;
 mod inbound;
 pub mod io;
@@ -27,31 +29,37 @@ mod network;
 mod outbound;
 pub mod pmtu;
 pub mod reassemble;
+mod rebuild;
+mod refuse;
 pub mod replay;
+mod roles;
 pub mod sad;
 pub mod segment;
 pub mod spd;
-mod sysplex;
 pub mod udp_encap;
 pub mod verdict;
 mod view;
 
+pub use roles::Owned;
 pub use sad::InstallError;
 
-use crate::control::{AddressRange, FilterRule, FilterSet, Role, SaNotice, SaPair, StackConfig};
+use crate::control::{FilterRule, FilterSet, FromStack, SaNotice, SaPair, StackConfig};
 use crate::counters::DropCounters;
 use crate::wire::packet::{self, Parsed};
 use acquire::AcquireTable;
 use coalesce::Coalescer;
-use connection::{ConnectionKey, Connections, Place, Signs};
+use connection::{ConnectionKey, Connections, Signs};
 use distribute::Distributor;
 use filter::{Subject, Upper};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
-use io::Output;
+use hold::Hold;
+use io::{Output, ToGroup};
 use log::{LogLimit, Topic};
 use pmtu::PathMtu;
 use reassemble::Reassembler;
+use rebuild::Rebuilds;
+use roles::{HeardOwner, HomeRole};
 use sad::Sad;
 use spd::{Denied, Spd};
 use std::fmt::Write as _;
@@ -71,22 +79,6 @@ pub struct Links {
     pub xcf_mtu: u32,
 }
 
-/// What this stack is for an address, as packets ask for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HomeRole {
-    Static,
-    Owner,
-    Target { distributor: IpAddr },
-    Backup,
-}
-
-impl HomeRole {
-    /// Whether this stack terminates IPsec for the address.
-    const fn terminates(self) -> bool {
-        matches!(self, Self::Static | Self::Owner)
-    }
-}
-
 /// Where joined packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
@@ -102,6 +94,10 @@ pub struct Engine {
     homes: HashMap<IpAddr, HomeRole, FixedState>,
     members: HashSet<IpAddr, FixedState>,
     own_xcf: Option<IpAddr>,
+    /// Epochs of the owners of the home addresses.
+    epochs: HashMap<IpAddr, u64>,
+    /// Owners that other stacks told of, at epochs above that of the configuration.
+    heard: HashMap<IpAddr, HeardOwner>,
     spd: Spd,
     sad: Sad,
     /// Inbound SPIs by outbound one, which peers choose and which need not differ: for ICMP about ESP.
@@ -114,6 +110,20 @@ pub struct Engine {
     clear_fragments: Reassembler,
     fragments: Reassembler,
     joined: Coalescer<To>,
+    rebuilds: Rebuilds,
+    /// Packets of unknown flows, while tables are rebuilt.
+    unplaced: Hold,
+    /// Packets of applications, while their DVIPA has no owner.
+    undirected: Hold,
+    /// What is held may have somewhere to go.
+    unplaced_news: bool,
+    /// Members that are silent, and when their connections are given up.
+    silent: Vec<(Instant, IpAddr)>,
+    idle_told: HashSet<IpAddr>,
+    events: Vec<FromStack>,
+    group: Vec<ToGroup>,
+    /// When the driver is to come for what was produced outside of a batch.
+    due: Option<Instant>,
     /// Where packets of transport mode get their IP header back; reused.
     restored: Vec<u8>,
     errors: icmp::ErrorLimit,
@@ -131,6 +141,8 @@ impl Engine {
             homes: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
             members: HashSet::with_hasher(FixedState::with_seed(seed ^ 10)),
             own_xcf: None,
+            epochs: HashMap::new(),
+            heard: HashMap::new(),
             spd: Spd::new(seed ^ 2),
             sad: Sad::new(seed ^ 3),
             spi_out: HashMap::with_hasher(FixedState::with_seed(seed ^ 11)),
@@ -141,52 +153,20 @@ impl Engine {
             clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
             fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
             joined: Coalescer::default(),
+            rebuilds: Rebuilds::default(),
+            unplaced: Hold::default(),
+            undirected: Hold::default(),
+            unplaced_news: false,
+            silent: Vec::new(),
+            idle_told: HashSet::new(),
+            events: Vec::new(),
+            group: Vec::new(),
+            due: None,
             restored: Vec::new(),
             errors: icmp::ErrorLimit::default(),
             drops: DropCounters::default(),
             log: LogLimit::new(seed ^ 7),
         }
-    }
-
-    /// Puts a configuration in force. Connections of addresses that stay are kept; at a takeover those that end here
-    /// change their way with the role of their address (spec 9.4), those of a stack that left are forgotten.
-    pub fn configure(&mut self, now: Instant, config: &StackConfig, links: Links) {
-        self.links = links;
-        self.homes.clear();
-        for home in &config.home {
-            let role = match &home.role {
-                Role::Static => HomeRole::Static,
-                Role::Owner { .. } => HomeRole::Owner,
-                Role::Target { distributor: Some(distributor) }
-                | Role::Moving { distributor: Some(distributor) } => {
-                    HomeRole::Target { distributor: *distributor }
-                }
-                Role::Target { distributor: None } | Role::Moving { distributor: None } => HomeRole::Backup,
-                Role::Backup => HomeRole::Backup,
-            };
-            self.homes.insert(home.address, role);
-        }
-        self.own_xcf = config.xcf.as_ref().map(|x| x.address);
-        self.members.clear();
-        self.members.extend(config.members.iter().map(|m| m.xcf).filter(|m| Some(*m) != self.own_xcf));
-        self.spd.set_xcf(self.own_xcf.map(|own| {
-            let group = || self.members.iter().copied().filter(|m| m.is_ipv4() == own.is_ipv4()).chain([own]);
-            AddressRange { low: group().min().unwrap_or(own), high: group().max().unwrap_or(own) }
-        }));
-        self.distributor.configure(&config.name, &config.home);
-        self.connections.set_limit(config.max_connections as usize);
-        let (homes, members) = (&self.homes, &self.members);
-        self.connections.retain(|c| match (homes.get(&c.key.local), c.place) {
-            (Some(HomeRole::Owner), Place::At(xcf)) => members.contains(&xcf),
-            (Some(HomeRole::Owner | HomeRole::Target { .. }), Place::Here) => true,
-            _ => false,
-        });
-        self.path_mtu.set_link(links.network_mtu);
-        for sa in self.sad.iter_mut() {
-            let mtu = self.path_mtu.of(now, sa.pair().remote);
-            sa.set_path_mtu(mtu);
-        }
-        self.config = Some(config.clone());
     }
 
     /// Replaces the filter table; SAs and their dynamic filters stay. `unix_secs` is shown as creation time.
@@ -276,12 +256,20 @@ impl Engine {
     /// End of a batch: what was collected to be sent as one goes out.
     pub fn flush(&mut self, now: Instant, out: &mut Output) {
         self.release_held(now, out);
+        self.release_waiting(now, out);
         self.joined.flush(out, gre::emit);
+        self.deliver_news(out);
     }
 
     /// To be called when [`Engine::poll_timeout`] has come.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
         self.connections.expire(now);
+        self.note_ended();
+        self.give_up_silent(now);
+        self.work_on_rebuilds(now);
+        self.note_idle(now);
+        let held = self.unplaced.expire(now) + self.undirected.expire(now);
+        self.drops.add(DropReason::HoldTimeout, held);
         let waited = self.acquires.expire(now);
         self.drops.add(DropReason::AcquireTimeout, waited);
         while let Some(remote) = self.path_mtu.expire(now) {
@@ -302,6 +290,11 @@ impl Engine {
             self.path_mtu.next_expiry(),
             self.clear_fragments.poll_timeout(),
             self.fragments.poll_timeout(),
+            self.rebuilds.next_timeout(),
+            self.unplaced.next_timeout(),
+            self.undirected.next_timeout(),
+            self.silent.iter().map(|(t, _)| *t).min(),
+            self.due,
         ]
         .into_iter()
         .flatten()

@@ -8,6 +8,7 @@ use super::filter::{Subject, Upper};
 use super::icmp::Quoted;
 use super::inbound::Through;
 use super::io::{Output, RawArrival, UdpArrival, VnetHeader};
+use super::roles::HomeRole;
 use super::sad::{Sa, SaHandle};
 use super::udp_encap::{self, Encapsulated, IKE_HEADER};
 use super::verdict::DropReason;
@@ -69,7 +70,7 @@ impl Engine {
     fn datagram(&mut self, now: Instant, arrival: UdpArrival, datagram: &mut [u8], out: &mut Output) {
         let source = Some(arrival.remote.ip());
         let length = datagram.len();
-        if !self.role(arrival.local.ip()).is_some_and(super::HomeRole::terminates) {
+        if !self.role(arrival.local.ip()).is_some_and(HomeRole::terminates) {
             return self.drop_packet(now, DropReason::NoDistributor, source, out, || {
                 format!("{length} octets from {} to {}", arrival.remote, arrival.local)
             });
@@ -225,7 +226,7 @@ impl Engine {
         if !fits {
             return Err(DropReason::WrongEncapsulation);
         }
-        if !self.homes.get(&local).copied().is_some_and(super::HomeRole::terminates) {
+        if !self.homes.get(&local).copied().is_some_and(HomeRole::terminates) {
             return Err(DropReason::NoDistributor);
         }
         let (notices, highest) = (out.sa_notices.len(), sa.sequence_numbers().1);

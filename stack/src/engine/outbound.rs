@@ -5,20 +5,25 @@
 
 use super::acquire::{Held, Queued};
 use super::connection::{Place, Way};
+use super::hold::Stage;
 use super::icmp::{Quoted, may_answer};
 use super::inbound::{FRAGMENTS_CLEAR, FRAGMENTS_LOCAL};
-use super::io::{Output, RawArrival, VnetHeader};
+use super::io::{Output, RawArrival, ToGroup, VnetHeader};
 use super::network::{IKE_PORT, NATT_PORT};
+use super::roles::HomeRole;
 use super::segment::{self, SegmentError};
 use super::spd::Outbound;
 use super::verdict::DropReason;
-use super::{Engine, HomeRole, Line, key_outbound, signs, subject};
+use super::{Engine, Line, key_outbound, signs, subject};
 use crate::control::{Direction, FilterAction};
 use crate::wire::icmp as wire_icmp;
 use crate::wire::packet::{IpVersion, Parsed, Upper};
 use crate::wire::{icmp, ipv4, protocol};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a packet waits for an owner: by then TCP has sent it again (R11).
+const UNDIRECTED_LIFE: Duration = Duration::from_secs(2);
 
 /// Where an outbound packet comes from, and thus who hears of its failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +138,7 @@ impl Engine {
     }
 
     /// A packet of an application on this stack (spec 4.1).
-    fn local(
+    pub(super) fn local(
         &mut self,
         now: Instant,
         role: HomeRole,
@@ -151,36 +156,68 @@ impl Engine {
             }
             return;
         }
+        let dropped = |reason| {
+            let s = subject(parsed, Direction::Outbound, false);
+            (reason, move || Line(&s).to_string())
+        };
         match role {
             HomeRole::Backup => {
-                let s = subject(parsed, Direction::Outbound, false);
-                return self.drop_packet(now, DropReason::NoDistributor, Some(parsed.source), out, || {
-                    Line(&s).to_string()
-                });
+                let (reason, about) = dropped(DropReason::NoDistributor);
+                return self.drop_packet(now, reason, Some(parsed.source), out, about);
             }
             HomeRole::Static => {}
-            HomeRole::Owner => {
-                let known = key_outbound(parsed).and_then(|key| self.connections.find(&key));
-                if let Some(id) = known.filter(|id| self.connections.get(*id).place == Place::Here) {
-                    self.connections.seen(now, id, Way::Out, signs(parsed));
+            HomeRole::Owner => self.note_local(now, packet, parsed),
+            HomeRole::Target { distributor } | HomeRole::Moving { distributor } => {
+                let failed = match self.goes_to_distributor(now, role, packet, parsed) {
+                    Ok(false) => None,
+                    Ok(true) => match distributor {
+                        Some(xcf) => return self.send_xcf(now, xcf, false, &header, packet, parsed, out),
+                        None => {
+                            let bytes = packet.get(..parsed.total_len).unwrap_or(packet);
+                            let stage = Stage::Undirected;
+                            let dvipa = parsed.source;
+                            match self.undirected.push(now, UNDIRECTED_LIFE, dvipa, header, bytes, stage) {
+                                Ok(()) => return,
+                                Err(reason) => Some(reason),
+                            }
+                        }
+                    },
+                    Err(reason) => Some(reason),
+                };
+                if let Some(reason) = failed {
+                    let (reason, about) = dropped(reason);
+                    return self.drop_packet(now, reason, Some(parsed.source), out, about);
                 }
             }
-            HomeRole::Target { distributor } => match self.goes_to_distributor(now, packet, parsed) {
-                Ok(true) => return self.send_xcf(now, distributor, false, &header, packet, parsed, out),
-                Ok(false) => {}
-                Err(reason) => {
-                    let s = subject(parsed, Direction::Outbound, false);
-                    return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
-                }
-            },
         }
         self.judge_outbound(now, Origin::Local, &header, packet, parsed, out);
+    }
+
+    /// A flow that ends at the owner stands in the table too: a takeover must find it, and so must a restart, of which the
+    /// applications here know nothing.
+    fn note_local(&mut self, now: Instant, packet: &[u8], parsed: &Parsed) {
+        let about = Quoted::of(parsed, packet).is_some();
+        let Some(key) = key_outbound(parsed).filter(|_| !about) else { return };
+        let signs = signs(parsed);
+        let id = match self.connections.find(&key) {
+            Some(id) if self.connections.get(id).place == Place::Here => id,
+            Some(_) => return,
+            None if signs.rst => return,
+            None => {
+                let slot = self.distributor.slot_of(&key, Place::Here);
+                // A full table is no reason to refuse what ends here.
+                let Ok(id) = self.connections.insert(now, key, Place::Here, true, slot) else { return };
+                id
+            }
+        };
+        self.connections.seen(now, id, Way::Out, signs);
     }
 
     /// Whether the packet of a DVIPA that another stack owns is that stack's to protect (claims 11, 12, 30, 31).
     fn goes_to_distributor(
         &mut self,
         now: Instant,
+        role: HomeRole,
         packet: &[u8],
         parsed: &Parsed,
     ) -> Result<bool, DropReason> {
@@ -189,26 +226,47 @@ impl Engine {
             Some(q) => q.connection_to_local(),
             None => key_outbound(parsed),
         };
+        let signs = signs(parsed);
         let known = key.and_then(|key| self.connections.find(&key));
         if let Some(id) = known.filter(|id| self.connections.get(*id).ipsec_routed) {
             if about.is_none() {
-                self.connections.seen(now, id, Way::Out, signs(parsed));
+                self.connections.seen(now, id, Way::Out, signs);
             }
             return Ok(true);
         }
         let s = subject(parsed, Direction::Outbound, false);
         let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
-        if !matches!(self.spd.would(&s, flow.as_ref()), Some(FilterAction::Ipsec { .. })) {
-            return Ok(false);
+        let action = self.spd.would(&s, flow.as_ref());
+        let routed = matches!(action, Some(FilterAction::Ipsec { .. }));
+        let flow_key = key.filter(|_| about.is_none());
+        match (known, flow_key) {
+            (Some(id), Some(_)) => {
+                if routed {
+                    self.connections.set_routed(id, true);
+                }
+                self.note_packet(now, id, role, Way::Out, signs);
+            }
+            (None, Some(key)) if routed => {
+                let id = self
+                    .connections
+                    .insert(now, key, Place::Here, true, 0)
+                    .map_err(|_| DropReason::ConnectionTableFull)?;
+                self.connections.seen(now, id, Way::Out, signs);
+            }
+            (None, Some(key)) if action == Some(FilterAction::Permit) && !signs.rst => {
+                // Its answers come to the owner, who has seen nothing of it (NEWCONN).
+                if let Ok(id) = self.connections.insert(now, key, Place::Here, false, 0) {
+                    self.note_packet(now, id, role, Way::Out, signs);
+                    if let HomeRole::Target { distributor: Some(to) } = role {
+                        let flow = self.connections.get(id).record();
+                        self.group.push(ToGroup::Opened { to, flow });
+                        self.due.get_or_insert(now);
+                    }
+                }
+            }
+            _ => {}
         }
-        if let Some(key) = key.filter(|_| about.is_none()) {
-            let id = self
-                .connections
-                .insert(now, key, Place::Here, true, 0)
-                .map_err(|_| DropReason::ConnectionTableFull)?;
-            self.connections.seen(now, id, Way::Out, signs(parsed));
-        }
-        Ok(true)
+        Ok(routed)
     }
 
     /// The filters on a packet that wants out, and what they say.

@@ -132,6 +132,12 @@ drop_reasons! {
     ConnectionTableFull => "connection_table_full",
     /// A packet of a DVIPA that nobody owns at the moment, or that this stack is only backup for.
     NoDistributor => "no_distributor",
+    /// A new connection to a distributed port, and no target can have it; TCP is answered with RST (T45).
+    NoTarget => "no_target",
+    /// Would have to wait for a takeover to go on, and too much waits already (T51).
+    HoldFull => "hold_full",
+    /// Waited for a takeover that did not go on in time (T51).
+    HoldTimeout => "hold_timeout",
 }
 
 impl DropReason {

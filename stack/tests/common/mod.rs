@@ -4,11 +4,12 @@
 use etherparse::PacketBuilder;
 use stack::control::{
     AddressRange, Answer, DfMode, Direction, Distribution, EspSuite, FilterAction, FilterRule, FilterSet,
-    FilterView, Home, KeyBytes, Member, Method, Mode, PortRange, Question, Role, SaPair, Selector,
-    StackConfig, Target, Xcf,
+    FilterView, FromStack, Home, KeyBytes, Member, Method, Mode, PortRange, Question, ReadyPort, Role,
+    SaPair, Selector, StackConfig, SysplexLink, Target, Xcf,
 };
-use stack::engine::io::{Output, RawArrival, UdpArrival, VnetHeader};
+use stack::engine::io::{Output, RawArrival, ToGroup, UdpArrival, VnetHeader};
 use stack::engine::{Engine, Links};
+use stack::xcf::order::{EngineOrder, TargetState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,12 @@ pub struct Node {
     pub ike: Vec<stack::control::IkeDatagram>,
     pub acquires: Vec<stack::control::Acquire>,
     pub notices: Vec<(u32, stack::control::SaNotice)>,
+    /// What it told its `iked` beside that.
+    pub events: Vec<FromStack>,
+    /// What it wanted other stacks to be told.
+    pub group: Vec<ToGroup>,
+    /// Its messages to others, and theirs to it, are lost.
+    pub mute: bool,
 }
 
 impl Node {
@@ -69,7 +76,20 @@ impl Node {
             ike: vec![],
             acquires: vec![],
             notices: vec![],
+            events: vec![],
+            group: vec![],
+            mute: false,
         }
+    }
+
+    /// Gives it an engine that knows nothing, as after a crash.
+    pub fn crash(&mut self) {
+        self.engine = Engine::new(43);
+        self.out = Output::default();
+    }
+
+    pub fn xcf(&self) -> Option<IpAddr> {
+        self.config.xcf.as_ref().map(|x| x.address)
     }
 
     pub fn drops(&self, now: Instant) -> Vec<(String, u64)> {
@@ -131,6 +151,74 @@ impl World {
     pub fn configure(&mut self, i: usize) {
         let n = &mut self.nodes[i];
         n.engine.configure(self.now, &n.config, LINKS);
+    }
+
+    /// Stacks talk to each other, and each knows that all others live and serve `ports`.
+    pub fn with_group(&mut self, ports: &[u16]) {
+        for i in 0..self.nodes.len() {
+            self.nodes[i].config.sysplex = Some(link());
+            self.configure(i);
+        }
+        self.all_ready(ports);
+    }
+
+    pub fn all_ready(&mut self, ports: &[u16]) {
+        for i in 0..self.nodes.len() {
+            let members: Vec<IpAddr> = self.nodes[i].config.members.iter().map(|m| m.xcf).collect();
+            for m in members {
+                self.ready(i, m, ports, 100);
+            }
+            let own = EngineOrder::Target(target_state(None, ports, 100));
+            self.nodes[i].engine.handle_group(self.now, &own);
+            self.carry(i);
+        }
+    }
+
+    /// What node `i` hears of a member.
+    pub fn ready(&mut self, i: usize, member: IpAddr, ports: &[u16], capacity: u8) {
+        let now = self.now;
+        let order = EngineOrder::Target(target_state(Some(member), ports, capacity));
+        self.nodes[i].engine.handle_group(now, &order);
+        self.carry(i);
+    }
+
+    /// An ideal group: every message arrives at once, unless one of both is mute.
+    fn group_message(&mut self, i: usize, message: &ToGroup) {
+        let now = self.now;
+        let from = self.nodes[i].xcf().unwrap();
+        let (ToGroup::AskConnections { to, .. } | ToGroup::Opened { to, .. } | ToGroup::Ended { to, .. }) =
+            message;
+        let Some(j) = self.nodes.iter().position(|n| n.xcf() == Some(*to)) else { return };
+        if self.nodes[i].mute || self.nodes[j].mute {
+            return;
+        }
+        let order = match message {
+            ToGroup::AskConnections { dvipa, epoch, .. } => return self.report(j, i, *dvipa, *epoch),
+            ToGroup::Opened { flow, .. } => {
+                let epoch = self.nodes[i].engine.epoch_of(flow.key.local);
+                EngineOrder::NewConnection { member: from, epoch, entry: *flow }
+            }
+            ToGroup::Ended { key, .. } => {
+                let epoch = self.nodes[i].engine.epoch_of(key.local);
+                EngineOrder::ConnectionEnded { member: from, epoch, key: *key }
+            }
+        };
+        self.nodes[j].engine.handle_group(now, &order);
+    }
+
+    /// Node `of` tells node `to` its connections, in small pieces.
+    pub fn report(&mut self, of: usize, to: usize, dvipa: IpAddr, epoch: u64) {
+        let (now, member) = (self.now, self.nodes[of].xcf().unwrap());
+        let mut from = 0;
+        loop {
+            let (entries, next) = self.nodes[of].engine.connections_of(dvipa, from, 3);
+            let order = EngineOrder::Connections { member, dvipa, epoch, entries, last: next.is_none() };
+            self.nodes[to].engine.handle_group(now, &order);
+            match next {
+                Some(n) => from = n,
+                None => return,
+            }
+        }
     }
 
     pub fn node(&self, name: &str) -> usize {
@@ -229,6 +317,15 @@ impl World {
             n.ike.extend(out.ike.iter().cloned());
             n.acquires.extend(out.acquires.iter().cloned());
             n.notices.extend(out.sa_notices.iter().copied());
+            n.events.extend(out.events.iter().cloned());
+            n.group.extend(out.group.iter().cloned());
+            if !out.group.is_empty() {
+                for message in &out.group {
+                    self.group_message(i, message);
+                }
+                todo.extend(0..self.nodes.len());
+            }
+            let n = &mut self.nodes[i];
             for r in &out.host {
                 let b = &out.bytes[r.clone()];
                 let (header, packet) = (VnetHeader::parse(b).unwrap(), b[10..].to_vec());
@@ -524,4 +621,22 @@ pub fn sysplex_of(dvipa: IpAddr, peer: IpAddr) -> World {
     w.sa("D", d);
     w.sa("peer", p);
     w
+}
+
+fn link() -> SysplexLink {
+    SysplexLink {
+        name: "PLEX".into(),
+        key: KeyBytes(vec![7; 32]),
+        heartbeat_ms: 20,
+        missed_heartbeats: 5,
+        gre_in_udp: false,
+        leased: false,
+    }
+}
+
+/// A stack that lives, with a TCP server on each of the ports of the DVIPA.
+pub fn target_state(xcf: Option<IpAddr>, ports: &[u16], capacity: u8) -> TargetState {
+    let ready =
+        ports.iter().map(|port| ReadyPort { dvipa: DVIPA, protocol: 6, port: *port, count: 1 }).collect();
+    TargetState { name: String::new(), xcf, alive: true, left: false, candidate: true, ready, capacity }
 }
