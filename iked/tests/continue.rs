@@ -2,9 +2,11 @@
 //! and the same side, and no number that it has seen comes again (threats T18, T26, T47, T50).
 
 use iked::ike::command::{Command, Restore, Succession};
+use iked::ike::event::Event;
 use iked::ike::rules::{Rules, Settings};
-use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Datagram, Pair, Side, rules};
-use iked::ike::types::{Continued, ReplayState};
+use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Datagram, Network, Pair, Side, rules};
+use iked::ike::types::{Continued, Encryption, Integrity, ReplayState};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,7 +30,11 @@ fn kept(seed: u64) -> Pair {
 
 /// Side A fails, and another engine goes on with what is stored.
 fn fail_over(pair: &mut Pair, seed: u64, epoch: u64) {
-    pair.take_over(Side::A, seed, &settings(epoch), rules(ADDRESS_A, ADDRESS_B));
+    fail_over_with(pair, seed, epoch, rules(ADDRESS_A, ADDRESS_B));
+}
+
+fn fail_over_with(pair: &mut Pair, seed: u64, epoch: u64, rules: Rules) {
+    pair.take_over(Side::A, seed, &settings(epoch), rules);
     let unix = pair.unix();
     for snapshot in std::mem::take(&mut pair.a.stored).into_values() {
         let succession = Succession::Failed { next_sequence: CEILING * epoch };
@@ -136,4 +142,135 @@ fn a_planned_move_rekeys_nothing() {
     pair.assert_matching();
     assert_eq!(pair.a.installed.len(), 1);
     assert_nothing_reused(&pair.wire, true);
+}
+
+/// No child's numbers begin again: an install with keys that were used before goes on above them and accepts nothing.
+fn assert_numbers_grow(pair: &Pair) {
+    let mut bases: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    for event in &pair.a.events {
+        let Event::InstallChild(install) = event else { continue };
+        let base = install.continued.as_ref().map_or(0, |numbers| numbers.next_sequence);
+        if let Some(before) = bases.insert(install.key_out.0.clone(), base) {
+            assert!(base >= before + CEILING, "numbers from {base} on, {before} before");
+        }
+        assert!(install.continued.as_ref().is_none_or(|numbers| numbers.replay.is_none()));
+    }
+}
+
+/// How many cases: few by default, more by PROPTEST_CASES.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(48)
+}
+
+/// What happens to the pair.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Ask(Side),
+    RekeyChild(Side),
+    Refresh(Side),
+    DeleteChild(Side),
+    SoftLimit,
+    Fail,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let side = || any::<bool>().prop_map(|a| if a { Side::A } else { Side::B });
+    prop_oneof![
+        2 => side().prop_map(Deed::Ask),
+        6 => side().prop_map(Deed::RekeyChild),
+        3 => side().prop_map(Deed::Refresh),
+        1 => side().prop_map(Deed::DeleteChild),
+        1 => Just(Deed::SoftLimit),
+        4 => Just(Deed::Fail),
+    ]
+}
+
+fn restless(a: bool, cbc: bool) -> Rules {
+    let (own, peer) = if a { (ADDRESS_A, ADDRESS_B) } else { (ADDRESS_B, ADDRESS_A) };
+    let mut rules = rules(own, peer);
+    rules.child[0].offers[0].lifetime = Duration::from_secs(90);
+    rules.exchange[0].offers[0].lifetime = Duration::from_secs(200);
+    if cbc {
+        rules.exchange[0].offers[0].encryption = Encryption::AesCbc(256);
+        rules.exchange[0].offers[0].integrity = Some(Integrity::HmacSha384);
+    }
+    // A Refresh of side B rekeys the IKE SA, one of side A authenticates again.
+    rules.exchange[0].initiate |= a;
+    rules
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// Whenever an owner fails, in the middle of whatever exchange, on a bad network and with a slow coupling facility: the
+    /// next one goes on with what is stored, nothing is reused, and in the end both sides have the same SAs.
+    #[test]
+    fn t50_an_owner_may_fail_at_any_moment(
+        seed in any::<u32>(),
+        cbc in any::<bool>(),
+        (loss, duplicate, reorder) in (0_u32..200, 0_u32..200, 0_u32..300),
+        store in 0_u64..60,
+        first in any::<bool>(),
+        deeds in prop::collection::vec((deed(), 0_u64..1_000, any::<bool>()), 1..25),
+    ) {
+        let seed = u64::from(seed);
+        let mut pair = pair(seed, restless(true, cbc), restless(false, cbc));
+        pair.store_delay = Duration::from_millis(store);
+        pair.connect(if first { Side::A } else { Side::B });
+        pair.network =
+            Network { loss, duplicate, reorder, hold: Duration::from_secs(1), ..Network::default() };
+        let mut epoch = 1;
+        for (deed, wait, long) in deeds {
+            let id = |side| pair.host(side).engine.children().first().map(|child| child.id);
+            match deed {
+                Deed::Ask(side) => pair.ask(side),
+                Deed::RekeyChild(side) => {
+                    if let Some(id) = id(side) {
+                        pair.command(side, Command::RekeyChild(id));
+                    }
+                }
+                Deed::DeleteChild(side) => {
+                    if let Some(id) = id(side) {
+                        pair.command(side, Command::DeleteChild(id));
+                    }
+                }
+                Deed::Refresh(side) => {
+                    if let Some(ike) = pair.host(side).engine.ike_tunnels().first().map(|ike| ike.id) {
+                        pair.command(side, Command::RefreshIke(ike));
+                    }
+                }
+                Deed::SoftLimit => {
+                    if let Some(spi_in) = pair.a.installed.keys().next().copied() {
+                        pair.command(Side::A, Command::SoftLimit { spi_in });
+                    }
+                }
+                Deed::Fail => {
+                    epoch += 1;
+                    fail_over_with(&mut pair, seed + epoch, epoch, restless(true, cbc));
+                }
+            }
+            // Up to a second, or into the lifetimes.
+            pair.run(Duration::from_millis(if long { wait * 60 } else { wait / 8 }));
+        }
+        pair.network = Network::default();
+        let now = pair.now;
+        let long = |own, peer| {
+            let mut rules = rules(own, peer);
+            if cbc {
+                rules.exchange[0].offers[0].encryption = Encryption::AesCbc(256);
+                rules.exchange[0].offers[0].integrity = Some(Integrity::HmacSha384);
+            }
+            rules
+        };
+        pair.a.engine.set_rules(now, long(ADDRESS_A, ADDRESS_B));
+        pair.b.engine.set_rules(now, long(ADDRESS_B, ADDRESS_A));
+        pair.run(Duration::from_secs(3000));
+        pair.settle();
+        pair.assert_matching();
+        pair.connect(Side::A);
+        pair.assert_matching();
+        prop_assert!(!pair.a.installed.is_empty());
+        assert_nothing_reused(&pair.wire, !cbc);
+        assert_numbers_grow(&pair);
+    }
 }
