@@ -86,7 +86,7 @@ fn a_restored_tunnel_rekeys_its_children_at_once_and_lives() {
     let numbers = old.continued.as_ref().unwrap();
     assert_eq!((numbers.next_sequence, &numbers.replay), (2 * CEILING, &None));
     assert!(pair.a.sending.contains(&old.spi_in));
-    // One round trip, and there is a child on which this side accepts.
+    // Rekeyed at once: one round trip, and there is a child on which this side accepts.
     pair.run(Duration::from_millis(21));
     assert_eq!(pair.a.installed.values().filter(|install| install.continued.is_none()).count(), 1);
     pair.settle();

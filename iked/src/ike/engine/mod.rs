@@ -23,7 +23,7 @@ use super::v2::sa::{Exchange, IkeSa, State};
 use super::v2::{informational, shown};
 use super::view::{ChildView, EngineCounters, IkeView};
 use super::wire::{Message, Parsed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -65,6 +65,8 @@ pub struct Engine {
     by_endpoints: BTreeMap<(IpAddr, IpAddr), BTreeSet<SaKey>>,
     open: usize,
     renegotiation: Renegotiation,
+    /// SAs taken up from another process whose requests still have to go out.
+    resuming: VecDeque<SaKey>,
 }
 
 /// Under what an SA stands in the engine's indexes.
@@ -94,6 +96,7 @@ impl Engine {
             by_endpoints: BTreeMap::new(),
             open: 0,
             renegotiation: Renegotiation::default(),
+            resuming: VecDeque::new(),
         }
     }
 
@@ -185,6 +188,7 @@ impl Engine {
         for key in due {
             self.with(key, timeout);
         }
+        self.resume_some();
         self.finish();
     }
 
@@ -209,6 +213,9 @@ impl Engine {
     /// When [`Engine::handle_timeout`] is next due; ask again after any `handle_*` call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.resuming.is_empty() {
+            return Some(self.now);
+        }
         let sas = self.deadlines.first().map(|(at, _)| *at);
         [sas, self.renegotiation.next()].into_iter().flatten().min()
     }

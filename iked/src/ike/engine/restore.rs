@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Epochs after which IVs of IKE messages would begin again.
 const EPOCHS: u64 = 1 << 16;
 
+/// SAs that go on before what they have to say is fetched.
+const AT_ONCE: usize = 16;
+
 impl Engine {
     /// An IKE tunnel as it is now, for another process to go on with; `unix` is now, in seconds since 1970. `None` if it has no
     /// established IKE SA.
@@ -132,7 +135,14 @@ impl Engine {
             self.book.leave_child(tunnel);
         }
         self.out.events.push_back(Event::Restored { was, id, lost });
-        for key in restored {
+        self.resuming.extend(restored);
+    }
+
+    /// Lets some of the SAs that were taken up go on. Apart from taking them up, because that is cheap and opens the way for
+    /// what this side sends, and a rekey is not: of many tunnels none waits for the key exchanges of the others.
+    pub(super) fn resume_some(&mut self) {
+        for _ in 0..AT_ONCE {
+            let Some(key) = self.resuming.pop_front() else { return };
             self.with(key, resume);
         }
     }
