@@ -36,7 +36,7 @@ pub(crate) struct Star {
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 
 pub(crate) fn address(peer: usize) -> IpAddr {
-    let number = u32::try_from(peer).unwrap();
+    let number = u32::try_from(peer).expect("few peers");
     IpAddr::V4(Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number + 1))
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn hub_rules(peers: usize, children: u16) -> Rules {
         of_peer.exchange[0].remote_location = vec![only];
         of_peer.exchange[0].name = format!("peer{peer}");
         out.exchange.append(&mut of_peer.exchange);
-        let child = of_peer.child.pop().unwrap();
+        let child = of_peer.child.pop().expect("one rule");
         for number in 0..children {
             let mut child = child.clone();
             child.rule = name(peer, number);
