@@ -657,24 +657,47 @@ pub enum EspSuite {
         /// 128 or 256.
         key_bits: u16,
     },
-    /// AES-CBC (RFC 3602) with an HMAC (RFC 4868).
+    /// AES-CBC (RFC 3602) with an integrity algorithm.
     AesCbc {
         /// 128, 192 or 256.
         key_bits: u16,
         /// Integrity algorithm.
         integrity: EspIntegrity,
     },
+    /// AES in counter mode (RFC 3686) with an integrity algorithm; key and 4 octets of nonce.
+    AesCtr {
+        /// 128, 192 or 256.
+        key_bits: u16,
+        /// Integrity algorithm.
+        integrity: EspIntegrity,
+    },
+    /// ChaCha20-Poly1305 (RFC 7634); key and 4 octets of salt.
+    ChaCha20Poly1305,
+    /// No encryption (RFC 2410), integrity alone.
+    Null {
+        /// Integrity algorithm.
+        integrity: EspIntegrity,
+    },
+    /// No encryption, AES-GMAC (RFC 4543); key and 4 octets of salt.
+    AesGmac {
+        /// 128 or 256.
+        key_bits: u16,
+    },
 }
 
-/// ESP integrity algorithms; key length is the hash's, the ICV half of it (RFC 4868).
+/// Integrity algorithms of ESP and AH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EspIntegrity {
-    /// HMAC-SHA2-256-128.
+    /// HMAC-SHA2-256-128 (RFC 4868).
     HmacSha256,
-    /// HMAC-SHA2-384-192.
+    /// HMAC-SHA2-384-192 (RFC 4868).
     HmacSha384,
-    /// HMAC-SHA2-512-256.
+    /// HMAC-SHA2-512-256 (RFC 4868).
     HmacSha512,
+    /// HMAC-SHA1-96 (RFC 2404).
+    HmacSha1,
+    /// AES-XCBC-MAC-96 (RFC 3566).
+    AesXcbc96,
 }
 
 /// Keying material; wiped when dropped, never printed.

@@ -14,7 +14,7 @@ pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
-pub(crate) const SUITES: [EspSuite; 8] = [
+pub(crate) const SUITES: [EspSuite; 15] = [
     EspSuite::AesGcm16 { key_bits: 128 },
     EspSuite::AesGcm16 { key_bits: 256 },
     EspSuite::AesCbc { key_bits: 128, integrity: EspIntegrity::HmacSha256 },
@@ -23,6 +23,13 @@ pub(crate) const SUITES: [EspSuite; 8] = [
     EspSuite::AesCbc { key_bits: 256, integrity: EspIntegrity::HmacSha256 },
     EspSuite::AesCbc { key_bits: 256, integrity: EspIntegrity::HmacSha384 },
     EspSuite::AesCbc { key_bits: 256, integrity: EspIntegrity::HmacSha512 },
+    EspSuite::AesCbc { key_bits: 128, integrity: EspIntegrity::HmacSha1 },
+    EspSuite::AesCtr { key_bits: 128, integrity: EspIntegrity::AesXcbc96 },
+    EspSuite::AesCtr { key_bits: 256, integrity: EspIntegrity::HmacSha256 },
+    EspSuite::ChaCha20Poly1305,
+    EspSuite::Null { integrity: EspIntegrity::HmacSha1 },
+    EspSuite::AesGmac { key_bits: 128 },
+    EspSuite::AesGmac { key_bits: 256 },
 ];
 
 /// One end's view of a pair; [`other_end`] is the other's.

@@ -98,12 +98,17 @@ fn scapy() -> Vec<Case> {
         let integrity = match f[1] {
             "SHA2-256-128" => EspIntegrity::HmacSha256,
             "SHA2-384-192" => EspIntegrity::HmacSha384,
+            "HMAC-SHA1-96" => EspIntegrity::HmacSha1,
             _ => EspIntegrity::HmacSha512,
         };
         let key_bits = f[0][3..].parse().unwrap();
         Case {
             suite: match &f[0][..3] {
                 "gcm" => EspSuite::AesGcm16 { key_bits },
+                "gma" => EspSuite::AesGmac { key_bits },
+                "ctr" => EspSuite::AesCtr { key_bits, integrity },
+                "cha" => EspSuite::ChaCha20Poly1305,
+                "nul" => EspSuite::Null { integrity },
                 _ => EspSuite::AesCbc { key_bits, integrity },
             },
             esn: f[2] == "esn",
@@ -120,7 +125,7 @@ fn scapy() -> Vec<Case> {
 #[test]
 fn scapy_and_we_make_the_same_packets() {
     let cases = scapy();
-    assert_eq!(cases.len(), 66);
+    assert_eq!(cases.len(), 114);
     for c in cases {
         let mut ours = pair(c.suite);
         (ours.esn, ours.spi_out, ours.key_out) = (c.esn, c.spi, KeyBytes(c.key.clone()));
@@ -147,4 +152,41 @@ fn keys_of_the_wrong_length_are_refused_by_number() {
     for bits in [0, 64, 192, 512] {
         assert!(EspSuite::AesGcm16 { key_bits: bits }.key_len().is_err(), "{bits}");
     }
+}
+
+/// RFC 7634 appendix A: a whole ESP packet.
+#[test]
+fn chacha20_poly1305_packet_of_rfc_7634() {
+    let key = hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2a3");
+    let mut packet = hex(concat!(
+        "0102030400000005",
+        "1011121314151617",
+        "24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c6",
+        "14ee8099d52844eb61aa95dfab4c02f72aa71e7c4c4f64c9befe2facc638e8f3",
+        "cbec163fac469b502773f6fb94e664da9165b82829f641e0",
+        "76aaa8266b7fb0f7b11b369907e1ad43"
+    ));
+    let plain = concat!(
+        "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec10",
+        "0007362708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20212223",
+        "2425262728292a2b2c2d2e2f303132333435363701020204"
+    );
+    let opener = Opener::new(EspSuite::ChaCha20Poly1305, &key).unwrap();
+    opener.open(&mut packet, None).unwrap();
+    assert_eq!(hex::encode(&packet[16..packet.len() - 16]), plain);
+}
+
+/// RFC 3686 section 6, test vector 3: key, nonce and IV (both our sequence number's room) give this ciphertext.
+#[test]
+fn ctr_ciphertext_of_rfc_3686_vector_3() {
+    let integrity = EspIntegrity::AesXcbc96;
+    let suite = EspSuite::AesCtr { key_bits: 128, integrity };
+    let key = hex("7691be035e5020a8ac6e618529f9a0dc00e0017b");
+    let mac_key = hex("000102030405060708090a0b0c0d0e0f");
+    let plain = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20212223";
+    let sealer = Sealer::new(suite, &[key, mac_key].concat()).unwrap();
+    let mut packet = [vec![0; 16], hex(plain), vec![0; 12]].concat();
+    sealer.seal(&mut packet, 0x27777f3f4a1786f0, false).unwrap();
+    let cipher = "c1cf48a89f2ffdd9cf4652e9efdb72d74540a42bde6d7836d59a5ceaaef3105325b2072f";
+    assert_eq!(hex::encode(&packet[16..52]), cipher);
 }
