@@ -33,6 +33,19 @@ impl Capture {
     /// # Errors
     /// When the interface does not exist or a packet socket cannot be made.
     pub fn start(lab: &Lab, node: &str, interface: &str) -> Result<Self> {
+        Self::start_keeping(lab, node, interface, |_| true)
+    }
+
+    /// As [`Capture::start`], and keeps only frames that `keep` accepts: for long times.
+    ///
+    /// # Errors
+    /// As [`Capture::start`].
+    pub fn start_keeping(
+        lab: &Lab,
+        node: &str,
+        interface: &str,
+        keep: impl Fn(&Seen) -> bool + Send + 'static,
+    ) -> Result<Self> {
         let file = lab.folder("captures")?.join(format!("{}-{interface}.pcap", node.to_lowercase()));
         let stop = Arc::new(AtomicBool::new(false));
         let (stop2, interface) = (Arc::clone(&stop), interface.to_owned());
@@ -49,7 +62,10 @@ impl Capture {
             loop {
                 match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                     Ok((length, Some(from))) if from.ifindex() == index && frames.len() < MOST => {
-                        frames.push(Frame::new(&buffer[..length.min(SNAP)], length, crate::wait::now()));
+                        let frame = Frame::new(&buffer[..length.min(SNAP)], length, crate::wait::now());
+                        if keep(&frame.seen) {
+                            frames.push(frame);
+                        }
                     }
                     Ok(_) => {}
                     Err(Errno::EAGAIN | Errno::EINTR) if stop2.load(Ordering::Relaxed) => return Ok(frames),

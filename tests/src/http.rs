@@ -325,6 +325,12 @@ impl PacedDownload {
         (0..count).map(start).collect()
     }
 
+    /// Whether it has ended, well or not.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

@@ -7,13 +7,17 @@
 //! dropped. Nothing here waits for a fixed time: [`wait::until`] awaits a condition.
 
 pub mod capture;
+pub mod chaos;
 pub mod etcd;
+pub mod evidence;
 pub mod forge;
 pub mod http;
 pub mod lab;
+pub mod load;
 pub mod meter;
 pub mod node;
 pub mod packet;
+pub mod peers;
 pub mod plex;
 pub mod policy;
 pub mod process;
@@ -21,6 +25,7 @@ pub mod random;
 pub mod scenario;
 pub mod shared;
 pub mod swan;
+pub mod takeover;
 pub mod wait;
 
 /// Prints a line for people; a closed pipe is no error.

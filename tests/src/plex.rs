@@ -17,6 +17,7 @@ use crate::http::start_server;
 use crate::lab::Lab;
 use crate::meter;
 use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
+use crate::peers;
 use crate::policy::{Pair, policy};
 use crate::process::Background;
 use crate::scenario::{DVIPA4, DVIPA6, Options, PEER4, PORT, SECRET, stack_table};
@@ -121,6 +122,7 @@ impl Plex {
             lab.node(stack)?;
             lab.join(stack, "ext", *host)?;
             lab.join(stack, "xcf", *host)?;
+            lab.ip(stack, &format!("route add {} via {PEER4} dev ext", peers::PREFIX))?;
         }
         for (stack, host) in TARGETS {
             lab.node(stack)?;
@@ -195,15 +197,18 @@ impl Plex {
                 shape.mode.word(),
                 shape.giveback,
             );
-            for (protocol, port) in [("tcp", PORT), ("udp", meter::PORT)] {
+            for (protocol, ports) in [("tcp", vec![PORT]), ("udp", vec![meter::PORT, peers::PORT])] {
                 let to = if protocol == "udp" { &targets[..TARGETS.len()] } else { &targets[..] };
                 let _ = write!(
                     toml,
-                    "[[dvipa.distribute]]\nports = [{port}]\nprotocol = \"{protocol}\"\nmethod = \"round-robin\"\ntargets = {to:?}\n\n"
+                    "[[dvipa.distribute]]\nports = {ports:?}\nprotocol = \"{protocol}\"\nmethod = \"round-robin\"\ntargets = {to:?}\n\n"
                 );
             }
         }
-        let pairs = [Pair { name: "web", local: DVIPA4, remote: &shape.options.peer4, start: "toPeer" }];
+        let pairs = [
+            Pair { name: "web", local: DVIPA4, remote: &shape.options.peer4, start: "toPeer" },
+            Pair { name: "many", local: DVIPA4, remote: peers::PREFIX, start: "" },
+        ];
         Files {
             stacks: toml,
             policy: policy(&pairs, &shape.options),

@@ -12,7 +12,7 @@ pub struct Pair<'a> {
     pub local: &'a str,
     /// The peer's address.
     pub remote: &'a str,
-    /// Name of the LocalDynVpnRule.
+    /// Name of the LocalDynVpnRule; empty: none, only the peers start.
     pub start: &'a str,
 }
 
@@ -63,7 +63,7 @@ fn protection(pairs: &[Pair<'_>], options: &Options) -> String {
         let _ = writeln!(text, "  KeyExchangeRuleRef  kx-{}", p.name);
     }
     text.push_str("}\n\nLocalDynVpnPolicy\n{\n");
-    for p in pairs {
+    for p in pairs.iter().filter(|p| !p.start.is_empty()) {
         let _ = write!(
             text,
             "  LocalDynVpnRule {}\n  {{\n    LocalIp   {}\n    RemoteIp  {}\n    Protocol  all\n  }}\n",
