@@ -132,21 +132,77 @@ fn t18_a_child_is_rekeyed_while_the_ike_sa_is() {
 }
 
 #[test]
-fn both_start_at_once() {
+fn r4_both_start_at_once_and_one_remains() {
     for offset in OFFSETS {
-        let mut pair = Pair::with_defaults(35);
-        pair.ask(Side::A);
-        pair.run(Duration::from_millis(offset));
-        pair.ask(Side::B);
-        pair.run(Duration::from_secs(60));
-        pair.assert_matching();
-        assert!(!pair.a.installed.is_empty(), "offset {offset}");
-        let spis = |pair: &Pair, side| {
-            let mut spis: Vec<_> =
-                pair.host(side).engine.ike_tunnels().iter().map(|ike| (ike.spi_i, ike.spi_r)).collect();
-            spis.sort_unstable();
-            spis
-        };
-        assert_eq!(spis(&pair, Side::A), spis(&pair, Side::B), "offset {offset}");
+        for seed in 0..8 {
+            let what = format!("offset {offset}, seed {seed}");
+            let mut pair = Pair::with_defaults(seed);
+            pair.ask(Side::A);
+            pair.run(Duration::from_millis(offset));
+            pair.ask(Side::B);
+            // Both stand; then one goes, and no packet is sent on what the other side has not.
+            pair.run(Duration::from_secs(1));
+            let limit = pair.now + Duration::from_secs(60);
+            while pair.step(limit) {
+                for (from, to) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
+                    let newest = &from.installed[from.sending.last().expect("a side has no SA to send on")];
+                    assert!(to.installed.contains_key(&newest.spi_out), "{what}");
+                }
+            }
+            one_child_remains(&pair, &what);
+            let spis = |side| {
+                let ikes = pair.host(side).engine.ike_tunnels();
+                assert_eq!(ikes.len(), 1, "{what}");
+                (ikes[0].spi_i, ikes[0].spi_r)
+            };
+            assert_eq!(spis(Side::A), spis(Side::B), "{what}");
+        }
     }
+}
+
+#[test]
+fn r4_both_authenticate_again_at_once_and_one_remains() {
+    for offset in OFFSETS {
+        for seed in 0..8 {
+            let mut pair = connected(seed);
+            let (a, b) = (pair.a.engine.ike_tunnels()[0].id, pair.b.engine.ike_tunnels()[0].id);
+            pair.command(Side::A, Command::RefreshIke(a));
+            pair.run(Duration::from_millis(offset));
+            pair.command(Side::B, Command::RefreshIke(b));
+            pair.run(Duration::from_secs(60));
+            one_child_remains(&pair, &format!("offset {offset}, seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn an_ike_sa_with_other_children_is_not_redundant() {
+    let port = |port: u16, rules: &mut iked::ike::rules::Rules, local: bool| {
+        let mut one = rules.child[0].clone();
+        one.rule = format!("port{port}");
+        let side = if local { &mut one.local } else { &mut one.remote };
+        (side[0].protocol, side[0].port_low, side[0].port_high) = (6, port, port);
+        rules.child.push(one);
+    };
+    let (mut a, mut b) = (rules(ADDRESS_A, ADDRESS_B), rules(ADDRESS_B, ADDRESS_A));
+    a.child.clear();
+    b.child.clear();
+    for (rules, own, peer, local) in
+        [(&mut a, ADDRESS_A, ADDRESS_B, true), (&mut b, ADDRESS_B, ADDRESS_A, false)]
+    {
+        rules.child = iked::ike::sim::rules(own, peer).child;
+        port(80, rules, local);
+        port(443, rules, local);
+        rules.child.remove(0);
+    }
+    let mut pair = Pair::new(3, &Settings::default(), a, b);
+    for (side, wanted) in [(Side::A, "port80"), (Side::B, "port443")] {
+        let (own, peer) = if side == Side::A { (ADDRESS_A, ADDRESS_B) } else { (ADDRESS_B, ADDRESS_A) };
+        let Command::Initiate(mut initiate) = iked::ike::sim::initiate(own, peer) else { unreachable!() };
+        initiate.rule = wanted.to_owned();
+        pair.command(side, Command::Initiate(initiate));
+    }
+    pair.run(Duration::from_secs(100));
+    pair.assert_matching();
+    assert_eq!((pair.a.installed.len(), pair.a.engine.ike_tunnels().len()), (2, 2));
 }

@@ -17,6 +17,7 @@ enum Told {
     DeleteChild,
     Lost,
     DeleteIke,
+    RefreshIke,
 }
 
 fn told() -> impl Strategy<Value = Told> {
@@ -27,6 +28,7 @@ fn told() -> impl Strategy<Value = Told> {
         1 => Just(Told::DeleteChild),
         1 => Just(Told::Lost),
         1 => Just(Told::DeleteIke),
+        2 => Just(Told::RefreshIke),
     ]
 }
 
@@ -40,6 +42,7 @@ fn tell(pair: &mut Pair, side: Side, told: Told) {
         Told::DeleteChild => child.first().map(|child| Command::DeleteChild(child.id)),
         Told::SoftLimit => spi_in.map(|spi_in| Command::SoftLimit { spi_in }),
         Told::Lost => spi_in.map(|spi_in| Command::ChildLost { spi_in }),
+        Told::RefreshIke => ike.first().map(|ike| Command::RefreshIke(ike.id)),
         Told::DeleteIke => ike.first().map(|ike| Command::DeleteIke(ike.id)),
     };
     if let Some(command) = command {

@@ -207,6 +207,8 @@ pub(crate) enum After {
     },
     /// Send on this child, by its inbound SPI.
     Activate(u32),
+    /// Delete this SA if another one has all that it has and is the one that stays.
+    EndRedundant(SaKey),
     /// Make an SA with authentication in place of this one.
     Reauthenticate(SaKey),
     /// Delete an SA whose traffic has another way, towards the peer as well.

@@ -8,6 +8,7 @@
 use super::command::ActivationMethod;
 use super::types::{Group, Identity, IkeTunnelId, Mode, Secret, TrafficSelector};
 use super::v2::child::Standing;
+use super::v2::collision::Origin;
 use super::v2::established::IkeStanding;
 use super::v2::sa::NatPath;
 use super::view::Role;
@@ -144,6 +145,8 @@ pub(crate) struct SaRecord {
     pub(crate) next_iv: u64,
     /// Epoch of the owner that sent first with these keys.
     pub(crate) born: u64,
+    /// How the first SA of its line was made.
+    pub(crate) origin: Option<Origin>,
     /// Epoch of the owner that took the snapshot.
     pub(crate) epoch: u64,
     pub(crate) local_id: Identity,

@@ -21,9 +21,11 @@ pub(crate) enum Timer {
     Reauth,
     /// Tasks put off by TEMPORARY_FAILURE are tried again.
     Retry,
+    /// It is looked whether the peer has made the same SA at the same time.
+    Redundant,
 }
 
-const TIMERS: usize = 8;
+const TIMERS: usize = 9;
 
 /// Deadlines by [`Timer`].
 #[derive(Debug, Clone, Copy, Default)]

@@ -5,8 +5,9 @@ use super::{Engine, Indexed, established, go_on};
 use crate::ike::context::{After, Context};
 use crate::ike::table::SaKey;
 use crate::ike::v2::child::{self, Child};
-use crate::ike::v2::established::Next;
+use crate::ike::v2::established::{Established, IkeStanding, Next};
 use crate::ike::v2::sa::{IkeSa, State, Task};
+use crate::ike::view::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -60,6 +61,7 @@ impl Engine {
                         });
                     });
                 }
+                After::EndRedundant(key) => self.end_redundant(key),
                 After::Reauthenticate(key) => self.reauthenticate(key),
                 After::Delete(key, reason) => self.delete_ike(key, reason),
                 After::Forget(key, reason) => self.forget(key, reason),
@@ -79,6 +81,46 @@ impl Engine {
         self.with(key, |sa, ctx| {
             established(sa, ctx, |_, _, _| Next::End(reason.to_owned()));
         });
+    }
+
+    /// Both ends have started at once, or one has started twice because it did not hear the answer: two IKE SAs with the same
+    /// children. The one that yields is deleted by the end that started it, after this side sends on the other one.
+    fn end_redundant(&mut self, key: SaKey) {
+        let Some((sa, ours)) = self.serving(key) else { return };
+        let Some(origin) = &ours.origin else { return };
+        let ends = (sa.local.ip(), sa.remote.ip());
+        let between = self.book.with_identities(&ours.local_id, &ours.remote_id);
+        let stays = between.into_iter().filter(|other| *other != key).find(|other| {
+            self.serving(*other).is_some_and(|(other, theirs)| {
+                let newer = theirs.since > ours.since && other.replaces.is_none();
+                let yields = theirs.origin.as_ref().is_some_and(|theirs| {
+                    origin.yields_to(theirs)
+                        || (newer && (origin.role, theirs.role) == (Role::Initiator, Role::Initiator))
+                });
+                yields && (other.local.ip(), other.remote.ip()) == ends && ours.is_doubled_by(theirs)
+            })
+        });
+        let Some(stays) = stays else { return };
+        self.with(stays, |sa, ctx| {
+            established(sa, ctx, |established, _, ctx| {
+                for spi_in in established.children.keys().copied().collect::<Vec<_>>() {
+                    established.prefer(ctx, spi_in);
+                }
+                Next::Keep
+            });
+        });
+        self.carry_out(vec![After::Retire(key, "the same was made twice")]);
+    }
+
+    /// An SA in use.
+    fn serving(&self, key: SaKey) -> Option<(&IkeSa, &Established)> {
+        let sa = self.sas.get(&key)?;
+        match &sa.state {
+            State::Established(established) if established.standing == IkeStanding::Serving => {
+                Some((sa, established))
+            }
+            _ => None,
+        }
     }
 
     fn inherit(

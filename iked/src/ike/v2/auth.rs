@@ -1,6 +1,7 @@
 //! IKE_AUTH (RFC 7296 sections 1.2 and 2.15): both prove who they are and make the first child.
 
 use super::child::{self, Draft, Occasion, PREFER_NEW, Refusal, Reply, Wish};
+use super::collision::Origin;
 use super::established::{Established, Foundation, Next};
 use super::found::Found;
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task, leave_child};
@@ -187,6 +188,7 @@ impl ExpectAuthResponse {
         enter(sa, ctx, &local_id, &remote_id);
         let foundation = Foundation { keys, suite, local_id, remote_id };
         let mut established = Established::new(sa, ctx, foundation, sealer, opener);
+        established.note_origin(sa, ctx, Origin::new(Role::Initiator, transcript.nonces()));
         if let Some(request) = child {
             first_child(&mut established, sa, ctx, request, &found, &transcript, spi_in);
         }
@@ -366,6 +368,7 @@ impl ExpectAuthRequest {
         let Self { opener, sealer, keys, suite, transcript, .. } = *self;
         let foundation = Foundation { keys, suite, local_id, remote_id: verified.identity };
         let mut established = Established::new(sa, ctx, foundation, sealer, opener);
+        established.note_origin(sa, ctx, Origin::new(Role::Responder, transcript.nonces()));
         payloads.extend(grant_first(&mut established, sa, ctx, &found, &transcript));
         established.reply(sa, ctx, message, octets, payloads);
         established.settle(sa, ctx, Next::Keep)

@@ -1,5 +1,7 @@
 //! Both ends replace the same SA at once: which of the two new ones stays (RFC 7296 sections 2.8.1 and 2.8.2).
 
+use crate::ike::view::Role;
+
 /// Nonces of an exchange, initiator's and responder's.
 pub(crate) type Nonces<'n> = (&'n [u8], &'n [u8]);
 
@@ -22,6 +24,27 @@ impl<Id> Rival<Id> {
     /// it. Both ends see the same four nonces and so decide alike.
     pub(crate) fn stays(&self, ours: Nonces<'_>) -> bool {
         lowest(ours) < self.lowest.as_slice()
+    }
+}
+
+/// How the first of a line of IKE SAs was made, each of which replaced the one before.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Origin {
+    /// Our role in its IKE_SA_INIT.
+    pub(crate) role: Role,
+    lowest: Vec<u8>,
+}
+
+impl Origin {
+    /// Made by an IKE_SA_INIT with these nonces.
+    pub(crate) fn new(role: Role, nonces: Nonces<'_>) -> Self {
+        Self { role, lowest: lowest(nonces).to_vec() }
+    }
+
+    /// Whether `self` is the one that goes when both ends have started at the same time: RFC 7296 has no rule for that, and
+    /// the one of section 2.8.1 serves as well. The end that started it deletes it.
+    pub(crate) fn yields_to(&self, other: &Self) -> bool {
+        self.role == Role::Initiator && other.role == Role::Responder && self.lowest < other.lowest
     }
 }
 

@@ -1,6 +1,7 @@
 //! An authenticated IKE SA: its children, its requests one at a time, and the answers to the peer's.
 
 use super::child::{self, Child, Standing};
+use super::collision::Origin;
 use super::sa::{Exchange, IkeSa, State, Task};
 use super::{create_child, informational, liveness, rekey, rekey_ike};
 use crate::ike::context::{After, Context};
@@ -47,6 +48,10 @@ pub(crate) struct Established {
     pub(crate) allowance: Allowance,
     /// The epoch of the owner that sent first with these keys.
     pub(crate) born: u64,
+    /// How the first SA of its line was made.
+    pub(crate) origin: Option<Origin>,
+    /// How often it is still looked whether it is redundant.
+    pub(crate) looks: u8,
 }
 
 impl std::fmt::Debug for Established {
@@ -118,6 +123,12 @@ pub(crate) struct Foundation {
     pub(crate) remote_id: Identity,
 }
 
+/// How long after it was made an SA is at rest.
+pub(crate) const REST: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether it is.
+const LOOKS: u8 = 8;
+
 /// Lifetime where the rule has none for a suite (it was changed since).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 
@@ -159,6 +170,8 @@ impl Established {
             ids_end: false,
             allowance: Allowance::new(ctx.now),
             born: ctx.epoch(sa.local.ip()),
+            origin: None,
+            looks: 0,
         })
     }
 
@@ -423,6 +436,17 @@ impl Established {
         }
     }
 
+    /// This side sends on a child from now on, even if it has sent on another one since.
+    pub(crate) fn prefer(&mut self, ctx: &mut Context<'_>, spi_in: u32) {
+        match self.children.get(&spi_in) {
+            Some(child) if child.outbound_active => {
+                ctx.out.events.push_back(Event::ActivateOutbound { spi_in });
+            }
+            Some(_) => self.activate(ctx, spi_in),
+            None => {}
+        }
+    }
+
     /// Takes a child out of the stack.
     pub(crate) fn remove_child(&mut self, ctx: &mut Context<'_>, spi_in: u32, reason: &str) {
         if let Some(child) = self.children.remove(&spi_in) {
@@ -489,6 +513,29 @@ impl Established {
     /// Whether this side is the one that must not be disturbed: it rekeys the IKE SA (RFC 7296 section 2.25).
     pub(crate) fn is_rekeying_ike(sa: &IkeSa) -> bool {
         matches!(sa.outbound.open().map(|open| &open.exchange), Some(Exchange::RekeyIke(_)))
+    }
+
+    /// A first IKE_SA_INIT made it: if the peer has started at the same time, one of the two goes when things have come to
+    /// rest.
+    pub(crate) fn note_origin(&mut self, sa: &mut IkeSa, ctx: &Context<'_>, origin: Origin) {
+        if origin.role == crate::ike::view::Role::Initiator {
+            self.looks = LOOKS;
+            sa.timers.set(Timer::Redundant, ctx.now + REST);
+        }
+        self.origin = Some(origin);
+    }
+
+    /// Whether all that this SA has stands at another one too.
+    pub(crate) fn is_doubled_by(&self, other: &Self) -> bool {
+        let twin = |child: &Child| {
+            other.children.values().any(|twin| {
+                matches!(twin.standing, Standing::Serving | Standing::Rekeying)
+                    && twin.terms.mode == child.terms.mode
+                    && twin.terms.local == child.terms.local
+                    && twin.terms.remote == child.terms.remote
+            })
+        };
+        self.children.values().all(twin)
     }
 
     /// A step after which the SA stays, or is over.

@@ -2,7 +2,7 @@
 //! lifetimes.
 
 use super::child::Standing;
-use super::established::{Established, IkeStanding, Next};
+use super::established::{Established, IkeStanding, Next, REST};
 use super::sa::{Exchange, IkeSa, Task};
 use crate::ike::context::{After, Context};
 use crate::ike::timer::Timer;
@@ -41,6 +41,16 @@ pub(crate) fn on_timeout(established: &mut Established, sa: &mut IkeSa, ctx: &mu
     }
     if sa.timers.expired(Timer::Liveness, now) {
         ask(established, sa, ctx);
+    }
+    if sa.timers.expired(Timer::Redundant, now) && established.standing == IkeStanding::Serving {
+        established.looks = established.looks.saturating_sub(1);
+        let busy = sa.outbound.open().is_some() || !sa.tasks.is_empty();
+        if !busy && sa.replaces.is_none() {
+            ctx.after.push(After::EndRedundant(sa.key));
+        }
+        if established.looks > 0 {
+            sa.timers.set(Timer::Redundant, now + REST);
+        }
     }
     // Only wakes up `go_on`, which looks at the queue.
     sa.timers.expired(Timer::Retry, now);

@@ -96,6 +96,7 @@ pub(crate) fn record(
         keys: established.keys.joined(),
         next_iv: established.sealer.next_iv(),
         born: established.born,
+        origin: established.origin.clone(),
         epoch,
         local_id: established.local_id.clone(),
         remote_id: established.remote_id.clone(),
@@ -422,6 +423,8 @@ pub(crate) fn revive(
         ids_end: false,
         allowance: Allowance::new(now),
         born: record.born,
+        origin: record.origin,
+        looks: 0,
     });
     for child in record.children {
         take_child(&mut established, &mut sa, ctx, revival, child);

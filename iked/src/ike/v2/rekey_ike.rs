@@ -235,6 +235,9 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
         // New keys prove nothing about identities.
         timers.set(Timer::Reauth, at);
     }
+    if let Some(at) = sa.timers.at(Timer::Redundant) {
+        timers.set(Timer::Redundant, at);
+    }
     Box::new(IkeSa {
         key,
         tunnel: sa.tunnel,
@@ -269,7 +272,11 @@ fn found_sa(
     let opener = keys.opener(&suite, own);
     let (local_id, remote_id) = (old.local_id.clone(), old.remote_id.clone());
     ctx.book.enter_identities(&local_id, &remote_id, new.key);
-    Established::new(new, ctx, Foundation { keys, suite, local_id, remote_id }, sealer, opener)
+    let mut next =
+        Established::new(new, ctx, Foundation { keys, suite, local_id, remote_id }, sealer, opener);
+    next.origin.clone_from(&old.origin);
+    next.looks = old.looks;
+    next
 }
 
 fn adopt(mut new: Box<IkeSa>, next: Box<Established>, ctx: &mut Context<'_>) {
