@@ -30,6 +30,8 @@ use tokio::time::MissedTickBehavior;
 const LOOK: Duration = Duration::from_millis(250);
 /// Datagrams read in one turn.
 const BATCH: usize = 64;
+/// Datagrams read before members are called silent: all that may wait in the socket.
+const BACKLOG: usize = 8192;
 /// Reports of the engine taken in one turn.
 const REPORTS: usize = 1024;
 /// News that the daemon has not taken yet, at most.
@@ -196,12 +198,16 @@ impl Shell {
             let deadline = self.group.poll_timeout();
             tokio::select! {
                 biased;
-                () = sleep_until(deadline) => self.group.handle_timeout(now()),
+                () = sleep_until(deadline) => {
+                    // After a pause of this process: what members said meanwhile comes before they are judged.
+                    self.receive(BACKLOG);
+                    self.group.handle_timeout(now());
+                }
                 wish = wished.recv() => match wish {
                     Some(wish) => self.obey(wish),
                     None => return,
                 },
-                () = readable(self.socket.as_ref()) => self.receive(),
+                () = readable(self.socket.as_ref()) => self.receive(BATCH),
                 count = reports.recv_many(&mut batch, REPORTS) => {
                     if count == 0 {
                         return;
@@ -295,10 +301,10 @@ impl Shell {
         }
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, most: usize) {
         let Some((_, _, socket)) = &self.socket else { return };
         let mut buffer = [0; MAX_DATAGRAM + 1];
-        for _ in 0..BATCH {
+        for _ in 0..most {
             match socket.try_recv_from(&mut buffer) {
                 Ok((length, source)) => {
                     self.group.handle_datagram(now(), source, &mut buffer[..length]);

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 const MAX_IKE: usize = 512;
 /// Octets of them.
 const MAX_IKE_BYTES: usize = 4 << 20;
+/// Octets from the `iked`s of other stacks that wait for a slow one, at most.
+const MAX_RELAYED_BYTES: usize = 16 << 20;
 /// Acquires and notices kept, at most.
 const MAX_NOTICES: usize = 16_384;
 
@@ -18,6 +20,7 @@ pub struct Outbox {
     ike: VecDeque<(u64, FromStack)>,
     ike_bytes: usize,
     others: VecDeque<(u64, FromStack)>,
+    relayed_bytes: usize,
     next: u64,
     dropped: u64,
 }
@@ -41,6 +44,14 @@ impl Outbox {
                     self.dropped += 1;
                 }
             }
+            FromStack::Relayed { bytes, .. } => {
+                if !connected || self.relayed_bytes + bytes.len() > MAX_RELAYED_BYTES {
+                    self.dropped += 1;
+                    return;
+                }
+                self.relayed_bytes += bytes.len();
+                self.others.push_back((self.next, message));
+            }
             FromStack::Hello(_)
             | FromStack::Configured { .. }
             | FromStack::Refused { .. }
@@ -50,7 +61,6 @@ impl Outbox {
             | FromStack::Rebuilt { .. }
             | FromStack::Idle { .. }
             | FromStack::CeilingWanted { .. }
-            | FromStack::Relayed { .. }
             | FromStack::Log { .. } => {
                 if connected {
                     self.others.push_back((self.next, message));
@@ -63,21 +73,30 @@ impl Outbox {
     /// The oldest message.
     pub fn pop(&mut self) -> Option<FromStack> {
         match (self.ike.front(), self.others.front()) {
-            (Some((ike, _)), Some((other, _))) if ike > other => self.others.pop_front().map(|(_, m)| m),
+            (Some((ike, _)), Some((other, _))) if ike > other => self.pop_other(),
             (Some(_), _) => self.pop_ike(),
-            (None, _) => self.others.pop_front().map(|(_, m)| m),
+            (None, _) => self.pop_other(),
         }
     }
 
     /// The connection ended: what was meant for it alone is forgotten.
     pub fn disconnected(&mut self) {
         self.others.retain(|(_, m)| matches!(m, FromStack::Acquire(_) | FromStack::Sa { .. }));
+        self.relayed_bytes = 0;
     }
 
     /// Messages that found no room.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    fn pop_other(&mut self) -> Option<FromStack> {
+        let (_, message) = self.others.pop_front()?;
+        if let FromStack::Relayed { bytes, .. } = &message {
+            self.relayed_bytes -= bytes.len();
+        }
+        Some(message)
     }
 
     fn pop_ike(&mut self) -> Option<FromStack> {
@@ -129,6 +148,21 @@ mod tests {
             }
         }
         assert_eq!(o.ike.len(), MAX_IKE);
+    }
+
+    #[test]
+    fn t28_what_other_systems_say_is_bounded_and_not_kept() {
+        let mut o = Outbox::default();
+        let relayed = |n: u8| FromStack::Relayed { from: "T1".into(), bytes: vec![n; 1 << 20] };
+        for n in 0..20 {
+            o.push(relayed(n), true);
+        }
+        assert_eq!((o.relayed_bytes, o.dropped()), (MAX_RELAYED_BYTES, 4));
+        assert_eq!(o.pop(), Some(relayed(0)));
+        o.push(relayed(99), true);
+        assert_eq!(o.dropped(), 4);
+        o.disconnected();
+        assert_eq!((o.pop(), o.relayed_bytes), (None, 0));
     }
 
     #[test]

@@ -27,6 +27,10 @@ fn at(host: u8) -> IpAddr {
     IpAddr::from([10, 99, 0, host])
 }
 
+fn at_v6(host: u8) -> IpAddr {
+    IpAddr::from([0xfd00, 0x99, 0, 0, 0, 0, 0, host.into()])
+}
+
 /// A stack of the sysplex of two, as its `iked` configures it.
 fn config(name: &str, role: Role, epoch: u64, starts: [Option<u64>; 2]) -> StackConfig {
     let members = [("ONE", 1), ("TWO", 2)];
@@ -203,6 +207,33 @@ fn t41_t45_nothing_counts_that_comes_by_another_way_or_from_a_stranger() {
     });
     until("the repetition is counted", || iked1.drops("xcf_replay") > before.1);
     heard(&mut iked1, |h| !h.alive);
+}
+
+#[test]
+fn a_link_of_ipv6_carries_them_too() {
+    const NAME: &str = "a_link_of_ipv6_carries_them_too";
+    if !privileged(NAME) {
+        return;
+    }
+    let net = Net::new("xcf6", &NODES[1..3]);
+    let (mut one, mut two) = (net.start("one", "ONE"), net.start("two", "TWO"));
+    let (mut iked1, mut iked2) = (one.connect(), two.connect());
+    let starts = [start_of(&mut iked1), start_of(&mut iked2)].map(Some);
+    for (iked, name, role, host) in [
+        (&mut iked1, "ONE", owner(), 1),
+        (&mut iked2, "TWO", Role::Target { distributor: Some(at_v6(1)) }, 2),
+    ] {
+        let mut config = config(name, role, 1, starts);
+        config.xcf = Some(Xcf { interface: "xcf".into(), address: at_v6(host) });
+        // Host 1 and 2, as the names go.
+        config.members.iter_mut().zip([1, 2]).for_each(|(m, h)| m.xcf = at_v6(h));
+        iked.configure(&config);
+    }
+    heard(&mut iked1, |h| h.alive);
+    heard(&mut iked2, |h| h.alive);
+    let server = net.inside("two", || TcpListener::bind("[::]:8443").unwrap());
+    heard(&mut iked1, |h| h.ready.iter().any(|r| (r.dvipa, r.port) == (DVIPA, 8443)));
+    drop(server);
 }
 
 /// Messages of the second stack that came in on the XCF link.

@@ -45,6 +45,8 @@ refusals! {
     BadSeal => "xcf_bad_seal",
     /// Its counter was seen before, or is too old to tell.
     Replay => "xcf_replay",
+    /// It is meant for another start of this stack: an old one, or one whose sender has not heard of this.
+    OtherStart => "xcf_other_start",
     /// It is about a DVIPA, at an epoch that is over.
     OldEpoch => "xcf_old_epoch",
     /// Two stacks claim one epoch of a DVIPA.
@@ -69,10 +71,15 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one. If a line may be written, what it says.
-    pub fn count(&mut self, now: Instant, reason: Refusal, about: impl FnOnce() -> String) -> Option<String> {
+    /// Counts one that is not worth a line.
+    pub fn count_quietly(&mut self, reason: Refusal) {
         let slot = &mut self.counts[reason as usize];
         *slot = slot.saturating_add(1);
+    }
+
+    /// Counts one. If a line may be written, what it says.
+    pub fn count(&mut self, now: Instant, reason: Refusal, about: impl FnOnce() -> String) -> Option<String> {
+        self.count_quietly(reason);
         let line = &mut self.lines[reason as usize];
         if line.since.is_some_and(|s| now.saturating_duration_since(s) < LINE_INTERVAL) {
             line.suppressed += 1;

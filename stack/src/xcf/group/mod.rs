@@ -4,18 +4,16 @@
 //! takes everything from [`Group::poll_transmit`] and [`Group::poll_event`], and calls [`Group::handle_timeout`] when
 //! [`Group::poll_timeout`] has come.
 
-use super::codec::MessageError;
-use super::datagram::{Body, Content, Envelope, Heartbeat, MAX_OWNED, Name, Owned, Record};
-use super::liveness::Change;
-use super::member::{Listing, Member};
-use super::message::{MAX_PAGE, MAX_READY, Message, Page};
-use super::order::{EngineOrder, EngineReport, TargetState};
-use super::owners::{Claim, Owners};
-use super::refusal::{Refusal, Refusals};
-use super::seal::{BadKey, LinkKey, SenderKey};
-use super::stream::Arrived;
 use crate::control::{DropView, FromStack, MAX_RELAY_BYTES, ReadyPort, Role, StackConfig, SysplexLink, Xcf};
 use crate::engine::io::ToGroup;
+use crate::xcf::codec::MessageError;
+use crate::xcf::datagram::{Body, Content, Envelope, Heartbeat, MAX_OWNED, Name, Owned};
+use crate::xcf::member::Member;
+use crate::xcf::message::{MAX_READY, Message, Page};
+use crate::xcf::order::{EngineOrder, EngineReport, TargetState};
+use crate::xcf::owners::{Claim, Owners};
+use crate::xcf::refusal::{Refusal, Refusals};
+use crate::xcf::seal::{BadKey, LinkKey, SenderKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -23,10 +21,8 @@ use std::time::{Duration, Instant};
 /// Shortest time between two heartbeats, whatever the configuration says.
 const MIN_HEARTBEAT: Duration = Duration::from_millis(5);
 
-/// A member gets the next page of our connections when no more than this many octets wait for it.
-const LISTING_ROOM: usize = 256 << 10;
-/// DVIPAs of one member of which it gets our connections at a time; it asks for the others again.
-const MAX_LISTINGS: usize = 256;
+mod heard;
+mod say;
 
 /// What the group wants done.
 #[derive(Debug, Clone, PartialEq)]
@@ -387,7 +383,7 @@ impl Group {
         let content =
             Content { to_start: member.start, acknowledgement: member.incoming.acknowledgement(), body };
         link.seal.seal(&envelope, name, |o| content.write(o), out);
-        Some(SocketAddr::new(member.xcf, super::PORT))
+        Some(SocketAddr::new(member.xcf, crate::xcf::PORT))
     }
 
     /// What is to be done; ask until there is nothing.
@@ -413,258 +409,7 @@ impl Group {
         self.refusals.view()
     }
 
-    // ---- what members say ----
-
-    fn handle_content(&mut self, now: Instant, sender: Name, counter: u64, content: Content) {
-        // It does not know this start: nothing tells when it said so.
-        if content.to_start != Some(self.start) {
-            return;
-        }
-        let Some(mut member) = self.members.remove(&sender) else { return };
-        if let Some(change) = member.liveness.hear(now) {
-            self.changed(now, &mut member, change);
-        }
-        if !member.outgoing.acknowledge(now, counter, content.acknowledgement) {
-            self.reset(now, &mut member, "the other stack has forgotten it");
-        }
-        self.go_on_listing(&mut member);
-        match content.body {
-            Body::Heartbeat(heartbeat) => self.handle_heartbeat(now, &mut member, heartbeat),
-            Body::Record(record) => self.handle_record(now, &mut member, record),
-            Body::Nothing => {}
-        }
-        self.members.insert(sender, member);
-    }
-
-    fn handle_heartbeat(&mut self, now: Instant, member: &mut Member, heartbeat: Heartbeat) {
-        member.capacity = heartbeat.capacity;
-        for owned in heartbeat.owned {
-            self.claim(now, member, owned);
-        }
-        if heartbeat.leaving
-            && let Some(change) = member.liveness.leave()
-        {
-            member.left = true;
-            self.changed(now, member, change);
-        }
-        self.publish(member);
-    }
-
-    fn handle_record(&mut self, now: Instant, member: &mut Member, record: Record) {
-        match member.incoming.take(record) {
-            Arrived::Stale => return,
-            Arrived::Here => {}
-            Arrived::NewStream => {
-                member.asked.clear();
-                self.events.push_back(Event::ToEngine(EngineOrder::Gap { member: member.xcf }));
-            }
-        }
-        member.acknowledge = true;
-        loop {
-            let parsed = match member.incoming.next_message() {
-                Ok(None) => return,
-                Ok(Some(octets)) => Message::parse(&octets).map_err(|e| e.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match parsed {
-                Ok(message) => self.handle_message(now, member, message),
-                Err(error) => {
-                    let name = member.name;
-                    self.refuse(now, Refusal::Malformed, || format!("from {name}: {error}"));
-                }
-            }
-        }
-    }
-
-    fn handle_message(&mut self, now: Instant, member: &mut Member, message: Message) {
-        let xcf = member.xcf;
-        match message {
-            Message::Owner { owned, list_wanted } => {
-                let Owned { dvipa, epoch, .. } = owned;
-                let current = self.claim(now, member, owned);
-                if current
-                    && list_wanted
-                    && (member.listing.len() < MAX_LISTINGS || member.listing.contains_key(&dvipa))
-                {
-                    member.listing.insert(dvipa, Listing { epoch, next: 0, waiting: false });
-                    self.go_on_listing(member);
-                }
-            }
-            Message::NewConnection { epoch, flow } => {
-                if self.is_ours(now, member, flow.key.local, epoch) {
-                    let order = EngineOrder::NewConnection { member: xcf, epoch, entry: flow };
-                    self.events.push_back(Event::ToEngine(order));
-                }
-            }
-            Message::ConnectionEnded { epoch, key } => {
-                if self.is_ours(now, member, key.local, epoch) {
-                    let order = EngineOrder::ConnectionEnded { member: xcf, epoch, key };
-                    self.events.push_back(Event::ToEngine(order));
-                }
-            }
-            Message::ConnectionList(page) => {
-                let Page { dvipa, epoch, last, flows: entries } = page;
-                if self.is_ours(now, member, dvipa, epoch) {
-                    if last {
-                        member.asked.remove(&(dvipa, epoch));
-                    }
-                    let order = EngineOrder::Connections { member: xcf, dvipa, epoch, entries, last };
-                    self.events.push_back(Event::ToEngine(order));
-                }
-            }
-            Message::Ready(ready) => {
-                member.ready = ready;
-                self.publish(member);
-            }
-            Message::Relay(bytes) => {
-                let from = member.name.to_string();
-                self.events.push_back(Event::ToIked(FromStack::Relayed { from, bytes }));
-            }
-        }
-    }
-
-    /// Whether a message for the owner of a DVIPA is for this stack, as it is now.
-    fn is_ours(&mut self, now: Instant, member: &Member, dvipa: IpAddr, epoch: u64) -> bool {
-        let ours = self.owned.get(&dvipa).is_some_and(|o| o.epoch == epoch);
-        if !ours {
-            let name = member.name;
-            self.refuse(now, Refusal::OldEpoch, || format!("{name} about {dvipa}, epoch {epoch}"));
-        }
-        ours
-    }
-
-    /// A member says that it owns a DVIPA; whether it does, as far as is known.
-    fn claim(&mut self, now: Instant, member: &Member, owned: Owned) -> bool {
-        let Owned { dvipa, epoch, .. } = owned;
-        let name = member.name;
-        let reason = match self.owners.claim(member.xcf, owned, true) {
-            Claim::Known => return true,
-            Claim::NewOwner => {
-                // Whatever this stack took itself for: it has lost the DVIPA (T47).
-                self.owned.remove(&dvipa);
-                self.tell_engine_owner(dvipa);
-                self.tell_iked_owner(name, owned);
-                return true;
-            }
-            Claim::News => {
-                self.tell_iked_owner(name, owned);
-                return true;
-            }
-            Claim::Conflict => {
-                self.tell_iked_owner(name, owned);
-                Refusal::EpochConflict
-            }
-            Claim::Old => Refusal::OldEpoch,
-            Claim::NoRoom => Refusal::TooManyDvipas,
-        };
-        self.refuse(now, reason, || format!("{name} as owner of {dvipa}, epoch {epoch}"));
-        false
-    }
-
     // ---- shared ----
-
-    fn changed(&mut self, now: Instant, member: &mut Member, change: Change) {
-        let name = member.name;
-        match change {
-            Change::Heard => {
-                self.log(false, format!("stack {name} is heard over the XCF link"));
-                member.heartbeat = true;
-                member.left = false;
-                self.begin(now, member);
-            }
-            Change::Silent => {
-                member.silent();
-                self.log(true, format!("stack {name} is not heard any more over the XCF link"));
-            }
-            Change::Steady => {}
-        }
-        self.publish(member);
-    }
-
-    /// Begins a stream to a member, with all that it has to know.
-    fn begin(&mut self, now: Instant, member: &mut Member) {
-        self.generation += 1;
-        member.outgoing.begin(self.generation);
-        // Whoever misses pages asks again.
-        member.listing.clear();
-        self.push(now, member, &Message::Ready(self.ready.clone()));
-        for (dvipa, epoch) in std::mem::take(&mut member.asked) {
-            self.ask(now, member, dvipa, epoch);
-        }
-    }
-
-    /// Gives up what waits for a member, and begins anew.
-    fn reset(&mut self, now: Instant, member: &mut Member, why: &str) {
-        let name = member.name;
-        self.refuse(now, Refusal::StreamReset, || format!("messages to {name} begin anew: {why}"));
-        self.begin(now, member);
-    }
-
-    fn push(&mut self, now: Instant, member: &mut Member, message: &Message) {
-        if member.outgoing.is_open() && member.outgoing.push(message).is_err() {
-            self.reset(now, member, "too many waited");
-        }
-    }
-
-    /// Asks a member for its connections, once until it has answered.
-    fn ask(&mut self, now: Instant, member: &mut Member, dvipa: IpAddr, epoch: u64) {
-        let Some(own) = self.owned.get(&dvipa).filter(|o| o.epoch == epoch) else { return };
-        let owned = Owned { dvipa, epoch, ceiling: own.ceiling };
-        if member.outgoing.is_open() && member.asked.insert((dvipa, epoch)) {
-            self.push(now, member, &Message::Owner { owned, list_wanted: true });
-        }
-    }
-
-    /// Asks the engine for the next pages of what a member is to hear, if there is room for them.
-    fn go_on_listing(&mut self, member: &mut Member) {
-        if member.outgoing.queued() > LISTING_ROOM {
-            return;
-        }
-        for (dvipa, listing) in member.listing.iter_mut().filter(|(_, l)| !l.waiting) {
-            listing.waiting = true;
-            let Listing { epoch, next: from, .. } = *listing;
-            let order = EngineOrder::ListConnections { to: member.xcf, dvipa: *dvipa, epoch, from };
-            self.events.push_back(Event::ToEngine(order));
-        }
-    }
-
-    /// The engine gives a page.
-    fn page(&mut self, now: Instant, member: &mut Member, mut page: Page, from: u32, next: Option<u32>) {
-        let Page { dvipa, epoch, .. } = page;
-        let wanted = Listing { epoch, next: from, waiting: true };
-        if member.listing.get(&dvipa) != Some(&wanted) {
-            return;
-        }
-        match next {
-            Some(next) => member.listing.insert(dvipa, Listing { epoch, next, waiting: false }),
-            None => member.listing.remove(&dvipa),
-        };
-        // Messages tell the family once.
-        page.flows.retain(|f| f.key.local == dvipa && f.key.remote.is_ipv4() == dvipa.is_ipv4());
-        page.flows.truncate(MAX_PAGE);
-        self.push(now, member, &Message::ConnectionList(page));
-        self.go_on_listing(member);
-    }
-
-    /// The epoch of which a member is the owner of a DVIPA.
-    fn epoch_of(&self, xcf: IpAddr, dvipa: IpAddr) -> Option<u64> {
-        self.owners.get(dvipa).filter(|o| o.xcf == xcf).map(|o| o.epoch)
-    }
-
-    fn with_member(&mut self, xcf: IpAddr, work: impl FnOnce(&mut Self, &mut Member)) {
-        let Some(name) = self.members.values().find(|m| m.xcf == xcf).map(|m| m.name) else { return };
-        let Some(mut member) = self.members.remove(&name) else { return };
-        work(self, &mut member);
-        self.members.insert(name, member);
-    }
-
-    fn each_alive(&mut self, mut work: impl FnMut(&mut Self, &mut Member)) {
-        let mut members = std::mem::take(&mut self.members);
-        for member in members.values_mut().filter(|m| m.outgoing.is_open()) {
-            work(self, member);
-        }
-        self.members = members;
-    }
 
     /// Everybody is to hear of us now.
     fn beat(&mut self) {
