@@ -117,6 +117,11 @@ impl Member {
         Some((new, self.heard()))
     }
 
+    /// Whether the engine and `iked` know anything of it.
+    pub(super) const fn was_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// What the engine was told, for an engine that may have forgotten it.
     pub(super) fn state(&self) -> TargetState {
         TargetState {

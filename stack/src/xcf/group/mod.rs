@@ -135,8 +135,11 @@ impl Group {
                 member.silent();
             }
             self.publish(member);
-            // The engine forgets with its configuration.
-            self.events.push_back(Event::ToEngine(EngineOrder::Target(member.state())));
+            // The engine forgets with its configuration. Of a member that was never heard nothing is said: that it is dead
+            // is not known, and an engine that has just started shall wait for its connections (R10).
+            if member.was_told() {
+                self.events.push_back(Event::ToEngine(EngineOrder::Target(member.state())));
+            }
         }
         self.members = members;
         if self.link.is_some() {

@@ -180,3 +180,22 @@ fn a_ceiling_is_heard_and_only_grows() {
         .collect();
     assert_eq!(ceilings, [None, Some(5000)]);
 }
+
+#[test]
+fn r10_a_restarted_owner_is_not_told_that_members_are_dead_which_it_has_not_heard_yet() {
+    let mut c = Cluster::new(18);
+    c.run(BEAT * 2);
+    c.kill("D1");
+    c.start("D1");
+    c.configure_all();
+    c.run(Duration::ZERO);
+    let dead = |o: &EngineOrder| matches!(o, EngineOrder::Target(t) if t.xcf.is_some() && !t.alive);
+    assert!(!c.nodes["D1"].orders.iter().any(dead));
+    c.kill("T1");
+    c.run(BEAT * 6);
+    assert!(c.nodes["D2"].orders.iter().any(dead));
+    c.node("D2").orders.clear();
+    c.configure("D2");
+    c.run(Duration::ZERO);
+    assert!(c.nodes["D2"].orders.iter().any(dead), "said again after a configuration");
+}
