@@ -266,6 +266,7 @@ impl Worker {
             let timeout = self.engine.poll_timeout().map(|t| t.saturating_duration_since(before));
             for token in poller.wait(timeout)? {
                 let now = Instant::now();
+                self.engine.set_boot_time(boot_time());
                 match token {
                     TOKEN_COMMANDS => {
                         waker.clear();
@@ -280,6 +281,7 @@ impl Worker {
                 }
             }
             let now = Instant::now();
+            self.engine.set_boot_time(boot_time());
             if self.engine.poll_timeout().is_some_and(|t| t <= now) {
                 self.engine.handle_timeout(now, &mut self.out);
                 self.engine.flush(now, &mut self.out);
@@ -527,8 +529,16 @@ impl Worker {
             ToStack::RemoveSa { spi_in } => self.engine.remove_sa(spi_in),
             ToStack::RemoveAllSas => self.engine.remove_all_sas(),
             ToStack::AcquireFailed { id } => self.engine.acquire_failed(id, &mut self.out),
-            ToStack::Ike(datagram) => self.send_ike(&datagram),
-            ToStack::NatKeepalive { local, remote } => self.send_datagram(local, remote, &KEEPALIVE),
+            ToStack::Ike(datagram) => {
+                if self.engine.may_send_ike(datagram.local.ip()) {
+                    self.send_ike(&datagram);
+                }
+            }
+            ToStack::NatKeepalive { local, remote } => {
+                if self.engine.may_send_ike(local.ip()) {
+                    self.send_datagram(local, remote, &KEEPALIVE);
+                }
+            }
             ToStack::Ask { id, question } => {
                 let mut answer = self.engine.answer(now, question);
                 if let (Question::Drops, Some(Answer::Drops(drops))) = (question, &mut answer) {
@@ -543,8 +553,8 @@ impl Worker {
             }
             // The control thread's business; it does not pass them on.
             ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
-            // Of a lease and a ceiling the engine knows nothing yet.
-            ToStack::Lease { .. } | ToStack::Ceiling { .. } => {}
+            ToStack::Lease { until_boot_ns } => self.engine.lease(until_boot_ns),
+            ToStack::Ceiling { dvipa, epoch, highest } => self.engine.ceiling(dvipa, epoch, highest),
         }
     }
 
@@ -685,6 +695,13 @@ fn open_raw(mark: u32) -> Result<Vec<Raw>, String> {
         }
     }
     Ok(sockets)
+}
+
+/// Nanoseconds of the clock that goes on while the host sleeps and that nobody sets; leases are told in it. The end of all
+/// time, which no lease outlives, should the kernel not have it.
+fn boot_time() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    time.map_or(u64::MAX, |t| u64::try_from(Duration::from(t).as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the wall clock enters here; only views show it")]

@@ -7,7 +7,7 @@
 //! the IP header on the way out, and [`restore_packet`] on the way in.
 
 use super::replay::ReplayError;
-use super::sad::{Expired, Sa};
+use super::sad::{Expired, NoNumber, Sa};
 use super::verdict::DropReason;
 use crate::aead::{IntegrityError, MAX_ICV};
 use crate::control::{Mode, SaNotice};
@@ -63,6 +63,9 @@ pub enum OpenError {
     /// The lifetime in bytes is used up.
     #[error(transparent)]
     Expired(#[from] Expired),
+    /// It goes on from an earlier owner, and nobody knows what that one accepted.
+    #[error("nothing is accepted on a continued SA whose replay window is lost")]
+    Closed,
 }
 
 impl From<OpenError> for DropReason {
@@ -73,13 +76,17 @@ impl From<OpenError> for DropReason {
             OpenError::PadLength(_) | OpenError::Padding | OpenError::NextHeader(_) => Self::MalformedEsp,
             OpenError::Dummy => Self::Dummy,
             OpenError::Expired(_) => Self::SaExpired,
+            OpenError::Closed => Self::ContinuedInboundClosed,
         }
     }
 }
 
-impl From<Expired> for DropReason {
-    fn from(_: Expired) -> Self {
-        Self::SaExpired
+impl From<NoNumber> for DropReason {
+    fn from(e: NoNumber) -> Self {
+        match e {
+            NoNumber::Expired(_) => Self::SaExpired,
+            NoNumber::Ceiling => Self::CeilingReached,
+        }
     }
 }
 
@@ -117,14 +124,14 @@ pub fn sealed_len(sa: &Sa, content: usize) -> usize {
 /// Seals one IP packet for tunnel mode, given in two pieces, and appends the ESP packet to `arena`; returns where it lies.
 ///
 /// # Errors
-/// When the SA is used up; nothing is appended then.
+/// When the SA has no number to send; nothing is appended then.
 pub fn seal(
     sa: &mut Sa,
     head: &[u8],
     rest: &[u8],
     arena: &mut Vec<u8>,
     notices: &mut Vec<(u32, SaNotice)>,
-) -> Result<Range<usize>, Expired> {
+) -> Result<Range<usize>, NoNumber> {
     let sequence = sa.take_numbers(1, (head.len() + rest.len()) as u64, notices)?;
     Ok(seal_numbered(sa, sequence, packet_in_tunnel(head), head, rest, arena, |_| ()))
 }
@@ -188,6 +195,9 @@ pub fn open(
 ) -> Result<Opened, OpenError> {
     let suite = sa.pair().suite;
     let (before, after) = (HEADER + suite.iv_len(), suite.icv_len());
+    if sa.is_inbound_closed() {
+        return Err(OpenError::Closed);
+    }
     if sa.is_expired() {
         return Err(Expired.into());
     }

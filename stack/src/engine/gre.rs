@@ -45,9 +45,9 @@ impl Engine {
             (None, Some(role @ (HomeRole::Target { .. } | HomeRole::Moving { .. }))) => {
                 self.at_target(now, role, header, vnet, inner, &parsed, out)
             }
-            (Some(HomeRole::Owner), None) => {
-                self.at_distributor(now, arrival.source, header, vnet, inner, &parsed, out)
-            }
+            (Some(HomeRole::Owner), None) => self
+                .as_owner(from)
+                .and_then(|()| self.at_distributor(now, arrival.source, header, vnet, inner, &parsed, out)),
             _ => Err(DropReason::GreNotDvipa),
         };
         if let Err(reason) = verdict {

@@ -69,6 +69,10 @@ impl Engine {
             }
             Some(role) => role,
         };
+        if let Err(reason) = self.as_owner(Some(role)) {
+            let s = subject(parsed, Direction::Inbound, false);
+            return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
+        }
         if parsed.fragment.is_some() {
             let origin = through.map_or(FRAGMENTS_CLEAR, |t| FRAGMENTS_TUNNEL + u64::from(t.tunnel));
             if let Some((mut whole, parsed)) = self.reassemble(now, origin, packet, parsed, out) {
@@ -112,6 +116,8 @@ impl Engine {
         out: &mut Output,
     ) {
         let placing = match role {
+            // It may have been held for a while.
+            HomeRole::Owner if !self.lease.holds() => Placing::Drop(DropReason::LeaseEnded),
             HomeRole::Owner => self.place(now, packet, parsed, through.is_some()),
             HomeRole::Target { .. } | HomeRole::Moving { .. } => {
                 self.place_at_target(now, packet, parsed, role)

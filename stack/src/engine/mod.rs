@@ -13,6 +13,7 @@
 //! ```
 
 pub mod acquire;
+pub mod ceiling;
 pub mod coalesce;
 pub mod connection;
 pub mod distribute;
@@ -24,6 +25,7 @@ mod hold;
 pub mod icmp;
 mod inbound;
 pub mod io;
+mod lease;
 pub mod log;
 mod network;
 mod outbound;
@@ -55,6 +57,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use hold::Hold;
 use io::{Output, ToGroup};
+use lease::{Ceilings, Lease};
 use log::{LogLimit, Topic};
 use pmtu::PathMtu;
 use reassemble::Reassembler;
@@ -110,6 +113,8 @@ pub struct Engine {
     clear_fragments: Reassembler,
     fragments: Reassembler,
     joined: Coalescer<To>,
+    lease: Lease,
+    ceilings: Ceilings,
     rebuilds: Rebuilds,
     /// Packets of unknown flows, while tables are rebuilt.
     unplaced: Hold,
@@ -153,6 +158,8 @@ impl Engine {
             clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
             fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
             joined: Coalescer::default(),
+            lease: Lease::default(),
+            ceilings: Ceilings::default(),
             rebuilds: Rebuilds::default(),
             unplaced: Hold::default(),
             undirected: Hold::default(),
@@ -191,8 +198,13 @@ impl Engine {
         };
         let handle = self.sad.install(pair)?;
         let mtu = self.path_mtu.of(now, public.remote);
+        // Its numbers are bounded by what all SAs of the DVIPA may use.
+        let ceiling = public.ceiling_of.map(|dvipa| self.ceilings.of(dvipa));
         if let Some(sa) = self.sad.get_mut(handle) {
             sa.set_path_mtu(mtu);
+            if let Some(ceiling) = ceiling {
+                sa.share_ceiling(ceiling);
+            }
         }
         self.spi_out.entry(public.spi_out).or_default().push(public.spi_in);
         let set = self.spd.add_pair(unix_secs, &public);

@@ -75,6 +75,11 @@ impl Engine {
                 format!("{length} octets from {} to {}", arrival.remote, arrival.local)
             });
         }
+        if let Err(reason) = self.as_owner(self.role(arrival.local.ip())) {
+            return self.drop_packet(now, reason, source, out, || {
+                format!("{length} octets from {} to {}", arrival.remote, arrival.local)
+            });
+        }
         let ike = match arrival.local.port() {
             NATT_PORT => match udp_encap::classify(datagram) {
                 Encapsulated::Esp(_) => return self.open(now, Arrival::Udp(arrival), datagram, out),
@@ -226,8 +231,12 @@ impl Engine {
         if !fits {
             return Err(DropReason::WrongEncapsulation);
         }
-        if !self.homes.get(&local).copied().is_some_and(HomeRole::terminates) {
+        let role = self.homes.get(&local).copied();
+        if !role.is_some_and(HomeRole::terminates) {
             return Err(DropReason::NoDistributor);
+        }
+        if role == Some(HomeRole::Owner) && !self.lease.holds() {
+            return Err(DropReason::LeaseEnded);
         }
         let (notices, highest) = (out.sa_notices.len(), sa.sequence_numbers().1);
         let opened = esp::open(sa, packet, now, &mut out.sa_notices);

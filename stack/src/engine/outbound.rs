@@ -166,7 +166,13 @@ impl Engine {
                 return self.drop_packet(now, reason, Some(parsed.source), out, about);
             }
             HomeRole::Static => {}
-            HomeRole::Owner => self.note_local(now, packet, parsed),
+            HomeRole::Owner => match self.as_owner(Some(role)) {
+                Ok(()) => self.note_local(now, packet, parsed),
+                Err(reason) => {
+                    let (reason, about) = dropped(reason);
+                    return self.drop_packet(now, reason, Some(parsed.source), out, about);
+                }
+            },
             HomeRole::Target { distributor } | HomeRole::Moving { distributor } => {
                 let failed = match self.goes_to_distributor(now, role, packet, parsed) {
                     Ok(false) => None,
@@ -294,7 +300,13 @@ impl Engine {
                             Line(&s).to_string()
                         });
                     }
-                    Outbound::Clear => Self::give_host(header, packet, parsed, out),
+                    Outbound::Clear => match self.as_owner(self.role(parsed.source)) {
+                        Ok(()) => Self::give_host(header, packet, parsed, out),
+                        Err(reason) => {
+                            let about = || Line(&s).to_string();
+                            self.drop_packet(now, reason, Some(parsed.source), out, about);
+                        }
+                    },
                     Outbound::Protect { spi_in } => {
                         self.protect(now, spi_in, origin, header, packet, parsed, out)
                     }
@@ -331,12 +343,21 @@ impl Engine {
             return self
                 .drop_packet(now, DropReason::NoSa, Some(parsed.source), out, || Line(&s).to_string());
         };
-        let fits = self.sad.get(handle).map_or(0, |sa| sa.max_inner(usize::from(sa.path_mtu())));
+        let (local, fits) = self
+            .sad
+            .get(handle)
+            .map_or((None, 0), |sa| (Some(sa.pair().local), sa.max_inner(usize::from(sa.path_mtu()))));
+        if let Err(reason) = self.as_owner(local.and_then(|a| self.role(a))) {
+            let s = subject(parsed, Direction::Outbound, false);
+            return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
+        }
         self.clamp(parsed, packet, header, fits);
         let Some(sa) = self.sad.get_mut(handle) else { return };
         // What may be fragmented is sealed whole, and the network fragments the ESP packet (RFC 4301 section 8.2.1).
         let limit = if parsed.df || header.is_super() { fits } else { ipv4::MAX_PACKET };
-        match segment::seal(sa, header, packet, parsed, limit, out) {
+        let sealed = segment::seal(sa, header, packet, parsed, limit, out);
+        self.note_ceiling(handle, out);
+        match sealed {
             Ok(_) => {}
             Err(SegmentError::TooBig { .. }) => {
                 let s = subject(parsed, Direction::Outbound, false);
@@ -347,7 +368,7 @@ impl Engine {
                 let mtu = u16::try_from(fits).unwrap_or(u16::MAX);
                 self.tell(now, origin, packet, parsed, icmp::Error::TooBig(mtu), out);
             }
-            Err(e @ (SegmentError::Expired(_) | SegmentError::Offload | SegmentError::Transport)) => {
+            Err(e @ (SegmentError::NoNumber(_) | SegmentError::Offload | SegmentError::Transport)) => {
                 let s = subject(parsed, Direction::Outbound, false);
                 self.drop_packet(now, e.into(), Some(parsed.source), out, || format!("{}: {e}", Line(&s)));
             }

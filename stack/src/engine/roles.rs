@@ -66,6 +66,7 @@ impl Engine {
     /// A home address of which another stack has proved a higher epoch keeps that owner.
     pub fn configure(&mut self, now: Instant, config: &StackConfig, links: Links) {
         self.links = links;
+        self.lease.required = config.sysplex.as_ref().is_some_and(|s| s.leased);
         self.own_xcf = config.xcf.as_ref().map(|x| x.address);
         self.members.clear();
         self.members.extend(config.members.iter().map(|m| m.xcf).filter(|m| Some(*m) != self.own_xcf));
@@ -183,7 +184,7 @@ impl Engine {
             .epochs
             .iter()
             .filter(|(a, _)| self.homes.get(*a) == Some(&HomeRole::Owner))
-            .map(|(a, epoch)| Owned { dvipa: *a, epoch: *epoch, ceiling: None })
+            .map(|(a, epoch)| Owned { dvipa: *a, epoch: *epoch, ceiling: self.ceilings.highest(*a) })
             .collect();
         owned.sort_unstable_by_key(|o| o.dvipa);
         owned
@@ -205,6 +206,7 @@ impl Engine {
 
     fn ceased_to_own(&mut self, dvipa: IpAddr) {
         self.rebuilds.stop(dvipa);
+        self.ceilings.close(dvipa);
     }
 
     /// Tells `iked` of addresses that were given up and have no connection left.

@@ -3,6 +3,7 @@
 //! An SPI that we chose names an SA alone (RFC 4301 section 4.1), so the SPI is the key; that a packet also came to the
 //! right address and in the right encapsulation is asked of the [`Sa`] itself.
 
+use super::ceiling::Ceiling;
 use super::io::{RawArrival, UdpArrival};
 use super::replay::ReplayWindow;
 use crate::aead::{KeyError, Opener, Sealer};
@@ -12,6 +13,7 @@ use crate::wire::{ipv4, ipv6};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Share of the sequence numbers after which IKE is told to rekey, in 16ths.
@@ -206,6 +208,17 @@ pub struct Traffic {
 #[error("the SA is used up")]
 pub struct Expired;
 
+/// Why no sequence number was given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoNumber {
+    /// None is left, or the lifetime in bytes is used up.
+    #[error(transparent)]
+    Expired(#[from] Expired),
+    /// The next one lies above the ceiling that is stored; it may be raised.
+    #[error("the ceiling of the sequence numbers is reached")]
+    Ceiling,
+}
+
 /// A pair of SAs in use.
 #[derive(Debug)]
 pub struct Sa {
@@ -220,6 +233,10 @@ pub struct Sa {
     /// Greatest number that may be sent (RFC 4303 section 3.3.3: it never cycles).
     last_sequence: u64,
     soft_sequence: u64,
+    /// How far the numbers may go that the coupling facility knows of.
+    ceiling: Option<Arc<Ceiling>>,
+    /// Continued after a failure: what the earlier owner had accepted is not known.
+    inbound_closed: bool,
     sent: Traffic,
     received: Traffic,
     last_inbound: Option<Instant>,
@@ -248,14 +265,26 @@ impl Sa {
         zeroize::Zeroize::zeroize(&mut pair.key_in);
         zeroize::Zeroize::zeroize(&mut pair.key_out);
         let last_sequence = if pair.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
+        // What was in use elsewhere goes on where it is told to; number 0 is never sent (RFC 4303 section 2.2).
+        let (next_sequence, snapshot) = match pair.continued.take() {
+            Some(c) => (c.next_sequence.max(1), Some(c.replay)),
+            None => (1, None),
+        };
+        let replay = match &snapshot {
+            Some(Some(snapshot)) => ReplayWindow::restore(pair.replay_window, pair.esn, snapshot),
+            Some(None) | None => ReplayWindow::new(pair.replay_window, pair.esn),
+        };
+        let ceiling = pair.ceiling_of.map(|_| Arc::default());
         let mut sa = Self {
             outbound_active: pair.outbound_active,
             sealer,
             opener,
-            replay: ReplayWindow::new(pair.replay_window, pair.esn),
-            next_sequence: 1,
+            replay,
+            next_sequence,
             last_sequence,
             soft_sequence: last_sequence / 16 * SOFT_SIXTEENTHS,
+            ceiling,
+            inbound_closed: snapshot == Some(None),
             sent: Traffic::default(),
             received: Traffic::default(),
             last_inbound: None,
@@ -392,6 +421,24 @@ impl Sa {
         self.replay.accept_only_above(accepted);
     }
 
+    /// Bounds the numbers by a ceiling that other pairs share. A pair with [`SaPair::ceiling_of`] sends nothing before.
+    pub fn share_ceiling(&mut self, ceiling: Arc<Ceiling>) {
+        ceiling.note_start(self.next_sequence);
+        self.ceiling = Some(ceiling);
+    }
+
+    /// That the ceiling should be raised, once: the DVIPA and the highest number in use.
+    #[must_use]
+    pub fn take_ceiling_wish(&self) -> Option<(IpAddr, u64)> {
+        Some((self.pair.ceiling_of?, self.ceiling.as_ref()?.take_wish()?))
+    }
+
+    /// Whether nothing is accepted, because nobody knows what was accepted before.
+    #[must_use]
+    pub const fn is_inbound_closed(&self) -> bool {
+        self.inbound_closed
+    }
+
     /// What a display shows.
     #[must_use]
     pub fn view(&self, now: Instant) -> SaView {
@@ -407,7 +454,7 @@ impl Sa {
             in_bytes: self.received.bytes,
             next_sequence: self.next_sequence,
             highest_received: self.replay.highest(),
-            replay: None,
+            replay: (!self.inbound_closed).then(|| self.replay.snapshot()),
             idle_in_ms: self.last_inbound.map(idle),
             path_mtu: self.path_mtu,
             df: self.pair.df,
@@ -416,21 +463,26 @@ impl Sa {
     }
 
     /// Takes `count` numbers for packets of `bytes` octets in all; returns the first. Numbers are never given out twice,
-    /// and never past the end: then nothing is taken (threats T26).
+    /// never past the end and never above the ceiling: then nothing is taken (threats T26).
     pub(super) fn take_numbers(
         &mut self,
         count: u64,
         bytes: u64,
         notices: &mut Vec<(u32, SaNotice)>,
-    ) -> Result<u64, Expired> {
+    ) -> Result<u64, NoNumber> {
         if self.hard_told {
-            return Err(Expired);
+            return Err(Expired.into());
         }
         let first = self.next_sequence;
         // `last_sequence` is below 2^64 - 1, so the sum of what is left does not overflow.
         if first > self.last_sequence || count > self.last_sequence - first + 1 {
             self.expire(notices);
-            return Err(Expired);
+            return Err(Expired.into());
+        }
+        if let Some(ceiling) = &self.ceiling
+            && !ceiling.admits(first + count.max(1) - 1)
+        {
+            return Err(NoNumber::Ceiling);
         }
         self.next_sequence = first + count;
         self.sent.packets += count;

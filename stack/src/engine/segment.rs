@@ -6,7 +6,7 @@
 
 use super::esp::{packet_in_tunnel, seal_numbered, sealed_len};
 use super::io::{Output, RawSend, UdpSend, VnetHeader};
-use super::sad::{Expired, Sa};
+use super::sad::{NoNumber, Sa};
 use super::verdict::DropReason;
 use crate::control::{DfMode, Mode};
 use crate::wire::checksum::{Sum, pseudo_header};
@@ -39,9 +39,9 @@ pub enum SegmentError {
     /// Transport mode carries whole packets between its own endpoints, without hop-by-hop options.
     #[error("transport mode cannot carry it")]
     Transport,
-    /// No number is left, or the lifetime in bytes is used up.
+    /// No number may be sent.
     #[error(transparent)]
-    Expired(#[from] Expired),
+    NoNumber(#[from] NoNumber),
 }
 
 impl From<SegmentError> for DropReason {
@@ -50,7 +50,7 @@ impl From<SegmentError> for DropReason {
             SegmentError::Offload => Self::MalformedPacket,
             SegmentError::TooBig { .. } => Self::TooBig,
             SegmentError::Transport => Self::SelectorViolation,
-            SegmentError::Expired(_) => Self::SaExpired,
+            SegmentError::NoNumber(e) => e.into(),
         }
     }
 }

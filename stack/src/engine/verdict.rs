@@ -62,6 +62,9 @@ drop_reasons! {
     /// The network marked congestion on the outer header of a packet whose transport does not know ECN (RFC 6040
     /// section 4.2): dropping is how it hears of it.
     CongestionUnheard => "congestion_unheard",
+    /// ESP on an SA that goes on from an earlier owner of which nobody knows what it had accepted (T26): the peer's next
+    /// SA is open.
+    ContinuedInboundClosed => "continued_inbound_closed",
 
     // Filters.
     /// A rule says deny.
@@ -80,6 +83,8 @@ drop_reasons! {
     AcquireTimeout => "acquire_timeout",
     /// Does not fit the path after encapsulation and may not be fragmented (answered with ICMP, T46).
     TooBig => "too_big",
+    /// The next sequence number lies above the ceiling that the coupling facility holds (T26).
+    CeilingReached => "ceiling_reached",
 
     // Packets as such.
     /// Not an IP packet that RFC 791 or RFC 8200 allow (T37).
@@ -138,6 +143,8 @@ drop_reasons! {
     HoldFull => "hold_full",
     /// Waited for a takeover that did not go on in time (T51).
     HoldTimeout => "hold_timeout",
+    /// For or from a DVIPA whose ownership this stack cannot prove any more (T47).
+    LeaseEnded => "lease_ended",
 }
 
 impl DropReason {

@@ -6,7 +6,7 @@ use stack::aead::{IntegrityError, Sealer};
 use stack::control::{EspSuite, SaNotice};
 use stack::engine::esp::OpenError;
 use stack::engine::replay::ReplayError;
-use stack::engine::sad::{Expired, InstallError, Sad};
+use stack::engine::sad::{Expired, InstallError, NoNumber, Sad};
 use stack::engine::verdict::DropReason;
 
 const GCM: EspSuite = EspSuite::AesGcm16 { key_bits: 128 };
@@ -103,7 +103,7 @@ fn t26_sending_stops_before_the_numbers_wrap() {
     let (mut arena, mut notices) = (vec![], vec![]);
     for _ in 0..3 {
         let r = stack::engine::esp::seal(a.sa(), &[0x45; 20], &[], &mut arena, &mut notices);
-        assert_eq!(r, Err(Expired));
+        assert_eq!(r, Err(NoNumber::Expired(Expired)));
     }
     assert!(arena.is_empty());
     assert_eq!(a.notices, [(0x1000, SaNotice::SoftLimit)]);

@@ -4,6 +4,7 @@
 
 mod common;
 mod hostile;
+mod numbers;
 mod segments;
 mod transport;
 mod vectors;
