@@ -13,7 +13,8 @@ mod support;
 
 use stack::control::*;
 use stack::xcf;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use support::*;
 
@@ -234,6 +235,77 @@ fn a_link_of_ipv6_carries_them_too() {
     let server = net.inside("two", || TcpListener::bind("[::]:8443").unwrap());
     heard(&mut iked1, |h| h.ready.iter().any(|r| (r.dvipa, r.port) == (DVIPA, 8443)));
     drop(server);
+}
+
+#[test]
+fn r10_an_owner_that_starts_again_learns_its_connections_from_the_target() {
+    const NAME: &str = "r10_an_owner_that_starts_again_learns_its_connections_from_the_target";
+    if !privileged(NAME) {
+        return;
+    }
+    let net = Net::new("xcfr", &NODES[..3]);
+    let (mut one, mut two) = (net.start("one", "ONE"), net.start("two", "TWO"));
+    let (mut iked1, mut iked2) = (one.connect(), two.connect());
+    let starts = [start_of(&mut iked1), start_of(&mut iked2)].map(Some);
+    let distributing = Role::Owner {
+        distribution: vec![Distribution {
+            protocol: 6,
+            ports: vec![PortRange { low: 8443, high: 8443 }],
+            method: Method::RoundRobin,
+            affinity_secs: 0,
+            targets: vec![Target { name: "TWO".into(), xcf: Some(at(2)), weight: 10, quiesced: false }],
+        }],
+    };
+    iked1.configure(&config("ONE", distributing.clone(), 3, starts));
+    iked2.configure(&config("TWO", target(), 3, starts));
+    iked1.filters(1, everything(false, FilterAction::Permit));
+    iked2.filters(1, everything(false, FilterAction::Permit));
+    let server = net.inside("two", || TcpListener::bind((DVIPA, 8443)).unwrap());
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..n]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    heard(&mut iked1, |h| h.ready.iter().any(|r| r.port == 8443));
+    let mut client = net.inside("peer", || TcpStream::connect((DVIPA, 8443)).unwrap());
+    assert!(talks(&mut client, b"before"));
+    let Answer::Distribution(views) = iked1.ask(Question::Distribution) else { panic!("no distribution") };
+    assert_eq!(
+        views.iter().map(|v| (v.target.as_str(), v.active, v.ready)).collect::<Vec<_>>(),
+        [("TWO", 1, Some(1))]
+    );
+
+    one.kill();
+    let mut one = net.start("one", "ONE");
+    let mut iked1 = one.connect();
+    let starts = [Some(start_of(&mut iked1)), starts[1]];
+    iked1.configure(&config("ONE", distributing, 3, starts));
+    iked1.filters(2, everything(false, FilterAction::Permit));
+    iked2.configure(&config("TWO", target(), 3, starts));
+    let rebuilt = iked1.wait_for(|m| match m {
+        FromStack::Rebuilt { dvipa, epoch, connections, missing } => {
+            Some((*dvipa, *epoch, *connections, missing.clone()))
+        }
+        _ => None,
+    });
+    assert_eq!(rebuilt, (DVIPA, 3, 1, vec![]));
+    assert!(talks(&mut client, b"after"), "the session goes on");
+    drop(client);
+}
+
+/// Sends `text` to the echo server and gets it back.
+fn talks(stream: &mut TcpStream, text: &[u8]) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = vec![0; text.len()];
+    stream.write_all(text).is_ok() && stream.read_exact(&mut answer).is_ok() && answer == text
 }
 
 /// Messages of the second stack that came in on the XCF link.
