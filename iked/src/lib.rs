@@ -31,6 +31,8 @@ pub mod stack_link;
 #[cfg(feature = "shell")]
 pub mod supervise;
 #[cfg(feature = "shell")]
+pub mod takeover;
+#[cfg(feature = "shell")]
 pub mod topology;
 #[cfg(feature = "shell")]
 pub mod translate;

@@ -17,8 +17,36 @@ pub const MAX_FILE_BYTES: u64 = 1 << 20;
 pub const MAX_STACKS: usize = 64;
 
 /// Name of a system, stack or sysplex: 1 to 8 characters, compared without regard to case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone)]
 pub struct Name(String);
+
+/// Without regard to case, as everywhere where a name is looked up.
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let upper = |n: &Self| n.0.bytes().map(|b| b.to_ascii_uppercase()).collect::<Vec<_>>();
+        upper(self).cmp(&upper(other))
+    }
+}
+
+impl std::hash::Hash for Name {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_ascii_uppercase().hash(state);
+    }
+}
 
 impl Name {
     /// Longest name, as in the management interface.
@@ -202,6 +230,8 @@ pub enum Giveback {
     /// As soon as it is there.
     #[default]
     Immediate,
+    /// As soon as it is there and the owner has no connection left.
+    WhenIdle,
     /// When an operator says so.
     Manual,
 }
