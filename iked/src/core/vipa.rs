@@ -112,6 +112,7 @@ impl Core {
             },
             giveback: match d.giveback {
                 config::Giveback::Immediate => GivebackMode::Immediate,
+                config::Giveback::WhenIdle => GivebackMode::WhenIdle,
                 config::Giveback::Manual => GivebackMode::Manual,
             },
             protection,

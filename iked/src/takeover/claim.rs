@@ -3,7 +3,7 @@
 use super::dvipa::{Acquiring, Giver, Offering, Record, Relieving, Step};
 use super::history::{Cause, Entry, Progress, Step as StepName};
 use super::machine::{ANSWER, GIVE_UP, Life, Machine, OFFER, PAUSE, SILENT};
-use super::types::{ClaimFailure, Expected, Known, Left, Message, Output, StackState, Time};
+use super::types::{ClaimFailure, Expected, Known, Left, Message, Output, Over, StackState, Time};
 use crate::config::{Giveback, Name};
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ pub(super) struct Wish {
     pub(super) cause: Cause,
     pub(super) begun: Time,
     pub(super) expected: Expected,
-    pub(super) over: Option<(Name, u64)>,
+    pub(super) over: Option<Over>,
     pub(super) giver: Option<Giver>,
     pub(super) handed: Option<Vec<Left>>,
     pub(super) silent: bool,
@@ -76,8 +76,7 @@ impl Machine {
 
     /// What the record should be if a stack of this system owns the DVIPA.
     fn expect_own(&self, dvipa: IpAddr, stack: &Name, epoch: u64) -> Expected {
-        let recorded =
-            self.dvipas.get(&dvipa).and_then(|d| d.serving.as_ref()).is_some_and(|s| s.recorded);
+        let recorded = self.dvipas.get(&dvipa).and_then(|d| d.serving.as_ref()).is_some_and(|s| s.recorded);
         if self.settings.lease.is_none() || !recorded {
             Expected::Any
         } else {
@@ -121,7 +120,11 @@ impl Machine {
         if until <= now {
             d.waits_since = None;
             for stack in waits {
-                self.note(dvipa, true, format!("stack {stack} is silent and may own it: its process is ended"));
+                self.note(
+                    dvipa,
+                    true,
+                    format!("stack {stack} is silent and may own it: its process is ended"),
+                );
                 self.out.push_back(Output::Kill { stack });
             }
             self.wake(now + SILENT);
@@ -195,7 +198,11 @@ impl Machine {
         let begun = d.suspected.unwrap_or(since);
         // Somebody else may speak than the one over whom it is taken: the store was set back.
         let silent = d.current.as_ref().is_none_or(|c| c.stack == owner.stack);
-        let wish = Wish { over: Some((owner.stack, revision)), silent, ..Wish::new(best, cause, begun, expected) };
+        let Some(system) = self.remote.get(&owner.stack).map(|r| r.system.clone()).or(owner.system) else {
+            return;
+        };
+        let over = Some(Over { stack: owner.stack, system, revision });
+        let wish = Wish { over, silent, ..Wish::new(best, cause, begun, expected) };
         self.claim(now, dvipa, wish);
     }
 
@@ -226,7 +233,8 @@ impl Machine {
         let above = d.highest;
         d.reclaim = None;
         self.out.push_back(Output::Claim { dvipa, stack: stack.clone(), expected, over, above });
-        d.step = Step::Acquiring(Acquiring { stack, asked: now, giver, handed, silent, withdrawn: false, entry });
+        d.step =
+            Step::Acquiring(Acquiring { stack, asked: now, giver, handed, silent, withdrawn: false, entry });
         self.wake(now + ANSWER);
         if self.facility == Some(false) {
             self.go_without_record(now, dvipa);
@@ -401,8 +409,16 @@ impl Machine {
         entry.end(StepName::Acquire, now);
         let again = entry.from.as_ref() == Some(&a.stack);
         let records = a.handed.unwrap_or_default();
-        let r =
-            Relieving { stack: a.stack, epoch, recorded: false, giver: a.giver, until: None, records, again, entry };
+        let r = Relieving {
+            stack: a.stack,
+            epoch,
+            recorded: false,
+            giver: a.giver,
+            until: None,
+            records,
+            again,
+            entry,
+        };
         self.note(dvipa, true, "takeover not protected: taken without the coupling facility");
         self.relieve(now, dvipa, r);
     }
@@ -455,7 +471,11 @@ impl Machine {
                     && !leased
                     && r.entry.steps.last().is_some_and(|s| r.entry.begun + s.begin + GIVE_UP <= now)
                 {
-                    self.note(dvipa, true, format!("stack {stack} does not give the address up: its process is ended"));
+                    self.note(
+                        dvipa,
+                        true,
+                        format!("stack {stack} does not give the address up: its process is ended"),
+                    );
                     self.out.push_back(Output::Kill { stack });
                     self.wake(now + GIVE_UP);
                 }

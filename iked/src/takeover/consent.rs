@@ -74,7 +74,14 @@ impl Machine {
     }
 
     /// A stack of another system asks one of this system for its consent.
-    pub(super) fn asked(&mut self, now: Time, owner: &Name, here: &Name, number: u64, owned: &[(IpAddr, u64)]) {
+    pub(super) fn asked(
+        &mut self,
+        now: Time,
+        owner: &Name,
+        here: &Name,
+        number: u64,
+        owned: &[(IpAddr, u64)],
+    ) {
         let Some(patience) = self.patience() else { return };
         for (dvipa, epoch) in owned {
             let known = Known { stack: owner.clone(), system: None, epoch: *epoch };
@@ -95,7 +102,12 @@ impl Machine {
             }
         }
         let (from, to) = (here.clone(), owner.clone());
-        self.out.push_back(Output::Send { from, to, message: Message::Granted { number }, with_records: false });
+        self.out.push_back(Output::Send {
+            from,
+            to,
+            message: Message::Granted { number },
+            with_records: false,
+        });
     }
 
     /// A stack of another system has promised.

@@ -29,14 +29,19 @@ impl Machine {
             Input::ClaimFailed { dvipa, failure } => self.claim_failed(now, dvipa, failure),
             Input::Fenced { dvipa } => {
                 // Who took it is seen in the record.
-                let recorded = self.dvipas.get(&dvipa).and_then(|d| d.serving.as_ref()).is_some_and(|s| s.recorded);
+                let recorded =
+                    self.dvipas.get(&dvipa).and_then(|d| d.serving.as_ref()).is_some_and(|s| s.recorded);
                 if recorded {
                     self.superseded(now, dvipa, None);
                 }
             }
             Input::SetBack { dvipa } => {
                 let Some(stack) = self.serving(dvipa).map(|(s, _)| s.clone()) else { return };
-                self.note(dvipa, true, "the coupling facility was set back: the DVIPA is taken anew, SAs are negotiated");
+                self.note(
+                    dvipa,
+                    true,
+                    "the coupling facility was set back: the DVIPA is taken anew, SAs are negotiated",
+                );
                 self.give_up(now, dvipa, None, false);
                 if let Some(d) = self.dvipas.get_mut(&dvipa) {
                     d.reclaim = Some(stack);
@@ -161,16 +166,15 @@ impl Machine {
         if self.is_local(&stack) {
             return;
         }
-        let changed = self
-            .remote
-            .get(&stack)
-            .is_none_or(|r| (r.revision, r.ended) != (remote.revision, remote.ended));
+        let changed =
+            self.remote.get(&stack).is_none_or(|r| (r.revision, r.ended) != (remote.revision, remote.ended));
         if changed {
             let ended = remote.ended;
             let known = self.remote.insert(stack.clone(), remote).is_some();
             for dvipa in self.addresses() {
                 let Some(d) = self.dvipas.get_mut(&dvipa) else { continue };
-                let concerned = d.rank(&stack).is_some() || d.current.as_ref().is_some_and(|c| c.stack == stack);
+                let concerned =
+                    d.rank(&stack).is_some() || d.current.as_ref().is_some_and(|c| c.stack == stack);
                 if !ended && !known && d.rank(&stack) == Some(0) {
                     d.held = false;
                 }
@@ -178,7 +182,9 @@ impl Machine {
                     d.suspected = None;
                 }
                 // Whoever has ended has given up.
-                if ended && matches!(&d.step, Step::Relieving(r) if matches!(&r.giver, Some(Giver::Remote(o, _)) if *o == stack)) {
+                if ended
+                    && matches!(&d.step, Step::Relieving(r) if matches!(&r.giver, Some(Giver::Remote(o, _)) if *o == stack))
+                {
                     self.relieved(now, dvipa);
                 }
                 if concerned {
@@ -275,7 +281,9 @@ impl Machine {
                     self.refuse(to, from, dvipa, reason);
                 }
             }
-            Message::Offer { dvipa, epoch, cause, handed } => self.offered(now, from, to, dvipa, epoch, cause, handed),
+            Message::Offer { dvipa, epoch, cause, handed } => {
+                self.offered(now, from, to, dvipa, epoch, cause, handed)
+            }
             Message::Reactivated { dvipa } => {
                 if let Some(d) = self.dvipas.get_mut(&dvipa)
                     && d.rank(from) == Some(0)
@@ -331,7 +339,12 @@ impl Machine {
         // While it is being given up, its end is told when it has.
         if matches!(d.step, Step::Steady) {
             let message = Message::GaveUp { dvipa, epoch: epoch.saturating_sub(1) };
-            self.out.push_back(Output::Send { from: here.clone(), to: to.clone(), message, with_records: false });
+            self.out.push_back(Output::Send {
+                from: here.clone(),
+                to: to.clone(),
+                message,
+                with_records: false,
+            });
         }
     }
 

@@ -46,7 +46,7 @@ mod view;
 pub use history::{Cause, Counts, Entry, History, Outcome, Progress, Step as StepName, StepTime};
 pub use machine::{Machine, Plan, Settings};
 pub use operator::{Refusal, Request};
-pub use types::{ClaimFailure, Expected, Input, Known, Left, Message, Output, Role, StackState, Time};
+pub use types::{ClaimFailure, Expected, Input, Known, Left, Message, Output, Over, Role, StackState, Time};
 pub use view::{CandidateState, CandidateView, DvipaView};
 
 #[cfg(test)]

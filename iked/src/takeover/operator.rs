@@ -116,7 +116,8 @@ impl Machine {
             }
             (None, Some(owner)) if !self.is_local(&owner) => {
                 // Its owner's system does it.
-                let own = self.local.iter().find(|(_, l)| l.state == StackState::Ready).map(|(n, _)| n.clone());
+                let own =
+                    self.local.iter().find(|(_, l)| l.state == StackState::Ready).map(|(n, _)| n.clone());
                 let from = if self.is_local(to) { Some(to.clone()) } else { own };
                 let from = from.ok_or_else(|| Refusal::NotReady(to.clone()))?;
                 let message = Message::Request { dvipa, to: to.as_str().to_owned() };

@@ -29,8 +29,7 @@ impl Machine {
         d.work = Work::new(records);
         entry.counts = d.work.counts();
         d.moving.remove(&stack);
-        d.serving =
-            Some(Serving { stack: stack.clone(), epoch, recorded, since: now, from: from.clone() });
+        d.serving = Some(Serving { stack: stack.clone(), epoch, recorded, since: now, from: from.clone() });
         d.current = Some(Known { stack: stack.clone(), system: Some(system), epoch });
         d.step = Step::Taking(Taking { phase: Phase::Announcing, entry });
         (d.suspected, d.connections, d.clear_at, d.promised) = (None, None, None, None);

@@ -55,6 +55,17 @@ pub enum Expected {
     Owner(Name, u64),
 }
 
+/// An owner whose life is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// Stack.
+    pub stack: Name,
+    /// Its system.
+    pub system: Name,
+    /// Revision of its `alive` record; 0: there is none.
+    pub revision: u64,
+}
+
 /// A record that earlier owners left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
@@ -311,8 +322,8 @@ pub enum Output {
         stack: Name,
         /// Only while the owner record is this one.
         expected: Expected,
-        /// Only while the life of this stack stands at this revision (0: there is no record of it).
-        over: Option<(Name, u64)>,
+        /// Only while the life of the owner stands still.
+        over: Option<Over>,
         /// The new epoch is above this one, whatever the record says.
         above: u64,
     },

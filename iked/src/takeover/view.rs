@@ -97,7 +97,10 @@ impl Machine {
             recorded: d.serving.as_ref().map(|s| s.recorded),
             since: d.serving.as_ref().map(|s| s.since),
             from: d.serving.as_ref().and_then(|s| s.from.clone()),
-            candidates: (0..).zip(&d.plan.candidates).map(|(rank, c)| self.candidate(d, rank, c, now)).collect(),
+            candidates: (0..)
+                .zip(&d.plan.candidates)
+                .map(|(rank, c)| self.candidate(d, rank, c, now))
+                .collect(),
             moving: d.moving.iter().cloned().collect(),
             step: match &d.step {
                 Step::Steady => "steady",

@@ -36,7 +36,7 @@ pub(super) struct Claim {
     pub(super) dvipa: IpAddr,
     pub(super) stack: Name,
     pub(super) expected: Expected,
-    pub(super) over: Option<(Name, u64)>,
+    pub(super) over: Option<Over>,
     pub(super) above: u64,
     /// Distinguishes this claim from others of the same stack, as a seal's salt does.
     pub(super) number: u64,
@@ -44,29 +44,76 @@ pub(super) struct Claim {
 
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    Renew { stack: Name, start: u64, sent: Time, fences: Vec<(IpAddr, u64)> },
-    End { stack: Name, start: u64 },
+    Renew {
+        stack: Name,
+        start: u64,
+        sent: Time,
+        fences: Vec<(IpAddr, u64)>,
+    },
+    End {
+        stack: Name,
+        start: u64,
+    },
     Claim(Claim),
-    Write { dvipa: IpAddr, stack: Name, epoch: u64, id: u8 },
-    Clear { dvipa: IpAddr, stack: Name, epoch: u64 },
+    Write {
+        dvipa: IpAddr,
+        stack: Name,
+        epoch: u64,
+        id: u8,
+    },
+    Clear {
+        dvipa: IpAddr,
+        stack: Name,
+        epoch: u64,
+    },
     /// Everything, as a watch begins.
     Sync,
 }
 
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
-    Renewed { stack: Name, sent: Time },
+    Renewed {
+        stack: Name,
+        sent: Time,
+    },
     /// These are lost, and the renewal with them.
-    Fenced { lost: Vec<IpAddr> },
-    Ended { stack: Name },
-    Claimed { number: u64, dvipa: IpAddr, stack: Name, epoch: u64, acquired: Time, records: Vec<u8> },
-    ClaimFailed { number: u64, dvipa: IpAddr },
-    Written { dvipa: IpAddr, id: u8 },
-    Cleared { dvipa: IpAddr },
-    Lost { dvipa: IpAddr },
-    Synced { owners: Vec<(IpAddr, Option<Known>)>, lives: Vec<Life> },
+    Fenced {
+        lost: Vec<IpAddr>,
+    },
+    Ended {
+        stack: Name,
+    },
+    Claimed {
+        number: u64,
+        dvipa: IpAddr,
+        stack: Name,
+        epoch: u64,
+        acquired: Time,
+        records: Vec<u8>,
+    },
+    ClaimFailed {
+        number: u64,
+        dvipa: IpAddr,
+    },
+    Written {
+        dvipa: IpAddr,
+        id: u8,
+    },
+    Cleared {
+        dvipa: IpAddr,
+    },
+    Lost {
+        dvipa: IpAddr,
+    },
+    Synced {
+        owners: Vec<(IpAddr, Option<Known>)>,
+        lives: Vec<Life>,
+    },
     /// A watch's change.
-    Owner { dvipa: IpAddr, known: Known },
+    Owner {
+        dvipa: IpAddr,
+        known: Known,
+    },
     Life(Life),
 }
 
@@ -108,7 +155,9 @@ impl Facility {
     ) -> (Reply, Vec<Reply>) {
         match op {
             // Of an earlier start, and late.
-            Operation::Renew { stack, start, .. } if self.lives.get(&stack).is_some_and(|l| l.start > start) => {
+            Operation::Renew { stack, start, .. }
+                if self.lives.get(&stack).is_some_and(|l| l.start > start) =>
+            {
                 (Reply::Fenced { lost: vec![] }, vec![])
             }
             Operation::Renew { stack, start, sent, fences } => {
@@ -118,8 +167,13 @@ impl Facility {
                     return (Reply::Fenced { lost }, vec![]);
                 }
                 self.revision += 1;
-                let life =
-                    Life { stack: stack.clone(), system: system.clone(), revision: self.revision, ended: false, start };
+                let life = Life {
+                    stack: stack.clone(),
+                    system: system.clone(),
+                    revision: self.revision,
+                    ended: false,
+                    start,
+                };
                 self.lives.insert(stack.clone(), life.clone());
                 (Reply::Renewed { stack, sent }, vec![Reply::Life(life)])
             }
@@ -129,13 +183,19 @@ impl Facility {
             }
             Operation::End { stack, start } => {
                 self.revision += 1;
-                let life =
-                    Life { stack: stack.clone(), system: system.clone(), revision: self.revision, ended: true, start };
+                let life = Life {
+                    stack: stack.clone(),
+                    system: system.clone(),
+                    revision: self.revision,
+                    ended: true,
+                    start,
+                };
                 self.lives.insert(stack.clone(), life.clone());
                 (Reply::Ended { stack }, vec![Reply::Life(life)])
             }
             Operation::Claim(c) => {
-                let records = |f: &Self| f.records.get(&c.dvipa).map_or(vec![], |r| r.keys().copied().collect());
+                let records =
+                    |f: &Self| f.records.get(&c.dvipa).map_or(vec![], |r| r.keys().copied().collect());
                 let done = |records, epoch| Reply::Claimed {
                     number: c.number,
                     dvipa: c.dvipa,
@@ -156,8 +216,8 @@ impl Facility {
                     Expected::Nobody => owner.is_none(),
                     Expected::Owner(s, e) => owner.is_some_and(|(n, _, x)| n == s && x == e),
                 };
-                let still = c.over.as_ref().is_none_or(|(stack, revision)| {
-                    self.lives.get(stack).map_or(0, |l| l.revision) == *revision
+                let still = c.over.as_ref().is_none_or(|over| {
+                    self.lives.get(&over.stack).map_or(0, |l| l.revision) == over.revision
                 });
                 if !expected || !still || claimed.contains_key(&c.number) {
                     return (Reply::ClaimFailed { number: c.number, dvipa: c.dvipa }, vec![]);
@@ -300,7 +360,8 @@ impl World {
                     } else {
                         s.keeper.clears.remove(&dvipa);
                     }
-                    let records = records.into_iter().map(|id| Left { key: key(id), outcome: None }).collect();
+                    let records =
+                        records.into_iter().map(|id| Left { key: key(id), outcome: None }).collect();
                     inputs.push(Input::Claimed { dvipa, stack, epoch, acquired: acquired.min(now), records });
                 }
             }
@@ -350,7 +411,8 @@ impl World {
     pub(super) fn keeper_timer(&mut self, system: usize) {
         let incarnation = self.systems[system].incarnation;
         let s = &mut self.systems[system];
-        if s.keeper.works != Some(false) && self.now > s.keeper.heard + ms(150) && s.keeper.heard > Time::ZERO {
+        if s.keeper.works != Some(false) && self.now > s.keeper.heard + ms(150) && s.keeper.heard > Time::ZERO
+        {
             s.keeper.works = Some(false);
             self.input(system, Input::Facility { works: false });
         }

@@ -215,7 +215,9 @@ fn t47_an_owner_stopped_for_three_leases_comes_back_as_a_backup() {
 
 #[test]
 fn giveback_is_as_configured() {
-    for (giveback, back) in [(Giveback::Immediate, true), (Giveback::Manual, false), (Giveback::WhenIdle, true)] {
+    for (giveback, back) in
+        [(Giveback::Immediate, true), (Giveback::Manual, false), (Giveback::WhenIdle, true)]
+    {
         for (layout, leased) in [(ONE, false), (THREE, true)] {
             let mut w = calm(7, layout, leased, giveback);
             let dvipa = vip(&w);
@@ -260,7 +262,11 @@ fn t50_a_crash_at_every_step_ends_in_the_same_state() {
             let heir = if leased { (w.stacks[old].system + 1) % layout.len() } else { 0 };
             w.said[heir] = 0;
             w.crash_at = Some((heir, step));
-            if leased { kill(&mut w, old) } else { w.end_stack(old) }
+            if leased {
+                kill(&mut w, old)
+            } else {
+                w.end_stack(old)
+            }
             w.run(w.now + seconds(12));
             w.settled();
         }

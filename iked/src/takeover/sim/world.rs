@@ -140,8 +140,7 @@ impl World {
             | Event::Input { system, incarnation, .. }
             | Event::Answer { system, incarnation, .. }
             | Event::Keep { system, incarnation } => Some((*system, *incarnation)),
-            Event::Configured { stack, incarnation, .. }
-            | Event::Connected { stack, incarnation, .. } => {
+            Event::Configured { stack, incarnation, .. } | Event::Connected { stack, incarnation, .. } => {
                 Some((self.stacks[*stack].system, *incarnation))
             }
             _ => None,
@@ -215,7 +214,9 @@ impl World {
             Event::Operation { system, incarnation, op } => self.operation(system, incarnation, op),
             Event::Answer { system, reply, .. } => self.answered(system, reply),
             Event::Keep { system, .. } => self.keeper_timer(system),
-            Event::Negotiated { dvipa, id, stack, start, epoch } => self.negotiated(dvipa, id, stack, start, epoch),
+            Event::Negotiated { dvipa, id, stack, start, epoch } => {
+                self.negotiated(dvipa, id, stack, start, epoch)
+            }
             Event::StartStack { stack } => self.start_stack(stack),
             Event::Connected { stack, start, .. } => {
                 if self.stacks[stack].up && self.stacks[stack].start == start {
@@ -302,7 +303,8 @@ impl World {
         s.roles.clear();
         let (system, start) = (s.system, s.start);
         self.live.retain(|_, (at, of, _)| *at != stack || *of != start);
-        let input = Box::new(Input::Stack { stack: self.stacks[stack].name.clone(), state: StackState::Ended });
+        let input =
+            Box::new(Input::Stack { stack: self.stacks[stack].name.clone(), state: StackState::Ended });
         let incarnation = self.systems[system].incarnation;
         let (seen, back) = (self.delay(0, 3), self.delay(80, 600));
         self.at(self.now + seen, Event::Input { system, incarnation, input });
@@ -475,7 +477,9 @@ impl World {
             }
             Output::Send { from, to, message, .. } => {
                 let message = match message {
-                    Message::Offer { dvipa, epoch, cause, .. } if self.systems[system].keeper.works == Some(false) => {
+                    Message::Offer { dvipa, epoch, cause, .. }
+                        if self.systems[system].keeper.works == Some(false) =>
+                    {
                         let left = |id| Left { key: key(id), outcome: None };
                         Message::Offer { dvipa, epoch, cause, handed: Some((0..RECORDS).map(left).collect()) }
                     }
@@ -594,7 +598,11 @@ impl World {
         if !self.stacks[from].up || !self.stacks[to].up {
             return;
         }
-        let delay = if self.faults && self.rng.random_range(0..10) == 0 { self.delay(10, 400) } else { self.delay(0, 3) };
+        let delay = if self.faults && self.rng.random_range(0..10) == 0 {
+            self.delay(10, 400)
+        } else {
+            self.delay(0, 3)
+        };
         let last = self.last_relayed.entry((from, to)).or_default();
         *last = (self.now + delay).max(*last);
         let (at, start) = (*last, self.stacks[to].start);
@@ -742,7 +750,8 @@ impl World {
                 for stack in self.stacks.iter().map(|s| s.name.clone()).collect::<Vec<_>>() {
                     let now = self.local_time(system);
                     if self.systems[system].up {
-                        let _ = self.systems[system].machine.request(now, &Request::Reactivate { dvipa, stack });
+                        let _ =
+                            self.systems[system].machine.request(now, &Request::Reactivate { dvipa, stack });
                     }
                 }
             }
@@ -798,10 +807,15 @@ impl World {
             let dvipa = p.address;
             let speaker = (0..self.stacks.len()).find_map(|s| self.speaks(s, dvipa).map(|e| (s, e)));
             let state = || -> Vec<_> {
-                self.stacks.iter().map(|s| (s.up, s.lease, s.roles.get(&dvipa).cloned(), s.paused_until)).collect()
+                self.stacks
+                    .iter()
+                    .map(|s| (s.up, s.lease, s.roles.get(&dvipa).cloned(), s.paused_until))
+                    .collect()
             };
             let keepers = || self.systems.iter().map(|s| &s.keeper).collect::<Vec<_>>();
-            self.require(speaker.is_some(), || format!("{dvipa}: nobody speaks: {:?} {:?}", state(), keepers()));
+            self.require(speaker.is_some(), || {
+                format!("{dvipa}: nobody speaks: {:?} {:?}", state(), keepers())
+            });
             let Some((stack, epoch)) = speaker else { return };
             for id in 0..RECORDS {
                 let lives = self.live.get(&(dvipa, id)).is_some_and(|(s, ..)| *s == stack);
