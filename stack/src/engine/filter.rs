@@ -94,15 +94,6 @@ pub(super) fn number(a: IpAddr) -> u128 {
     }
 }
 
-/// What a rule asks beyond its cube and its tree.
-fn is_unconditional(r: &FilterRule) -> bool {
-    r.security_class == 0
-        && r.icmp_type.is_none()
-        && r.icmp_code.is_none()
-        && r.tcp_qualifier == TcpQualifier::None
-        && !r.fragments_only
-}
-
 /// Whether a rule matches a packet: the meaning of a filter, in one place.
 #[must_use]
 pub fn matches(r: &FilterRule, s: &Subject) -> bool {
