@@ -562,3 +562,236 @@ fn ipv6_over_an_ipv4_xcf() {
     }
     assert_eq!(w.drops("D"), [("too_big".into(), 1)]);
 }
+
+/// The two fragments of an IPv6 datagram.
+fn fragments_of(p: &[u8], at: usize) -> [Vec<u8>; 2] {
+    let payload = &p[40..];
+    [(0, &payload[..at], true), (at, &payload[at..], false)].map(|(offset, part, more)| {
+        let mut f = p[..40].to_vec();
+        f[4..6].copy_from_slice(&(part.len() as u16 + 8).to_be_bytes());
+        f[6] = 44;
+        f.extend([p[6], 0]);
+        f.extend((offset as u16 | u16::from(more)).to_be_bytes());
+        f.extend([0, 0, 0, 77]);
+        f.extend(part);
+        f
+    })
+}
+
+#[test]
+fn an_ipv6_datagram_that_its_source_fragmented_goes_from_a_target_to_the_peer() {
+    let (dvipa, peer): (IpAddr, IpAddr) =
+        ("2001:db8:1::80".parse().unwrap(), "2001:db8:2::7".parse().unwrap());
+    let mut w = sysplex_of(dvipa, peer);
+    let f = ends(dvipa, 53, peer, 40_000);
+    let mut datagram = Vec::new();
+    let (IpAddr::V6(s), IpAddr::V6(d)) = (f.from.0, f.to.0) else { panic!() };
+    let ip = etherparse::PacketBuilder::ipv6(s.octets(), d.octets(), 64);
+    ip.udp(53, 40_000).write(&mut datagram, &[5; 3000]).unwrap();
+    for fragment in fragments_of(&datagram, 1448) {
+        w.send("T1", fragment);
+    }
+    let (_, _, bytes) = gre(&w).pop().unwrap();
+    assert_eq!(bytes[..8], [0x20, 0, 0x86, 0xdd, 0x20, 0, 0, 0], "the key says: may be fragmented");
+    assert_eq!(w.n("peer").app.last().unwrap().1, datagram);
+    let Some(OnWire::Esp { bytes, .. }) = w.wire.last() else { panic!() };
+    assert!(bytes.len() > 3000, "sealed whole, the network fragments it");
+    // One that was not cut is told how much fits.
+    let mut whole = Vec::new();
+    let ip = etherparse::PacketBuilder::ipv6(s.octets(), d.octets(), 64);
+    ip.udp(53, 40_000).write(&mut whole, &[5; 1452]).unwrap();
+    w.send("T1", whole);
+    assert_eq!(w.dropped("D", "too_big"), 1);
+    no_leak(&w);
+}
+
+/// A connection both ways.
+fn converses(w: &mut World, f: Ends) {
+    w.send("peer", f.tcp("S", 1, 0, b""));
+    let (_, to, _) = gre(w).pop().unwrap();
+    let target = ["T1", "T2"].into_iter().find(|n| w.nodes[w.node(n)].xcf() == Some(to)).unwrap();
+    w.send(target, f.back().tcp("SA", 100, 2, b""));
+    w.send("peer", f.tcp("AP", 2, 101, b"question"));
+    assert_eq!(w.n(target).app.last().unwrap().1, f.tcp("AP", 2, 101, b"question"));
+    w.send(target, f.back().tcp("AP", 101, 9, b"answer"));
+    assert_eq!(w.n("peer").app.last().unwrap().1, f.back().tcp("AP", 101, 9, b"answer"));
+    no_leak(w);
+    for n in ["peer", "D", "T1", "T2"] {
+        assert_eq!(w.drops(n), [], "{n}");
+    }
+}
+
+#[test]
+fn families_mix_on_the_xcf_and_in_tunnels() {
+    let v6: (IpAddr, IpAddr) = ("2001:db8:1::80".parse().unwrap(), "2001:db8:2::7".parse().unwrap());
+    for (dvipa, peer) in [(DVIPA, PEER), v6] {
+        for xcf_v6 in [false, true] {
+            // The tunnel between addresses of the same family, and of the other.
+            for outer in [(dvipa, peer), if dvipa == DVIPA { v6 } else { (DVIPA, PEER) }] {
+                let mut w = sysplex_of(dvipa, peer);
+                if xcf_v6 {
+                    w.xcf_v6();
+                }
+                if outer.0 != dvipa {
+                    for (n, a) in [("D", outer.0), ("peer", outer.1)] {
+                        let role = if n == "D" { Role::Owner { distribution: vec![] } } else { Role::Static };
+                        w.n(n).config.home.push(home(a, role));
+                        let i = w.node(n);
+                        w.configure(i);
+                        w.n(n).engine.remove_all_sas();
+                    }
+                    let (d, p) = pair(dvipa, peer, 0x1500, "R");
+                    w.sa("D", stack::control::SaPair { local: outer.0, remote: outer.1, ..d });
+                    w.sa("peer", stack::control::SaPair { local: outer.1, remote: outer.0, ..p });
+                }
+                converses(&mut w, ends(peer, 40_000, dvipa, 443));
+                assert!(
+                    gre(&w).iter().all(|(from, to, _)| from.is_ipv6() == xcf_v6 && to.is_ipv6() == xcf_v6)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sctp_is_spread_by_flow_and_forgotten_with_time() {
+    let mut w = sysplex();
+    let d = w.node("D");
+    let mut sctp = distribution(&[2905], &[("T1", Some(2)), ("T2", Some(3))]);
+    sctp.protocol = 132;
+    w.nodes[d].config.home = vec![home(DVIPA, Role::Owner { distribution: vec![sctp] })];
+    w.configure(d);
+    let packet = |from: (IpAddr, u16), to: (IpAddr, u16)| {
+        let (IpAddr::V4(s), IpAddr::V4(d)) = (from.0, to.0) else { panic!() };
+        let mut chunk = [&from.1.to_be_bytes()[..], &to.1.to_be_bytes(), &[1; 8]].concat();
+        chunk.extend([3; 20]);
+        let mut p = Vec::new();
+        let ip = etherparse::PacketBuilder::ipv4(s.octets(), d.octets(), 64);
+        ip.write(&mut p, etherparse::IpNumber(132), &chunk).unwrap();
+        p
+    };
+    let mut seen = vec![];
+    for port in [1, 2, 1, 2] {
+        w.send("peer", packet((PEER, port), (DVIPA, 2905)));
+        seen.push(who(&w));
+    }
+    assert_eq!(seen, ["T1", "T2", "T1", "T2"]);
+    w.send("T2", packet((DVIPA, 2905), (PEER, 2)));
+    assert_eq!(w.n("peer").app.len(), 1);
+    w.send("T1", packet((DVIPA, 2905), (PEER, 2)));
+    assert_eq!(w.dropped("D", "gre_not_owner"), 1, "another's association");
+    let known = |w: &World| w.nodes[d].distribution(w.now).iter().map(|t| t.1).sum::<u64>();
+    assert_eq!(known(&w), 2);
+    w.timeout("D", Duration::from_secs(181));
+    assert_eq!(known(&w), 0);
+    no_leak(&w);
+}
+
+#[test]
+fn claims_12_31_50_a_target_is_an_ipsec_host_of_its_own_at_the_same_time() {
+    let own = IpAddr::from([192, 0, 2, 12]);
+    let mut w = sysplex();
+    let t = w.node("T1");
+    w.nodes[t].config.home.push(home(own, Role::Static));
+    w.configure(t);
+    let mut rules = both("R", one(DVIPA), one(PEER), IPSEC);
+    rules.extend(both("O", one(own), one(PEER), IPSEC));
+    w.filters("T1", rules);
+    let mut rules = both("R", one(PEER), one(DVIPA), IPSEC);
+    rules.extend(both("O", one(PEER), one(own), IPSEC));
+    w.filters("peer", rules);
+    let port = (1..9).find(|port| handshake(&mut w, *port) == "T1").unwrap();
+    // Its own address: it asks for its own negotiation, and for none for the DVIPA.
+    let f = ends(own, 22, PEER, port);
+    w.send("T1", f.tcp("S", 1, 0, b""));
+    assert_eq!(w.n("T1").acquires.iter().map(|a| a.source).collect::<Vec<_>>(), [own]);
+    let (a, p) = pair(own, PEER, 0x2010, "O");
+    w.sa("T1", a);
+    w.sa("peer", p);
+    let sas =
+        |w: &World, n: &str| match w.nodes[w.node(n)].engine.answer(w.now, stack::control::Question::Sas) {
+            Some(stack::control::Answer::Sas(v)) => {
+                v.iter().map(|s| (s.out_packets, s.in_packets)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(sas(&w, "T1"), [(1, 0)], "what waited");
+    w.send("peer", f.back().tcp("SA", 1, 2, b""));
+    let on_d = sas(&w, "D");
+    // Both connections at once, the same client, the same target.
+    for n in 0..5 {
+        w.send("T1", f.tcp("A", 2 + n, 2, b"own"));
+        w.send("T1", client(port).back().tcp("A", 101 + n, 2, b"dvipa"));
+    }
+    assert_eq!(sas(&w, "T1"), [(6, 1)], "the own tunnel has the own connection alone");
+    assert_eq!(sas(&w, "D"), [(on_d[0].0 + 5, on_d[0].1)]);
+    assert!(w.n("T1").acquires.len() == 1);
+    no_leak(&w);
+}
+
+#[test]
+fn t44_a_million_flows_keep_their_targets_in_a_flood() {
+    let mut w = sysplex();
+    w.with_group(&[443]);
+    let d = w.node("D");
+    w.nodes[d].config.max_connections = 1_000_000;
+    w.configure(d);
+    let key = |n: u32| stack::engine::connection::ConnectionKey {
+        protocol: 6,
+        local: DVIPA,
+        local_port: 443,
+        remote: IpAddr::V4((0x0a00_0000 + n / 40_000).into()),
+        remote_port: (n % 40_000) as u16,
+    };
+    let now = w.now;
+    for (member, range) in [(xcf(2), 0..450_000), (xcf(3), 450_000..900_000)] {
+        let all: Vec<u32> = range.collect();
+        for page in all.chunks(1000) {
+            let entries = page
+                .iter()
+                .map(|n| stack::engine::io::FlowRecord {
+                    key: key(*n),
+                    ipsec_routed: true,
+                    stage: stack::engine::io::FlowStage::Open,
+                })
+                .collect();
+            let order = stack::xcf::order::EngineOrder::Connections {
+                member,
+                dvipa: DVIPA,
+                epoch: 1,
+                entries,
+                last: false,
+            };
+            w.n("D").engine.handle_group(now, &order);
+        }
+    }
+    let count = |w: &World| w.nodes[d].distribution(w.now).iter().map(|t| t.1).sum::<u64>();
+    assert_eq!(count(&w), 900_000);
+    // Twice as many SYNs as there is room for.
+    let n = &mut w.nodes[d];
+    n.config.sysplex = None;
+    let rules = both("P", one(DVIPA), any4(), FilterAction::Permit);
+    w.filters("D", rules);
+    let n = &mut w.nodes[d];
+    for i in 0..200_000u32 {
+        let from = IpAddr::V4((0x3000_0000 + i).into());
+        let mut syn = ends(from, 1, DVIPA, 443).tcp("S", 1, 0, b"");
+        n.engine.handle_host(now, VnetHeader::default(), &mut syn, &mut n.out);
+        if i % 64 == 0 {
+            n.engine.flush(now, &mut n.out);
+            n.out.clear();
+        }
+    }
+    n.engine.flush(now, &mut n.out);
+    n.out.clear();
+    assert!(count(&w) <= 1_000_000 && count(&w) >= 950_000, "{}", count(&w));
+    for (n, target) in (0..900_000).step_by(997).map(|n| (n, if n < 450_000 { xcf(2) } else { xcf(3) })) {
+        let f = ends(key(n).remote, key(n).remote_port, DVIPA, 443);
+        let node = &mut w.nodes[d];
+        let mut packet = f.tcp("A", 1, 1, b"x");
+        node.engine.handle_host(now, VnetHeader::default(), &mut packet, &mut node.out);
+        node.engine.flush(now, &mut node.out);
+        assert_eq!(node.out.xcf.last().map(|s| s.remote), Some(target));
+        node.out.clear();
+    }
+}

@@ -333,12 +333,138 @@ fn t47_an_owner_that_hears_of_a_higher_epoch_stops_at_once() {
     w.send("peer", client(1).tcp("A", 2, 101, b"late"));
     w.gre("D", xcf(2), xcf(1), [&[0, 0, 8, 0][..], &client(1).back().tcp("A", 1, 1, b"x")].concat());
     assert_eq!(esp(&w), before, "nothing is sent as owner");
-    assert_eq!((w.dropped("D", "no_distributor"), w.dropped("D", "gre_not_dvipa")), (1, 1));
     // Its iked, which was stopped as well, does not bring it back; a new epoch does.
     set_role(&mut w, "D", owner(), 1);
     assert!(w.n("D").engine.owned().is_empty());
     set_role(&mut w, "D", owner(), 3);
     assert_eq!(w.n("D").engine.owned().len(), 1);
+}
+
+/// D has given the DVIPA up, B is about to own it: what surprises them is on its way. Returns what the peer and the
+/// targets will have got in the end.
+fn surprised(w: &mut World) -> (&'static str, Ends) {
+    let ssh = ends(PEER, 9, DVIPA, 22);
+    let target = open(w, client(1));
+    assert_eq!(open(w, ssh), "D");
+    set_role(w, "D", Role::Moving { distributor: Some(xcf(4)) }, 2);
+    w.stale = Some("D");
+    w.send("peer", client(1).tcp("AP", 2, 101, b"to the target"));
+    w.send("peer", ssh.tcp("AP", 2, 101, b"to D itself"));
+    w.send(target, client(1).back().tcp("AP", 101, 2, b"of the target"));
+    w.send("D", ssh.back().tcp("AP", 101, 2, b"of D itself"));
+    for n in ["peer", "D", "T1", "T2"] {
+        assert!(got(w, n).is_empty(), "all of it waits");
+    }
+    (target, ssh)
+}
+
+/// The SA of D, with its numbers, at B.
+fn hand_over(w: &mut World) {
+    let d = w.node("D");
+    let Some(stack::control::Answer::Sas(sas)) =
+        w.nodes[d].engine.answer(w.now, stack::control::Question::Sas)
+    else {
+        panic!()
+    };
+    let (pair, _) = pair(DVIPA, PEER, 0x1000, "R");
+    let continued =
+        stack::control::Continued { next_sequence: sas[0].next_sequence, replay: sas[0].replay.clone() };
+    w.n("D").engine.remove_all_sas();
+    w.sa("B", stack::control::SaPair { continued: Some(continued), ..pair });
+}
+
+fn nothing_was_lost(w: &mut World, target: &'static str, ssh: Ends) {
+    assert_eq!(got(w, target), [client(1).tcp("AP", 2, 101, b"to the target")]);
+    assert_eq!(got(w, "D"), [ssh.tcp("AP", 2, 101, b"to D itself")]);
+    let mut at_peer = got(w, "peer");
+    at_peer.sort();
+    let mut want =
+        [client(1).back().tcp("AP", 101, 2, b"of the target"), ssh.back().tcp("AP", 101, 2, b"of D itself")];
+    want.sort();
+    assert_eq!(at_peer, want);
+    for n in ["peer", "D", "T1", "T2", "B"] {
+        assert_eq!(w.drops(n), [], "{n}");
+    }
+    no_leak(w);
+}
+
+#[test]
+fn r11_r12_a_planned_move_loses_no_packet_when_the_owner_has_its_sas_first() {
+    let mut w = sysplex_with_backup();
+    let (target, ssh) = surprised(&mut w);
+    hand_over(&mut w);
+    set_role(&mut w, "B", owner(), 2);
+    nothing_was_lost(&mut w, target, ssh);
+}
+
+#[test]
+fn r11_r12_a_planned_move_loses_no_packet_when_the_sas_come_last() {
+    let mut w = sysplex_with_backup();
+    let (target, ssh) = surprised(&mut w);
+    set_role(&mut w, "B", owner(), 2);
+    w.timeout("B", Duration::from_millis(100));
+    hand_over(&mut w);
+    nothing_was_lost(&mut w, target, ssh);
+    // The neighbours still send to D, and a target has not heard of B.
+    w.send("peer", client(1).tcp("AP", 15, 101, b"late"));
+    assert_eq!(got(&mut w, target), [client(1).tcp("AP", 15, 101, b"late")]);
+    w.send(target, client(1).back().tcp("AP", 114, 2, b"late"));
+    assert_eq!(got(&mut w, "peer"), [client(1).back().tcp("AP", 114, 2, b"late")]);
+}
+
+#[test]
+fn r11_r12_what_nobody_takes_is_given_up_and_nothing_is_forwarded_twice() {
+    let mut w = sysplex_with_backup();
+    let (target, _) = surprised(&mut w);
+    w.timeout("B", Duration::from_secs(1));
+    assert_eq!(w.drops("B"), [("gre_not_dvipa".into(), 4)]);
+    // An owner takes what was given on only from the one before it, and only for a second.
+    set_role(&mut w, "B", owner(), 2);
+    hand_over(&mut w);
+    let late = [&[0x20, 0, 8, 0, 0x40, 0, 0, 0][..], &client(1).back().tcp("A", 114, 2, b"x")].concat();
+    w.timeout("B", Duration::from_secs(1));
+    w.gre("B", xcf(1), xcf(4), late.clone());
+    assert_eq!(w.dropped("B", "gre_not_owner"), 1);
+    w.gre("D", xcf(3), xcf(1), late.clone());
+    assert_eq!(w.dropped("D", "gre_not_dvipa"), 1, "given on already");
+    let member = w.n(target).xcf().unwrap();
+    w.gre(target, xcf(1), member, [&late[..8], &client(1).tcp("A", 2, 2, b"x")].concat());
+    assert_eq!(w.dropped(target, "gre_bad_key"), 1);
+    // ESP that no SA comes for is what it is.
+    set_role(&mut w, "B", Role::Backup, 2);
+    set_role(&mut w, "B", owner(), 3);
+    w.esp("B", PEER, DVIPA, vec![0x77; 60]);
+    assert_eq!(w.dropped("B", "unknown_spi"), 0);
+    w.timeout("B", Duration::from_secs(1));
+    w.esp("B", PEER, DVIPA, vec![0x77; 60]);
+    assert_eq!(w.dropped("B", "unknown_spi"), 2);
+}
+
+#[test]
+fn ike_and_esp_in_udp_that_come_to_the_old_owner_reach_the_new_one() {
+    let mut w = sysplex_with_backup();
+    set_role(&mut w, "D", Role::Moving { distributor: Some(xcf(4)) }, 2);
+    set_role(&mut w, "B", owner(), 2);
+    let socket = |a: IpAddr, port| std::net::SocketAddr::new(a, port);
+    let now = w.now;
+    let d = w.node("D");
+    for (port, bytes) in [(500, vec![9; 28]), (4500, [&[0; 4][..], &[9; 28]].concat())] {
+        let mut bytes = bytes;
+        let arrival = stack::engine::io::UdpArrival {
+            local: socket(DVIPA, port),
+            remote: socket(PEER, 1234),
+            segment: bytes.len(),
+            tos: 0,
+        };
+        let n = &mut w.nodes[d];
+        n.engine.handle_udp(now, arrival, &mut bytes, &mut n.out);
+        w.carry(d);
+        let ike = w.n("B").ike.pop().unwrap();
+        assert_eq!((ike.local, ike.remote), (socket(DVIPA, port), socket(PEER, 1234)));
+        assert_eq!(ike.bytes, [9; 28]);
+    }
+    assert!(w.n("D").ike.is_empty());
+    assert_eq!((w.drops("D"), w.drops("B")), (vec![], vec![]));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use super::coalesce::{Complete, Limits};
 use super::connection::{Place, State, Way};
+use super::hold::Stage;
 use super::icmp::Quoted;
 use super::io::{FlowRecord, FlowStage, Output, RawArrival, VnetHeader, XcfSend};
 use super::outbound::Origin;
 use super::roles::HomeRole;
 use super::segment::{self, super_header};
+use super::strays::is_sealed;
 use super::verdict::DropReason;
 use super::{Engine, Line, To, key_inbound, key_outbound, signs, subject};
 use crate::control::Direction;
@@ -28,33 +30,60 @@ impl Engine {
             }
         };
         self.spd.count_xcf(Direction::Inbound);
-        let inner = &mut packet[inner..];
+        self.accepted(now, arrival.source, header, &mut packet[inner..], parsed, out);
+    }
+
+    /// A packet of a member: what it is to this stack.
+    pub(super) fn accepted(
+        &mut self,
+        now: Instant,
+        member: IpAddr,
+        header: GreHeader,
+        inner: &mut [u8],
+        mut parsed: Parsed,
+        out: &mut Output,
+    ) {
         let vnet = match header.segment {
             0 => VnetHeader::default(),
             size => match super_header(&parsed, size) {
                 Some(vnet) => vnet,
                 None => {
-                    return self.drop_packet(now, DropReason::GreBadKey, Some(arrival.source), out, || {
-                        format!("GRE from {}: segments of {size} octets", arrival.source)
+                    return self.drop_packet(now, DropReason::GreBadKey, Some(member), out, || {
+                        format!("GRE from {member}: segments of {size} octets")
                     });
                 }
             },
         };
+        parsed.df &= !header.fragmentable;
         let (from, to) = (self.role(parsed.source), self.role(parsed.destination));
+        let sealed = header.clear && is_sealed(&parsed);
+        let early = Stage::FromMember { member, header };
         let verdict = match (from, to) {
-            (None, Some(role @ (HomeRole::Target { .. } | HomeRole::Moving { .. }))) => {
+            (None, Some(role @ (HomeRole::Target { .. } | HomeRole::Moving { .. }))) if !sealed => {
                 self.at_target(now, role, header, vnet, inner, &parsed, out)
+            }
+            (None, Some(HomeRole::Owner)) if header.clear => {
+                self.stray(now, vnet, inner, &parsed, out);
+                Ok(())
+            }
+            (None, Some(HomeRole::Target { .. } | HomeRole::Backup)) if sealed => {
+                self.hold_early(now, parsed.destination, &inner[..parsed.total_len], early)
             }
             (Some(HomeRole::Owner), None) => self
                 .as_owner(from)
-                .and_then(|()| self.at_distributor(now, arrival.source, header, vnet, inner, &parsed, out)),
+                .and_then(|()| self.at_distributor(now, member, header, vnet, inner, &parsed, out)),
+            (Some(HomeRole::Moving { distributor: Some(to) }), None) if !header.forwarded && to != member => {
+                self.forward_outbound(to, header, inner, &parsed, out);
+                Ok(())
+            }
+            (Some(HomeRole::Target { .. } | HomeRole::Backup), None) if !header.clear => {
+                self.hold_early(now, parsed.source, &inner[..parsed.total_len], early)
+            }
             _ => Err(DropReason::GreNotDvipa),
         };
         if let Err(reason) = verdict {
             let s = subject(&parsed, Direction::Inbound, false);
-            self.drop_packet(now, reason, Some(arrival.source), out, || {
-                format!("GRE from {}: {}", arrival.source, Line(&s))
-            });
+            self.drop_packet(now, reason, Some(member), out, || format!("GRE from {member}: {}", Line(&s)));
         }
     }
 
@@ -102,6 +131,10 @@ impl Engine {
         parsed: &Parsed,
         out: &mut Output,
     ) -> Result<(), DropReason> {
+        if header.forwarded {
+            // Only what is on its way out is given on.
+            return Err(DropReason::GreBadKey);
+        }
         if header.clear {
             self.inbound(now, None, vnet, packet, parsed, out);
             return Ok(());
@@ -156,6 +189,19 @@ impl Engine {
             None => key_outbound(parsed),
         };
         let key = key.ok_or(DropReason::GreUnknownFlow)?;
+        let target = if header.forwarded {
+            match self.forwarded_for(now, target, &key) {
+                Some(target) => target,
+                // Which target has the flow is about to be told.
+                None if self.rebuilds.holds(key.local) && self.connections.find(&key).is_none() => {
+                    let stage = Stage::FromMember { member: target, header };
+                    return self.hold_early(now, key.local, &packet[..parsed.total_len], stage);
+                }
+                None => return Err(DropReason::GreNotOwner),
+            }
+        } else {
+            target
+        };
         let signs = signs(parsed);
         let known = self.connections.find(&key);
         // A SYN of a flow that is over is a new one's.
@@ -212,14 +258,17 @@ impl Engine {
     ) {
         let room = self.xcf_room();
         self.spd.count_xcf(Direction::Outbound);
-        let gre = GreHeader { v6: parsed.version == IpVersion::V6, clear, segment: 0 };
+        let v6 = parsed.version == IpVersion::V6;
+        // IPv4 says it in its own header.
+        let fragmentable = v6 && !parsed.df;
+        let gre = GreHeader { v6, clear, fragmentable, ..GreHeader::default() };
         let tcp = parsed.protocol == protocol::TCP;
         if !header.is_super() {
             if segment::complete_checksum(header, packet).is_err() {
                 return self.drops.count(DropReason::MalformedPacket);
             }
             let limits = Limits { bytes: room, udp: false };
-            let to = To::Xcf { remote, clear };
+            let to = To::Xcf { remote, clear, fragmentable };
             return self.joined.push(to, packet, parsed, limits, out, emit);
         }
         // What was collected before must not be overtaken by the super-packet.
@@ -255,19 +304,20 @@ const MIN_SEGMENT: usize = 512;
 pub(super) fn emit(out: &mut Output, to: To, done: Complete) {
     match to {
         To::Host => done.to_host(out),
-        To::Xcf { remote, clear } => {
+        To::Xcf { remote, clear, fragmentable } => {
             let first = out.bytes.get(done.packet.start).copied().unwrap_or(0);
             let v6 = first >> 4 == 6;
             let second = out.bytes.get(done.packet.start + 1).copied().unwrap_or(0);
             let tos = if v6 { first << 4 | second >> 4 } else { second };
             let segment = if done.vnet.is_super() { done.vnet.gso_size } else { 0 };
-            put(out, remote, GreHeader { v6, clear, segment }, done.packet, tos);
+            let header = GreHeader { v6, clear, fragmentable, segment, ..GreHeader::default() };
+            put(out, remote, header, done.packet, tos);
         }
     }
 }
 
 /// Appends a packet with room for a GRE header before it.
-fn start_packet(out: &mut Output, packet: &[u8], parsed: &Parsed) -> std::ops::Range<usize> {
+pub(super) fn start_packet(out: &mut Output, packet: &[u8], parsed: &Parsed) -> std::ops::Range<usize> {
     out.bytes.extend_from_slice(&[0; MAX_HEADER]);
     let start = out.bytes.len();
     out.bytes.extend_from_slice(packet.get(..parsed.total_len).unwrap_or(packet));
@@ -275,7 +325,13 @@ fn start_packet(out: &mut Output, packet: &[u8], parsed: &Parsed) -> std::ops::R
 }
 
 /// Writes the GRE header before a packet in the arena and puts both out.
-fn put(out: &mut Output, remote: IpAddr, header: GreHeader, packet: std::ops::Range<usize>, tos: u8) {
+pub(super) fn put(
+    out: &mut Output,
+    remote: IpAddr,
+    header: GreHeader,
+    packet: std::ops::Range<usize>,
+    tos: u8,
+) {
     let start = packet.start - header.len();
     header.write_before(&mut out.bytes[start..packet.start]);
     out.xcf.push(XcfSend { remote, range: start..packet.end, tos });

@@ -258,13 +258,26 @@ impl Engine {
                 Some(HomeRole::Target { distributor: None } | HomeRole::Moving { distributor: None })
             )
         }));
+        let sad = &self.sad;
+        released.extend(self.early.take(|w| match (w.stage, w.packet.first_chunk()) {
+            (Stage::Sealed(_), Some(spi)) => sad.lookup(u32::from_be_bytes(*spi)).is_some(),
+            _ => homes.get(&w.dvipa) == Some(&HomeRole::Owner),
+        }));
         for Waiting { dvipa, header, mut packet, stage, .. } in released {
+            if let Stage::Sealed(arrival) = stage {
+                self.open(now, arrival, &mut packet, out);
+                continue;
+            }
             let (Ok(parsed), Some(role)) = (Parsed::parse(&packet), self.role(dvipa)) else { continue };
             match stage {
                 Stage::Unplaced(through) => {
-                    self.admitted(now, role, through, &header, &mut packet, &parsed, out)
+                    self.admitted(now, role, through, &header, &mut packet, &parsed, out);
                 }
                 Stage::Undirected => self.local(now, role, header, &mut packet, &parsed, out),
+                Stage::FromMember { member, header } => {
+                    self.accepted(now, member, header, &mut packet, parsed, out);
+                }
+                Stage::Sealed(_) => {}
             }
         }
     }

@@ -5,7 +5,9 @@
 
 use super::inbound::Through;
 use super::io::VnetHeader;
+use super::network::Arrival;
 use super::verdict::DropReason;
+use crate::wire::gre::GreHeader;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -22,6 +24,15 @@ pub(super) enum Stage {
     Unplaced(Option<Through>),
     /// At a target, from an application; there is no distributor.
     Undirected,
+    /// By GRE of this member, which takes us for the owner; we are not, yet.
+    FromMember {
+        /// XCF address of the member.
+        member: IpAddr,
+        /// Its GRE header.
+        header: GreHeader,
+    },
+    /// ESP, from its header on; the SA is not there, yet.
+    Sealed(Arrival),
 }
 
 /// A packet that waits.
@@ -79,15 +90,13 @@ impl Hold {
         taken.into()
     }
 
-    /// Gives up what waited too long; how many packets.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
-        let mut packets = 0;
+    /// Gives up what waited too long, and names each to `lost`.
+    pub(super) fn expire(&mut self, now: Instant, mut lost: impl FnMut(&Stage)) {
         while self.queue.front().is_some_and(|w| w.deadline <= now) {
             let Some(w) = self.queue.pop_front() else { break };
             self.bytes -= w.packet.len();
-            packets += 1;
+            lost(&w.stage);
         }
-        packets
     }
 
     /// When the first packet is given up.
@@ -121,8 +130,11 @@ mod tests {
         let big = vec![0; MAX_BYTES];
         assert!(h.push(now, life, A, VnetHeader::default(), &big, Stage::Undirected).is_err());
         assert_eq!(h.next_timeout(), Some(now + life));
-        assert_eq!(h.expire(now + life / 2), 0);
-        assert_eq!(h.expire(now + life), MAX_PACKETS as u64 / 2);
+        let mut lost = 0;
+        h.expire(now + life / 2, |_| lost += 1);
+        assert_eq!(lost, 0);
+        h.expire(now + life, |_| lost += 1);
+        assert_eq!(lost, MAX_PACKETS / 2);
         assert_eq!((h.bytes, h.next_timeout()), (0, None));
     }
 }

@@ -38,6 +38,7 @@ mod roles;
 pub mod sad;
 pub mod segment;
 pub mod spd;
+mod strays;
 pub mod udp_encap;
 pub mod verdict;
 mod view;
@@ -68,6 +69,7 @@ use spd::{Denied, Spd};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
+use strays::TakenOver;
 use verdict::DropReason;
 
 /// Connections before a configuration says how many.
@@ -86,7 +88,7 @@ pub struct Links {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
     Host,
-    Xcf { remote: IpAddr, clear: bool },
+    Xcf { remote: IpAddr, clear: bool, fragmentable: bool },
 }
 
 /// One stack's packet engine.
@@ -120,6 +122,10 @@ pub struct Engine {
     unplaced: Hold,
     /// Packets of applications, while their DVIPA has no owner.
     undirected: Hold,
+    /// What came before this stack was owner, or before an SA.
+    early: Hold,
+    /// DVIPAs taken over in the last second.
+    taken_over: HashMap<IpAddr, TakenOver>,
     /// What is held may have somewhere to go.
     unplaced_news: bool,
     /// Members that are silent, and when their connections are given up.
@@ -163,6 +169,8 @@ impl Engine {
             rebuilds: Rebuilds::default(),
             unplaced: Hold::default(),
             undirected: Hold::default(),
+            early: Hold::default(),
+            taken_over: HashMap::new(),
             unplaced_news: false,
             silent: Vec::new(),
             idle_told: HashSet::new(),
@@ -212,6 +220,7 @@ impl Engine {
             public.local_selectors.iter().any(|s| s.addresses.contains(source))
                 && public.remote_selectors.iter().any(|s| s.addresses.contains(destination))
         });
+        self.waiting_news(now);
         Ok(())
     }
 
@@ -280,8 +289,7 @@ impl Engine {
         self.give_up_silent(now);
         self.work_on_rebuilds(now);
         self.note_idle(now);
-        let held = self.unplaced.expire(now) + self.undirected.expire(now);
-        self.drops.add(DropReason::HoldTimeout, held);
+        self.expire_waiting(now);
         let waited = self.acquires.expire(now);
         self.drops.add(DropReason::AcquireTimeout, waited);
         while let Some(remote) = self.path_mtu.expire(now) {
@@ -305,6 +313,7 @@ impl Engine {
             self.rebuilds.next_timeout(),
             self.unplaced.next_timeout(),
             self.undirected.next_timeout(),
+            self.early.next_timeout(),
             self.silent.iter().map(|(t, _)| *t).min(),
             self.due,
         ]

@@ -27,7 +27,7 @@ pub(super) const NATT_PORT: u16 = 4500;
 
 /// How an ESP packet arrived.
 #[derive(Debug, Clone, Copy)]
-enum Arrival {
+pub(super) enum Arrival {
     Raw(RawArrival),
     Udp(UdpArrival),
 }
@@ -45,7 +45,7 @@ impl Arrival {
             Self::Udp(a) => a.tos,
         }
     }
-    fn destination(&self) -> IpAddr {
+    pub(super) fn destination(&self) -> IpAddr {
         match self {
             Self::Raw(a) => a.destination,
             Self::Udp(a) => a.local.ip(),
@@ -70,12 +70,16 @@ impl Engine {
     fn datagram(&mut self, now: Instant, arrival: UdpArrival, datagram: &mut [u8], out: &mut Output) {
         let source = Some(arrival.remote.ip());
         let length = datagram.len();
-        if !self.role(arrival.local.ip()).is_some_and(HomeRole::terminates) {
+        let role = self.role(arrival.local.ip());
+        if let Some(HomeRole::Moving { distributor: Some(to) }) = role {
+            return self.forward_udp(to, arrival, datagram, out);
+        }
+        if !role.is_some_and(HomeRole::terminates) {
             return self.drop_packet(now, DropReason::NoDistributor, source, out, || {
                 format!("{length} octets from {} to {}", arrival.remote, arrival.local)
             });
         }
-        if let Err(reason) = self.as_owner(self.role(arrival.local.ip())) {
+        if let Err(reason) = self.as_owner(role) {
             return self.drop_packet(now, reason, source, out, || {
                 format!("{length} octets from {} to {}", arrival.remote, arrival.local)
             });
@@ -105,6 +109,9 @@ impl Engine {
 
     /// IP protocol 50, from the ESP header on.
     pub fn handle_esp(&mut self, now: Instant, arrival: RawArrival, packet: &mut [u8], out: &mut Output) {
+        if let Some(HomeRole::Moving { distributor: Some(to) }) = self.role(arrival.destination) {
+            return self.forward_esp(to, arrival, packet, out);
+        }
         self.open(now, Arrival::Raw(arrival), packet, out);
     }
 
@@ -128,7 +135,7 @@ impl Engine {
         self.handle_udp(now, arrival, datagram, out);
     }
 
-    fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
+    pub(super) fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
         match self.open_checked(now, arrival, packet, out) {
             Ok((opened, through, handle)) => match opened.content {
                 Content::Packet(_) => {
@@ -151,6 +158,7 @@ impl Engine {
                     self.restored = restored;
                 }
             },
+            Err(DropReason::UnknownSpi) if self.hold_sealed(now, arrival, packet) => {}
             Err(reason) => {
                 let spi = packet.first_chunk().map(|b: &[u8; 4]| u32::from_be_bytes(*b)).unwrap_or(0);
                 self.drop_packet(now, reason, Some(arrival.source()), out, || {

@@ -8,6 +8,8 @@
 
 use super::connection::Place;
 use super::io::Output;
+use super::rebuild;
+use super::strays::TakenOver;
 use super::{Engine, Links};
 use crate::control::{AddressRange, FromStack, Home, Role, StackConfig};
 use std::net::IpAddr;
@@ -103,7 +105,15 @@ impl Engine {
                         self.tell_rebuilt(now, address, epoch, &[]);
                     }
                 }
-                (_, Some(HomeRole::Owner)) => self.became_owner(now, address),
+                (was, Some(HomeRole::Owner)) => {
+                    let from = match was {
+                        Some(HomeRole::Target { distributor } | HomeRole::Moving { distributor }) => {
+                            *distributor
+                        }
+                        _ => None,
+                    };
+                    self.became_owner(now, address, from);
+                }
                 (Some(HomeRole::Owner), _) => self.ceased_to_own(address),
                 _ => {}
             }
@@ -191,10 +201,11 @@ impl Engine {
     }
 
     /// What was routed and ends here is local now (T13); the rest is asked for.
-    fn became_owner(&mut self, now: Instant, dvipa: IpAddr) {
-        let (distributor, own_name) = (&self.distributor, Place::Here);
-        self.connections.assign_slots(dvipa, |key| distributor.slot_of(key, own_name));
+    fn became_owner(&mut self, now: Instant, dvipa: IpAddr, from: Option<IpAddr>) {
+        let distributor = &self.distributor;
+        self.connections.assign_slots(dvipa, |key| distributor.slot_of(key, Place::Here));
         let awaited: Vec<IpAddr> = if self.distributor.is_strict() {
+            self.taken_over.insert(dvipa, TakenOver { until: now + rebuild::PHASE, from });
             self.members.iter().copied().filter(|m| !self.distributor.is_down(*m)).collect()
         } else {
             Vec::new()
@@ -205,6 +216,7 @@ impl Engine {
     }
 
     fn ceased_to_own(&mut self, dvipa: IpAddr) {
+        self.taken_over.remove(&dvipa);
         self.rebuilds.stop(dvipa);
         self.ceilings.close(dvipa);
     }

@@ -5,7 +5,9 @@
 //! |           Key (only when K is set)                 |
 //! ```
 //! The key carries what the other stack must know of the inner packet: bit 0 (most significant) *clear* (did not come
-//! by IPsec), bits 16 to 31 the segment size of a coalesced TCP packet; no key: one packet that came by IPsec.
+//! by IPsec), bit 1 *forwarded* (by the owner before, which it was sent to), bit 2 *fragmentable* (its source had fragmented
+//! it, so that who protects it may too), bits 16 to 31 the segment size of a coalesced TCP packet; no key: one packet that
+//! came by IPsec.
 
 use super::{be16, be32};
 
@@ -17,15 +19,21 @@ pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 pub const MAX_HEADER: usize = 8;
 const KEY: u16 = 0x2000;
 const CLEAR: u32 = 0x8000_0000;
+const FORWARDED: u32 = 0x4000_0000;
+const FRAGMENTABLE: u32 = 0x2000_0000;
 const SEGMENT_MASK: u32 = 0xffff;
 
 /// A GRE header of the XCF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GreHeader {
     /// IPv6 inside.
     pub v6: bool,
     /// The inner packet did not come by IPsec.
     pub clear: bool,
+    /// Given on by a stack that owned the DVIPA when it was sent.
+    pub forwarded: bool,
+    /// An IPv6 packet that its source had fragmented. IPv4 says so itself.
+    pub fragmentable: bool,
     /// Segment size of a coalesced TCP packet, whose checksum field then holds the sum of the pseudo header; 0: one packet.
     pub segment: u16,
 }
@@ -69,23 +77,38 @@ impl GreHeader {
             other => return Err(GreError::Protocol(other)),
         };
         if flags & KEY == 0 {
-            return Ok((Self { v6, clear: false, segment: 0 }, 4));
+            return Ok((Self { v6, ..Self::default() }, 4));
         }
         if packet.len() < 8 {
             return Err(GreError::Short(packet.len()));
         }
         let key = be32(packet, 4);
-        if key & !(CLEAR | SEGMENT_MASK) != 0 {
+        if key & !(CLEAR | FORWARDED | FRAGMENTABLE | SEGMENT_MASK) != 0 {
             return Err(GreError::Key(key));
         }
         let segment = be16(packet, 6);
-        Ok((Self { v6, clear: key & CLEAR != 0, segment }, 8))
+        let bit = |mask| key & mask != 0;
+        let header = Self {
+            v6,
+            clear: bit(CLEAR),
+            forwarded: bit(FORWARDED),
+            fragmentable: bit(FRAGMENTABLE),
+            segment,
+        };
+        Ok((header, 8))
+    }
+
+    const fn key(&self) -> u32 {
+        (if self.clear { CLEAR } else { 0 })
+            | (if self.forwarded { FORWARDED } else { 0 })
+            | (if self.fragmentable { FRAGMENTABLE } else { 0 })
+            | self.segment as u32
     }
 
     /// Length of the header when written.
     #[must_use]
     pub const fn len(&self) -> usize {
-        if self.clear || self.segment != 0 { 8 } else { 4 }
+        if self.key() == 0 { 4 } else { 8 }
     }
 
     /// Never: a header has at least four octets.
@@ -102,8 +125,7 @@ impl GreHeader {
         b[..2].copy_from_slice(&(if keyed { KEY } else { 0 }).to_be_bytes());
         b[2..4].copy_from_slice(&(if self.v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 }).to_be_bytes());
         if keyed {
-            let key = (if self.clear { CLEAR } else { 0 }) | u32::from(self.segment);
-            b[4..8].copy_from_slice(&key.to_be_bytes());
+            b[4..8].copy_from_slice(&self.key().to_be_bytes());
         }
     }
 }
@@ -120,9 +142,12 @@ mod tests {
             h.write_before(&mut b);
             hex::encode(&b[8 - h.len()..])
         };
-        assert_eq!(write(GreHeader { v6: false, clear: false, segment: 0 }), "00000800");
-        assert_eq!(write(GreHeader { v6: true, clear: true, segment: 0 }), "200086dd80000000");
-        assert_eq!(write(GreHeader { v6: false, clear: false, segment: 1348 }), "2000080000000544");
+        let plain = GreHeader::default();
+        assert_eq!(write(plain), "00000800");
+        assert_eq!(write(GreHeader { v6: true, clear: true, ..plain }), "200086dd80000000");
+        assert_eq!(write(GreHeader { segment: 1348, ..plain }), "2000080000000544");
+        assert_eq!(write(GreHeader { forwarded: true, ..plain }), "2000080040000000");
+        assert_eq!(write(GreHeader { v6: true, fragmentable: true, ..plain }), "200086dd20000000");
     }
 
     #[test]
@@ -142,8 +167,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parse_of_write_is_the_same(v6: bool, clear: bool, segment: u16) {
-            let h = GreHeader { v6, clear, segment };
+        fn parse_of_write_is_the_same(v6: bool, clear: bool, forwarded: bool, fragmentable: bool, segment: u16) {
+            let h = GreHeader { v6, clear, forwarded, fragmentable, segment };
             let mut b = [0; MAX_HEADER];
             h.write_before(&mut b);
             prop_assert_eq!(GreHeader::parse(&b[MAX_HEADER - h.len()..]), Ok((h, h.len())));

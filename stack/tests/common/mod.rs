@@ -136,12 +136,14 @@ pub struct World {
     pub wire: Vec<OnWire>,
     /// Loses everything on the network while set.
     pub cut: bool,
+    /// Neighbours on the network still believe that the DVIPA is there.
+    pub stale: Option<&'static str>,
 }
 
 impl World {
     #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     pub fn new(nodes: Vec<Node>) -> Self {
-        let mut w = Self { now: Instant::now(), nodes, wire: vec![], cut: false };
+        let mut w = Self { now: Instant::now(), nodes, wire: vec![], cut: false, stale: None };
         for i in 0..w.nodes.len() {
             w.configure(i);
         }
@@ -151,6 +153,33 @@ impl World {
     pub fn configure(&mut self, i: usize) {
         let n = &mut self.nodes[i];
         n.engine.configure(self.now, &n.config, LINKS);
+    }
+
+    /// Moves the XCF to IPv6 addresses: `10.99.0.n` becomes `fd00:99::n`.
+    pub fn xcf_v6(&mut self) {
+        let v6 = |a: &mut IpAddr| {
+            if let IpAddr::V4(v4) = a {
+                *a = IpAddr::from([0xfd00, 0x99, 0, 0, 0, 0, 0, u16::from(v4.octets()[3])]);
+            }
+        };
+        for i in 0..self.nodes.len() {
+            let c = &mut self.nodes[i].config;
+            c.xcf.iter_mut().for_each(|x| v6(&mut x.address));
+            c.members.iter_mut().for_each(|m| v6(&mut m.xcf));
+            for home in &mut c.home {
+                match &mut home.role {
+                    Role::Owner { distribution } => {
+                        let targets = distribution.iter_mut().flat_map(|d| &mut d.targets);
+                        targets.flat_map(|t| &mut t.xcf).for_each(v6);
+                    }
+                    Role::Target { distributor } | Role::Moving { distributor } => {
+                        distributor.iter_mut().for_each(v6);
+                    }
+                    Role::Static | Role::Backup => {}
+                }
+            }
+            self.configure(i);
+        }
     }
 
     /// Stacks talk to each other, and each knows that all others live and serve `ports`.
@@ -305,6 +334,15 @@ impl World {
         self.carry(i);
     }
 
+    /// Who gets what the network carries to an address.
+    fn on_network(&self, a: IpAddr) -> Option<usize> {
+        if self.cut {
+            return None;
+        }
+        let stale = self.stale.map(|name| self.node(name)).filter(|j| self.nodes[*j].has(a));
+        stale.or_else(|| self.nodes.iter().position(|n| n.owns(a)))
+    }
+
     /// Carries out what a node wants, until everything is quiet.
     pub fn carry(&mut self, first: usize) {
         let mut todo = vec![first];
@@ -351,9 +389,7 @@ impl World {
             for s in &out.raw {
                 let mut bytes = out.bytes[s.range.clone()].to_vec();
                 self.wire.push(OnWire::Esp { from: s.local, to: s.remote, bytes: bytes.clone() });
-                let Some(j) = self.nodes.iter().position(|n| n.owns(s.remote)).filter(|_| !self.cut) else {
-                    continue;
-                };
+                let Some(j) = self.on_network(s.remote) else { continue };
                 let n = &mut self.nodes[j];
                 n.engine.handle_esp(
                     now,
@@ -371,10 +407,7 @@ impl World {
                     bytes: bytes.clone(),
                     segment: s.segment,
                 });
-                let Some(j) = self.nodes.iter().position(|n| n.owns(s.remote.ip())).filter(|_| !self.cut)
-                else {
-                    continue;
-                };
+                let Some(j) = self.on_network(s.remote.ip()) else { continue };
                 let n = &mut self.nodes[j];
                 let arrival = UdpArrival { local: s.remote, remote: s.local, segment: s.segment, tos: s.tos };
                 n.engine.handle_udp(now, arrival, &mut bytes, &mut n.out);
