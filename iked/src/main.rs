@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use iked::cf::dump::dump;
+use iked::cf::fence::Sysplex;
 use iked::cf::seal::SysplexKey;
-use iked::config::Config;
+use iked::cf::sled::Embedded;
+use iked::cf::{CouplingFacility, inspect};
+use iked::config::{Config, Facility, Takeover};
 use iked::translate::Files;
 use iked::{check, log, shell};
 use nix::sys::resource::{Resource, setrlimit};
@@ -37,8 +39,16 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum CfCommand {
-    /// Print its records. The embedded one can be opened by one process only: stop iked first
+    /// Print its records, without secrets. The embedded one can be opened by one process only: stop iked first
     Dump,
+    /// Say which records are of no use, and why
+    Verify,
+    /// Remove or seal again what `verify` finds
+    Repair {
+        /// Do it; without this, only say what would be done
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,13 +83,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     match &arguments.command {
-        Some(Command::Cf(CfCommand::Dump)) => {
+        Some(Command::Cf(command)) => {
             let sysplex = config.sysplex.as_ref().context("the configuration has no [sysplex]")?;
-            let key = SysplexKey::load(&sysplex.key_file)?;
-            let dvipas: Vec<_> = config.dvipas.iter().map(|d| d.address).collect();
-            let folder = shell::cf_folder(&config);
-            let text = runtime.block_on(dump(&folder, sysplex.name.as_str(), key, &dvipas))?;
-            std::io::stdout().lock().write_all(text.as_bytes())?;
+            match sysplex.facility {
+                Facility::Sled => {
+                    let store = Embedded::open(&shell::cf_folder(&config))?;
+                    return runtime.block_on(facility(&config, store, command));
+                }
+                #[cfg(feature = "etcd")]
+                Facility::Etcd => return runtime.block_on(facility(&config, shell::etcd(sysplex)?, command)),
+                #[cfg(not(feature = "etcd"))]
+                Facility::Etcd => anyhow::bail!("this iked was built without etcd"),
+            }
         }
         None => {
             log::init(&config.log).map_err(anyhow::Error::msg)?;
@@ -91,6 +106,46 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Carries out a command about the coupling facility. Fails if something is found bad and stays so.
+async fn facility<C: CouplingFacility>(config: &Config, store: C, command: &CfCommand) -> Result<ExitCode> {
+    let sysplex = config.sysplex.as_ref().context("the configuration has no [sysplex]")?;
+    let plex = Sysplex::new(store, sysplex.name.as_str(), SysplexKey::load(&sysplex.key_file)?);
+    let mut out = std::io::stdout().lock();
+    let mut told = Ok(());
+    let mut tell = |line: String| {
+        if told.is_ok() {
+            told = writeln!(out, "{line}");
+        }
+    };
+    let renegotiated = config.dvipas.iter().filter(|d| d.takeover == Takeover::Renegotiate);
+    let renegotiated = renegotiated.map(|d| d.address).collect();
+    let bad = match command {
+        CfCommand::Dump => {
+            inspect::dump(&plex, &mut tell).await?;
+            false
+        }
+        CfCommand::Verify => {
+            let found = inspect::verify(&plex, &renegotiated).await?;
+            found.iter().for_each(|f| tell(f.to_string()));
+            found.iter().any(inspect::Finding::is_bad)
+        }
+        CfCommand::Repair { yes } => {
+            let found = inspect::verify(&plex, &renegotiated).await?;
+            let done = if *yes { inspect::repair(&plex, &found).await? } else { Vec::new() };
+            for finding in &found {
+                let is_done = done.contains(&finding);
+                tell(format!("{finding}{}", if is_done { ": done" } else { "" }));
+            }
+            if !yes && !found.is_empty() {
+                tell("nothing was changed; say --yes to do it".into());
+            }
+            found.iter().any(|f| f.is_bad() && !done.contains(&f))
+        }
+    };
+    told?;
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// No core dump, and no other process of the same user may read our keys; nobody else may change our files.

@@ -3,8 +3,8 @@
 //! ```text
 //!                        signals   time
 //!                           │       │
-//!   nmi sessions (n) ──Request─►┌───▼───▼──────────┐◄─Report─ cf keeper (1) ──► sled
-//!        ▲   └─ oneshot ◄───────┤    core task     ├──Order──►    (blocking pool)
+//!   nmi sessions (n) ──Request─►┌───▼───▼──────────┐◄─Report─ cf keeper (1) ──► sled, etcd
+//!        ▲   └─ oneshot ◄───────┤    core task     ├──Order──►  (clerks, pulses, watches)
 //!   clients (AF_UNIX)           │ Core, 1 per host │
 //!                               │ └ Engine per stack
 //!   link (1 per stack) ─Event──►└───────▲──────────┘
@@ -20,7 +20,7 @@ use crate::cf::CfError;
 use crate::cf::keeper::{Keeper, Order, Report, Settings as KeeperSettings, boot_ns};
 use crate::cf::seal::{KeyError, SysplexKey};
 use crate::cf::sled::Embedded;
-use crate::config::{Config, Facility, StackEntry};
+use crate::config::{Config, Facility, StackEntry, Takeover};
 use crate::core::{Core, Internal, Now};
 use crate::ike::Engine;
 use crate::ike::rules::Settings;
@@ -32,7 +32,6 @@ use crate::stack_link::{self, LinkEvent, StackIndex};
 use crate::supervise::{Launch, LaunchError};
 use nix::fcntl::{Flock, FlockArg};
 use rand::SeedableRng;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -265,7 +264,12 @@ fn start_keeper(
         name: sysplex.name.as_str().to_owned(),
         system: config.system.as_str().to_owned(),
         key: key.clone(),
-        continued: BTreeSet::new(),
+        continued: config
+            .dvipas
+            .iter()
+            .filter(|d| d.takeover != Takeover::Renegotiate)
+            .map(|d| d.address)
+            .collect(),
         clock: Box::new(boot_ns),
     };
     match sysplex.facility {
@@ -279,8 +283,26 @@ fn start_keeper(
             };
             tasks.spawn(Keeper::new(open, settings, reports).run(orders));
         }
+        #[cfg(feature = "etcd")]
+        Facility::Etcd => {
+            let etcd = etcd(sysplex).map_err(|e| StartError::System(e.to_string()))?;
+            let open = move || std::future::ready(Ok(etcd.clone()));
+            tasks.spawn(Keeper::new(open, settings, reports).run(orders));
+        }
+        #[cfg(not(feature = "etcd"))]
+        Facility::Etcd => return Err(StartError::System("this iked was built without etcd".into())),
     }
     Ok(Some((orders_tx, key)))
+}
+
+/// The cluster that keeps the coupling facility.
+///
+/// # Errors
+/// Its certificates or its key are of no use.
+#[cfg(feature = "etcd")]
+pub fn etcd(sysplex: &crate::config::Sysplex) -> Result<crate::cf::etcd::Etcd, crate::cf::etcd::EtcdError> {
+    let config = sysplex.etcd.as_ref().expect("a checked configuration with etcd says where it is");
+    crate::cf::etcd::Etcd::new(config)
 }
 
 /// Where the embedded coupling facility lives.

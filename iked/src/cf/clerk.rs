@@ -6,9 +6,9 @@
 use super::fence::{Contents, Fence, FenceError, Record, Sysplex, in_bounds};
 use super::health::Source;
 use super::keeper::Shared;
-use super::order::{AliveSeen, Progress, Report};
+use super::order::{AliveSeen, Expected, NotOwned, Progress, Report};
 use super::record::{Backup, Ceiling, RecordId, Secret};
-use super::{CfError, Change, CouplingFacility, PAGE, RecordKey};
+use super::{CfError, Change, CouplingFacility, LEASED_PERIOD, PAGE, RecordKey};
 use crate::supervise::Backoff;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,10 +17,20 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::warn;
 
+/// A DVIPA is to be taken.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) stack: String,
+    pub(super) expected: Expected,
+    pub(super) over: Option<AliveSeen>,
+}
+
 /// What is to be done for one DVIPA.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    pub(super) claim: Option<(String, Option<AliveSeen>)>,
+    pub(super) claim: Option<Claim>,
+    /// The claim is not wanted any more.
+    pub(super) withdraw: bool,
     pub(super) backups: BTreeMap<u8, Option<String>>,
     pub(super) ceiling: Option<u64>,
     pub(super) keys: BTreeMap<RecordId, (u64, Option<Secret>)>,
@@ -51,10 +61,24 @@ impl Desk {
     }
 }
 
+/// Why a step was not done.
+struct Trouble {
+    reason: String,
+    /// Because the store does not do its work.
+    store: bool,
+}
+
+impl From<FenceError> for Trouble {
+    fn from(e: FenceError) -> Self {
+        Self { reason: e.to_string(), store: e.is_store() }
+    }
+}
+
 /// One thing to do.
 #[derive(Debug)]
 enum Step {
-    Claim(String, Option<AliveSeen>),
+    Claim(Claim),
+    Withdraw(Claim),
     /// After a call whose end is unknown.
     Refence,
     /// Records that must not be there.
@@ -76,9 +100,15 @@ pub(super) struct Clerk<C> {
     fence: Option<Fence>,
     /// A write may still arrive.
     doubt: bool,
+    /// A claim may have been made that was not acknowledged.
+    claim_doubt: bool,
     forget_keys: bool,
     reseal: bool,
     ceiling: u64,
+    /// Epoch of the last ownership that was acknowledged.
+    epoch: u64,
+    /// Records that must be repeated.
+    backups: BTreeMap<u8, String>,
     backoff: Backoff,
 }
 
@@ -91,9 +121,12 @@ impl<C: CouplingFacility> Clerk<C> {
             desk,
             fence: None,
             doubt: false,
+            claim_doubt: false,
             forget_keys: false,
             reseal: false,
             ceiling: 0,
+            epoch: 0,
+            backups: BTreeMap::new(),
             backoff,
         }
     }
@@ -105,7 +138,14 @@ impl<C: CouplingFacility> Clerk<C> {
                 if self.desk.wishes().closing {
                     return;
                 }
-                self.desk.changed.notified().await;
+                let repeat =
+                    if C::EXPIRES && !self.backups.is_empty() { LEASED_PERIOD } else { Duration::MAX };
+                if tokio::time::timeout(repeat, self.desk.changed.notified()).await.is_err() {
+                    let mut w = self.desk.wishes();
+                    for (rank, stack) in &self.backups {
+                        w.backups.entry(*rank).or_insert_with(|| Some(stack.clone()));
+                    }
+                }
                 continue;
             };
             let source = Source::Dvipa(self.dvipa);
@@ -116,7 +156,7 @@ impl<C: CouplingFacility> Clerk<C> {
                         self.shared.health.good(&source).await;
                     }
                 }
-                Err(reason) => {
+                Err(Trouble { reason, store }) => {
                     let keys = self.desk.wishes().records.keys().copied().collect();
                     self.report(Report::Failed {
                         dvipa: self.dvipa,
@@ -125,7 +165,7 @@ impl<C: CouplingFacility> Clerk<C> {
                         lasting: false,
                     })
                     .await;
-                    self.shared.health.bad(source, reason).await;
+                    self.shared.health.bad(source, reason, store).await;
                     if self.desk.wishes().closing {
                         return;
                     }
@@ -133,6 +173,7 @@ impl<C: CouplingFacility> Clerk<C> {
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = self.shared.health.recovery() => {}
+                        () = self.shared.closing.cancelled() => {}
                     }
                 }
             }
@@ -150,8 +191,9 @@ impl<C: CouplingFacility> Clerk<C> {
     /// Takes the most urgent wish.
     fn next(&self) -> Option<Step> {
         let mut w = self.desk.wishes();
-        if let Some((stack, over)) = w.claim.take() {
-            return Some(Step::Claim(stack, over));
+        let withdraw = std::mem::take(&mut w.withdraw);
+        if let Some(claim) = w.claim.take() {
+            return Some(if withdraw { Step::Withdraw(claim) } else { Step::Claim(claim) });
         }
         if self.fence.is_some() {
             if self.doubt {
@@ -188,16 +230,17 @@ impl<C: CouplingFacility> Clerk<C> {
     }
 
     /// Does a step; what could not be done is wished again. An error says that the store did not work.
-    async fn attempt(&mut self, step: Step) -> Result<(), String> {
+    async fn attempt(&mut self, step: Step) -> Result<(), Trouble> {
         let plex = match self.shared.sysplex().await {
             Ok(plex) => plex,
             Err(e) => {
                 self.put_back(step);
-                return Err(e.to_string());
+                return Err(e.into());
             }
         };
         match step {
-            Step::Claim(stack, over) => self.claim(&plex, stack, over).await,
+            Step::Claim(claim) => self.claim(&plex, claim).await,
+            Step::Withdraw(claim) => self.withdraw(&plex, claim).await,
             Step::Backup(rank, stack) => self.backup(&plex, rank, stack).await,
             step => {
                 let Some(fence) = self.fence.clone() else { return Ok(()) };
@@ -216,8 +259,12 @@ impl<C: CouplingFacility> Clerk<C> {
     fn put_back(&self, step: Step) {
         let mut w = self.desk.wishes();
         match step {
-            Step::Claim(stack, over) => {
-                w.claim.get_or_insert((stack, over));
+            Step::Claim(claim) => {
+                w.claim.get_or_insert(claim);
+            }
+            Step::Withdraw(claim) => {
+                w.withdraw |= w.claim.is_none();
+                w.claim.get_or_insert(claim);
             }
             Step::Ceiling(highest) => w.ceiling = w.ceiling.max(Some(highest)),
             Step::Keys(keys) => {
@@ -238,22 +285,22 @@ impl<C: CouplingFacility> Clerk<C> {
         }
     }
 
-    async fn claim(
-        &mut self,
-        plex: &Sysplex<C>,
-        stack: String,
-        over: Option<AliveSeen>,
-    ) -> Result<(), String> {
+    async fn claim(&mut self, plex: &Sysplex<C>, claim: Claim) -> Result<(), Trouble> {
         let dvipa = self.dvipa;
         self.set_fence(None);
-        match plex.claim(dvipa, &self.shared.system, &stack, over.as_ref()).await {
+        let mut expected = claim.expected.clone();
+        if self.claim_doubt && self.was_made(plex, &claim).await.unwrap_or(false) {
+            expected = Expected::Any;
+        }
+        match plex.claim(dvipa, &self.shared.system, &claim.stack, &expected, claim.over.as_ref()).await {
             Ok((fence, left)) => {
                 let continues = self.shared.continued.contains(&dvipa);
-                self.forget_keys = !continues && (!left.keys.is_empty() || left.ceiling.is_some());
+                self.forget_keys = !continues;
                 self.reseal = plex.key().has_older();
-                self.doubt = false;
+                (self.doubt, self.claim_doubt) = (false, false);
                 self.ceiling = left.ceiling.map_or(0, |(_, c)| c.highest);
                 let epoch = fence.epoch();
+                self.epoch = epoch;
                 self.set_fence(Some(fence));
                 let left =
                     Box::new(if continues { left } else { Contents { keys: vec![], ceiling: None, ..left } });
@@ -261,28 +308,61 @@ impl<C: CouplingFacility> Clerk<C> {
                     self.report(Report::StoreSetBack { dvipa, seen: set_back.seen, found: set_back.found })
                         .await;
                 }
-                self.report(Report::Owned { dvipa, stack, epoch, left }).await;
+                self.report(Report::Owned { dvipa, stack: claim.stack, epoch, left }).await;
                 Ok(())
             }
             Err(FenceError::NotOwned { reason, .. }) => {
                 self.forget();
-                self.report(Report::NotOwned { dvipa, stack, reason }).await;
+                self.report(Report::NotOwned { dvipa, stack: claim.stack, reason }).await;
                 Ok(())
             }
             Err(e) => {
-                self.put_back(Step::Claim(stack, over));
-                Err(e.to_string())
+                self.claim_doubt |= matches!(&e, FenceError::Store(store) if store.outcome_unknown());
+                self.put_back(Step::Claim(claim));
+                Err(e.into())
             }
         }
     }
 
-    async fn backup(&self, plex: &Sysplex<C>, rank: u8, stack: Option<String>) -> Result<(), String> {
+    /// Whether a claim whose answer was lost was made after all.
+    async fn was_made(&self, plex: &Sysplex<C>, claim: &Claim) -> Result<bool, FenceError> {
+        let owner = plex.owner(self.dvipa).await?;
+        Ok(owner.is_some_and(|(o, _)| {
+            o.system.eq_ignore_ascii_case(&self.shared.system)
+                && o.stack.eq_ignore_ascii_case(&claim.stack)
+                && !o.released
+                && o.epoch > self.epoch
+        }))
+    }
+
+    /// Answers that a claim was not made, or makes it again if it was.
+    async fn withdraw(&mut self, plex: &Sysplex<C>, claim: Claim) -> Result<(), Trouble> {
+        let dvipa = self.dvipa;
+        if self.claim_doubt {
+            match self.was_made(plex, &claim).await {
+                Ok(true) => return self.claim(plex, claim).await,
+                Ok(false) => {}
+                Err(e) => {
+                    self.put_back(Step::Withdraw(claim));
+                    return Err(e.into());
+                }
+            }
+        }
+        self.forget();
+        self.report(Report::NotOwned { dvipa, stack: claim.stack, reason: NotOwned::Withdrawn }).await;
+        Ok(())
+    }
+
+    async fn backup(&mut self, plex: &Sysplex<C>, rank: u8, stack: Option<String>) -> Result<(), Trouble> {
         let path = plex.paths().backup(self.dvipa, rank);
         let record = stack.clone().map(|stack| Backup { system: self.shared.system.clone(), stack });
-        plex.put_leased(path, record.as_ref()).await.map_err(|e| {
-            self.put_back(Step::Backup(rank, stack));
-            e.to_string()
-        })
+        let written = plex.put_leased(path, record.as_ref()).await;
+        match (&written, stack) {
+            (Err(_), stack) => self.put_back(Step::Backup(rank, stack)),
+            (Ok(()), Some(stack)) => drop(self.backups.insert(rank, stack)),
+            (Ok(()), None) => drop(self.backups.remove(&rank)),
+        }
+        Ok(written?)
     }
 
     /// Does what only an owner may do. The report says what is done.
@@ -310,6 +390,7 @@ impl<C: CouplingFacility> Clerk<C> {
             Step::Clear => {
                 plex.clear_older(fence).await?;
                 self.desk.wishes().clear = false;
+                return Ok(Some(Report::Cleared(dvipa)));
             }
             Step::Ceiling(wanted) => {
                 let highest = self.ceiling.max(*wanted);
@@ -343,7 +424,7 @@ impl<C: CouplingFacility> Clerk<C> {
                 self.forget();
                 return Ok(Some(Report::Released { dvipa, epoch }));
             }
-            Step::Claim(..) | Step::Backup(..) => {}
+            Step::Claim(_) | Step::Withdraw(_) | Step::Backup(..) => {}
         }
         Ok(None)
     }
@@ -378,7 +459,7 @@ impl<C: CouplingFacility> Clerk<C> {
     }
 
     /// What to do about a step that failed. An error says that the store did not work.
-    async fn failed(&mut self, e: FenceError, step: Step) -> Result<(), String> {
+    async fn failed(&mut self, e: FenceError, step: Step) -> Result<(), Trouble> {
         let dvipa = self.dvipa;
         match e {
             FenceError::Lost(_) => {
@@ -395,14 +476,14 @@ impl<C: CouplingFacility> Clerk<C> {
             FenceError::Store(ref store) => {
                 self.doubt |= store.outcome_unknown();
                 self.put_back(step);
-                Err(e.to_string())
+                Err(e.into())
             }
             FenceError::NotOwned { .. }
             | FenceError::OwnerRefused { .. }
             | FenceError::EpochsExhausted(_)
             | FenceError::Random(_) => {
                 self.put_back(step);
-                Err(e.to_string())
+                Err(e.into())
             }
         }
     }
@@ -410,7 +491,7 @@ impl<C: CouplingFacility> Clerk<C> {
     /// The DVIPA is not this stack's: what was to be written for it is not.
     fn forget(&mut self) {
         self.set_fence(None);
-        (self.doubt, self.forget_keys, self.reseal) = (false, false, false);
+        (self.doubt, self.claim_doubt, self.forget_keys, self.reseal) = (false, false, false, false);
         let mut w = self.desk.wishes();
         let (claim, backups) = (w.claim.take(), std::mem::take(&mut w.backups));
         *w = Wishes { claim, backups, closing: w.closing, ..Wishes::default() };

@@ -9,19 +9,19 @@
 //! A write whose answer is lost may still arrive: [`Sysplex::refence`] writes the owner record again under a fresh
 //! salt, after which nothing that was on its way before can happen.
 
-use super::order::{AliveSeen, NotOwned, Progress};
+use super::order::{AliveSeen, Expected, NotOwned, Progress};
 use super::record::{self, Alive, Ceiling, Malformed, Owner, Phase1, Phase2, RecordId, Secret};
 use super::seal::{SealError, SysplexKey};
 use super::{
-    CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_VALUE_BYTES, Outcome, PAGE, Paths,
-    RecordKey, Revision, Transaction, Watch,
+    CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_RECORDS, MAX_REFUSED,
+    MAX_VALUE_BYTES, Outcome, PAGE, Paths, RecordKey, Revision, Transaction, Watch,
 };
 use rand::TryRng;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A coupling facility, used as one sysplex.
 #[derive(Debug, Clone)]
@@ -118,6 +118,8 @@ pub struct Contents {
     pub ceiling: Option<(u64, Ceiling)>,
     /// The owner before.
     pub previous: Option<Owner>,
+    /// When the owner record was taken, if this was read for that; reading followed.
+    pub acquired: Option<Instant>,
     /// The store was set back: nothing of it may be continued.
     pub set_back: Option<SetBack>,
     /// Records that were refused, and why; the rest is used (threats T49).
@@ -182,6 +184,14 @@ pub enum FenceError {
     Random(String),
 }
 
+impl FenceError {
+    /// It is the store that does not do its work.
+    #[must_use]
+    pub const fn is_store(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
+}
+
 /// What became of an owner record.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -242,8 +252,8 @@ impl<C: CouplingFacility> Sysplex<C> {
         Ok(Some((owner, entry)))
     }
 
-    /// Makes `system`'s `stack` the owner of `dvipa`, with an epoch above all that were ever seen. `over`: its owner,
-    /// whose lease is over; needed unless the owner released it or is of the same system.
+    /// Makes `system`'s `stack` the owner of `dvipa`, with an epoch above all that were ever seen. An owner of another
+    /// system that has not released it must agree (`expected` names it) or its lease be over (`over` says which).
     ///
     /// # Errors
     /// As [`FenceError`].
@@ -252,15 +262,27 @@ impl<C: CouplingFacility> Sysplex<C> {
         dvipa: IpAddr,
         system: &str,
         stack: &str,
+        expected: &Expected,
         over: Option<&AliveSeen>,
     ) -> Result<(Fence, Contents), FenceError> {
         let seen = self.known.of(dvipa);
         let before = self.owner_entry(dvipa).await?;
         let not_owned = |reason| FenceError::NotOwned { dvipa, reason };
+        let is_expected = match (expected, before.as_ref().map(|(o, _)| o)) {
+            (Expected::Any, _) | (Expected::Nobody, None) => true,
+            (Expected::Owner { stack, epoch }, Some(o)) => {
+                o.stack.eq_ignore_ascii_case(stack) && o.epoch == *epoch
+            }
+            (Expected::Nobody, Some(_)) | (Expected::Owner { .. }, None) => false,
+        };
+        if !is_expected {
+            return Err(not_owned(NotOwned::Changed));
+        }
         let mut conditions = Vec::new();
         let mut free = true;
         if let Some((o, _)) = &before {
-            free = o.released || o.system.eq_ignore_ascii_case(system);
+            let agreed = matches!(expected, Expected::Owner { .. }) && over.is_none();
+            free = agreed || o.released || o.system.eq_ignore_ascii_case(system);
             let is = |a: &AliveSeen| {
                 a.system.eq_ignore_ascii_case(&o.system) && a.stack.eq_ignore_ascii_case(&o.stack)
             };
@@ -295,6 +317,7 @@ impl<C: CouplingFacility> Sysplex<C> {
             };
             return Err(not_owned(reason));
         }
+        let acquired = tokio::time::Instant::now().into_std();
         // From here on nobody else can write: what is read now is all that there will be.
         let fence = Fence { dvipa, owner, sealed };
         let mut contents = self.read_up_to(dvipa, epoch).await?;
@@ -305,6 +328,7 @@ impl<C: CouplingFacility> Sysplex<C> {
         contents.set_back =
             (found.epoch < seen.epoch || found.ceiling < seen.ceiling).then_some(SetBack { seen, found });
         contents.previous = previous;
+        contents.acquired = Some(acquired);
         self.known.raise(dvipa, Progress { epoch, ceiling: found.ceiling });
         Ok((fence, contents))
     }
@@ -483,23 +507,28 @@ impl<C: CouplingFacility> Sysplex<C> {
         Ok(contents)
     }
 
+    /// All kinds at once: at a takeover nobody is served until the last of them is read.
     async fn read_up_to(&self, dvipa: IpAddr, newest: u64) -> Result<Contents, FenceError> {
-        let mut c = Contents::default();
-        let phase1 = |octets: &[u8]| Ok(record::decode(octets)?);
-        self.read_prefix(&self.paths.phase1(dvipa), newest, phase1, &mut c.phase1, &mut c.refused).await?;
-        let phase2 = |octets: &[u8]| Ok(record::decode(octets)?);
-        self.read_prefix(&self.paths.phase2(dvipa), newest, phase2, &mut c.phase2, &mut c.refused).await?;
-        let keys = |octets: &[u8]| Ok(Secret::new(octets.to_vec()));
-        self.read_prefix(&self.paths.keys(dvipa), newest, keys, &mut c.keys, &mut c.refused).await?;
-        let path = self.paths.ceiling(dvipa);
-        if let Some(entry) = self.get(&path).await? {
-            match self.open::<Ceiling>(&path, &entry.value) {
-                Ok((epoch, _)) if epoch > newest => c.refused.push((path, Refusal::Future(epoch))),
-                Ok(ceiling) => c.ceiling = Some(ceiling),
-                Err(reason) => c.refused.push((path, reason)),
+        let (phase1, phase2, keys) =
+            (self.paths.phase1(dvipa), self.paths.phase2(dvipa), self.paths.keys(dvipa));
+        let ceiling = self.paths.ceiling(dvipa);
+        let (phase1, phase2, keys, ceiling_entry) = tokio::try_join!(
+            self.read_prefix(&phase1, newest, |octets| Ok(record::decode(octets)?)),
+            self.read_prefix(&phase2, newest, |octets| Ok(record::decode(octets)?)),
+            self.read_prefix(&keys, newest, |octets| Ok(Secret::new(octets.to_vec()))),
+            self.get(&ceiling),
+        )?;
+        let mut refused = [phase1.1, phase2.1, keys.1].concat();
+        let mut found = None;
+        if let Some(entry) = ceiling_entry {
+            match self.open::<Ceiling>(&ceiling, &entry.value) {
+                Ok((epoch, _)) if epoch > newest => refused.push((ceiling, Refusal::Future(epoch))),
+                Ok(opened) => found = Some(opened),
+                Err(reason) => refused.push((ceiling, reason)),
             }
         }
-        Ok(c)
+        let (phase1, phase2, keys) = (phase1.0, phase2.0, keys.0);
+        Ok(Contents { phase1, phase2, keys, ceiling: found, refused, ..Contents::default() })
     }
 
     async fn read_prefix<T>(
@@ -507,13 +536,11 @@ impl<C: CouplingFacility> Sysplex<C> {
         prefix: &str,
         newest: u64,
         decode: impl Fn(&[u8]) -> Result<T, Refusal>,
-        into: &mut Vec<(RecordId, u64, T)>,
-        refused: &mut Vec<(String, Refusal)>,
-    ) -> Result<(), FenceError> {
-        let mut after = None;
-        loop {
+    ) -> Result<Found<T>, CfError> {
+        let (mut records, mut refused, mut after) = (Vec::new(), Vec::new(), None);
+        while records.len() < MAX_RECORDS {
             let page = self.page(prefix, after.as_deref()).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { break };
             after = Some(last.key.clone());
             for entry in page {
                 let opened = record_id(prefix, &entry.key).and_then(|id| {
@@ -524,11 +551,13 @@ impl<C: CouplingFacility> Sysplex<C> {
                     Ok((id, opened.epoch, decode(&opened.plaintext)?))
                 });
                 match opened {
-                    Ok(record) => into.push(record),
-                    Err(reason) => refused.push((entry.key, reason)),
+                    Ok(record) => records.push(record),
+                    Err(reason) if refused.len() < MAX_REFUSED => refused.push((entry.key, reason)),
+                    Err(_) => {}
                 }
             }
         }
+        Ok((records, refused))
     }
 
     /// Removes what owners before this one left, unreadable records included. Returns how many.
@@ -679,6 +708,9 @@ impl Standing {
         }
     }
 }
+
+/// Records with their epochs, and those that were refused.
+type Found<T> = (Vec<(RecordId, u64, T)>, Vec<(String, Refusal)>);
 
 /// Cuts changes into transactions that every store takes.
 pub(super) fn in_bounds(changes: Vec<Change>) -> Vec<Vec<Change>> {

@@ -28,8 +28,10 @@ pub(super) struct Health {
 
 #[derive(Debug, Default)]
 struct State {
-    trouble: BTreeMap<Source, String>,
-    told: Option<bool>,
+    /// Why, and whether it is the store that does not answer.
+    trouble: BTreeMap<Source, (String, bool)>,
+    told_protected: Option<bool>,
+    told_works: Option<bool>,
 }
 
 impl Health {
@@ -42,10 +44,10 @@ impl Health {
         self.change(|s| s.trouble.remove(source).is_some()).await;
     }
 
-    /// It did not.
-    pub(super) async fn bad(&self, source: Source, reason: String) {
+    /// It did not; `store`: because the store does not do its work.
+    pub(super) async fn bad(&self, source: Source, reason: String, store: bool) {
         self.change(|s| {
-            s.trouble.insert(source, reason);
+            s.trouble.insert(source, (reason, store));
             false
         })
         .await;
@@ -67,12 +69,15 @@ impl Health {
             if f(&mut state) {
                 self.recovered.notify_waiters();
             }
-            let protected = state.trouble.is_empty();
-            let before = state.told.replace(protected);
-            let reason = state.trouble.values().next().cloned().unwrap_or_default();
-            (before != Some(protected)).then_some(Report::Protected { protected, reason })
+            let (protected, works) =
+                (state.trouble.is_empty(), !state.trouble.values().any(|(_, store)| *store));
+            let reason = state.trouble.values().next().map(|(reason, _)| reason.clone()).unwrap_or_default();
+            let told_works = state.told_works.replace(works) == Some(works);
+            let told_protected = state.told_protected.replace(protected) == Some(protected);
+            let works = (!told_works).then_some(Report::Facility { works });
+            works.into_iter().chain((!told_protected).then_some(Report::Protected { protected, reason }))
         };
-        if let Some(report) = news {
+        for report in news {
             // The core only goes away when the daemon ends.
             let _ = self.reports.send(report).await;
         }

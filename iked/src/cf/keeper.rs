@@ -4,7 +4,7 @@
 //! by side. Each change of fortune is reported: the core shows it ([`crate::request::CfState`]) and logs it. Traffic
 //! goes on meanwhile.
 
-use super::clerk::{Clerk, Desk};
+use super::clerk::{Claim, Clerk, Desk};
 use super::fence::{Fence, FenceError, Known, Sysplex};
 use super::health::Health;
 use super::pulse::{Duty, Pulse};
@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-pub use super::order::{AliveSeen, NotOwned, Order, Progress, Report};
+pub use super::order::{AliveSeen, Expected, NotOwned, Order, Progress, Report};
 
 /// What a keeper must know.
 pub struct Settings {
@@ -67,6 +69,8 @@ pub(super) struct Shared<C> {
     pub(super) health: Health,
     pub(super) fences: Fences,
     pub(super) known: Known,
+    /// The daemon ends: nobody waits for a store any longer.
+    pub(super) closing: CancellationToken,
     reports: mpsc::Sender<Report>,
 }
 
@@ -144,6 +148,7 @@ impl<C: CouplingFacility> Keeper<C> {
             health: Health::new(reports.clone()),
             fences: Fences::default(),
             known: Known::default(),
+            closing: CancellationToken::new(),
             reports,
         };
         Self {
@@ -162,6 +167,7 @@ impl<C: CouplingFacility> Keeper<C> {
             self.route(order).await;
         }
         self.watches.shutdown().await;
+        self.shared.closing.cancel();
         for desk in self.clerks.values() {
             desk.change(|w| w.closing = true);
         }
@@ -169,7 +175,7 @@ impl<C: CouplingFacility> Keeper<C> {
             duty.send_modify(|d| {
                 *d = match d {
                     Duty::End { .. } => Duty::End { closing: true },
-                    Duty::Serve(..) | Duty::Leave => Duty::Leave,
+                    Duty::Serve(..) | Duty::Rest | Duty::Leave => Duty::Leave,
                 }
             });
         }
@@ -179,10 +185,14 @@ impl<C: CouplingFacility> Keeper<C> {
     async fn route(&mut self, order: Order) {
         match order {
             Order::Serve { stack, member, lease } => self.pulse(stack, Duty::Serve(member, lease)),
+            Order::Retire { stack } => self.pulse(stack, Duty::Rest),
             Order::End { stack } => self.pulse(stack, Duty::End { closing: false }),
             Order::Watch { dvipas } => self.watch(dvipas),
             Order::Heard { dvipa, seen } => self.shared.known.raise(dvipa, seen),
-            Order::Claim { dvipa, stack, over } => self.wish(dvipa, |w| w.claim = Some((stack, over))),
+            Order::Claim { dvipa, stack, expected, over } => {
+                self.wish(dvipa, |w| (w.claim, w.withdraw) = (Some(Claim { stack, expected, over }), false));
+            }
+            Order::Withdraw { dvipa } => self.wish(dvipa, |w| w.withdraw = true),
             Order::Release { dvipa } => self.wish(dvipa, |w| w.release = true),
             Order::Backup { dvipa, rank, stack } => self.wish(dvipa, |w| drop(w.backups.insert(rank, stack))),
             Order::Write { dvipa, key, record } => self.wish(dvipa, |w| drop(w.records.insert(key, record))),
@@ -240,8 +250,9 @@ impl<C: CouplingFacility> Keeper<C> {
         for dvipa in dvipas {
             prefixes.extend([paths.owner(dvipa), paths.backups(dvipa)]);
         }
+        let unseen = Arc::new(AtomicUsize::new(prefixes.len()));
         for prefix in prefixes {
-            self.watches.spawn(spy::run(self.shared.clone(), prefix));
+            self.watches.spawn(spy::run(self.shared.clone(), prefix, unseen.clone()));
         }
     }
 }

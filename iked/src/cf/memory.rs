@@ -127,6 +127,8 @@ impl Memory {
 }
 
 impl CouplingFacility for Memory {
+    const EXPIRES: bool = true;
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, CfError> {
         self.enter().await?;
         let shared = self.shared();

@@ -13,9 +13,11 @@
 //! the `keys` records of DVIPAs with `takeover = "continue"`. Traffic never waits for the CF.
 
 mod clerk;
-pub mod dump;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod fence;
 mod health;
+pub mod inspect;
 pub mod keeper;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -42,11 +44,21 @@ pub const MAX_VALUE_BYTES: usize = 16 << 10;
 pub const PAGE: usize = 128;
 /// Most bytes of values in one transaction: half of what etcd takes in one request.
 pub const MAX_TRANSACTION_BYTES: usize = 768 << 10;
+/// Most records of one kind that are read of a DVIPA, and most keys that are watched under a prefix: whoever can write
+/// the store must not fill the memory of everybody who reads it (threats T49).
+pub const MAX_RECORDS: usize = 1 << 17;
+/// Refused records of a DVIPA that are kept to be told.
+pub const MAX_REFUSED: usize = 1000;
 /// How long one call to the store may take; what takes longer counts as failed (threats T48).
 pub const CALL_TIME: Duration = Duration::from_secs(2);
+/// How often a record that expires is repeated.
+pub const LEASED_PERIOD: Duration = Duration::from_secs(3);
 
 /// A store of bytes with transactions. Values are opaque to it.
 pub trait CouplingFacility: Clone + Send + Sync + 'static {
+    /// Whether [`Change::PutLeased`] expires: then it must be repeated every [`LEASED_PERIOD`].
+    const EXPIRES: bool;
+
     /// The entry of `key`.
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Entry>, CfError>> + Send;
 

@@ -27,6 +27,11 @@ pub enum Order {
         /// Stack.
         stack: String,
     },
+    /// Renew the stack's lease no more, and say nothing: it may live. [`Order::Serve`] begins again.
+    Retire {
+        /// Stack.
+        stack: String,
+    },
     /// Tell of members, lives, and the owners and backups of these DVIPAs, now and whenever they change. The first
     /// order counts.
     Watch {
@@ -34,14 +39,22 @@ pub enum Order {
         dvipas: Vec<IpAddr>,
     },
     /// Take a DVIPA for a stack of this system. [`Report::Owned`] or [`Report::NotOwned`] follows, however long the
-    /// store takes. Wants no proof if nobody owns it, its owner released it, or its owner is of this system.
+    /// store takes. If its owner is of another system and has not released it, either that owner agreed
+    /// ([`Expected::Owner`]) or its lease is over (`over`).
     Claim {
         /// The DVIPA.
         dvipa: IpAddr,
         /// Stack.
         stack: String,
+        /// Nothing happens if the owner record is another one.
+        expected: Expected,
         /// The owner whose lease is over: nothing happens if its `alive` record is no longer this one.
         over: Option<AliveSeen>,
+    },
+    /// Do not make the claim if it was not made: [`Report::NotOwned`] follows, or [`Report::Owned`] if it was.
+    Withdraw {
+        /// The DVIPA.
+        dvipa: IpAddr,
     },
     /// Give a DVIPA up: whoever wants may take it at once. The stack must have stopped to use it before.
     /// [`Report::Released`] follows.
@@ -95,7 +108,7 @@ pub enum Order {
         /// Highest sequence number that may be used.
         highest: u64,
     },
-    /// Remove what earlier epochs left.
+    /// Remove what earlier epochs left. [`Report::Cleared`] follows.
     ClearOlder(IpAddr),
 }
 
@@ -108,6 +121,23 @@ pub struct AliveSeen {
     pub stack: String,
     /// Revision; [`Revision::ABSENT`] if there was no record all that time.
     pub revision: Revision,
+}
+
+/// What the owner record must be for a claim to succeed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// It does not matter.
+    #[default]
+    Any,
+    /// There is none.
+    Nobody,
+    /// This one, who knows of the claim and has stopped to use the DVIPA.
+    Owner {
+        /// Stack.
+        stack: String,
+        /// Epoch.
+        epoch: u64,
+    },
 }
 
 /// How far a DVIPA has come: neither number ever gets smaller.
@@ -191,6 +221,8 @@ pub enum Report {
         /// It is not tried again.
         lasting: bool,
     },
+    /// What earlier epochs left of the DVIPA is removed.
+    Cleared(IpAddr),
     /// Another stack owns the DVIPA by now: nothing is written for it any more.
     Lost(IpAddr),
     /// The store has the renewal of a stack's lease: it may use its DVIPAs until `lease` after `sent_boot_ns`.
@@ -207,6 +239,8 @@ pub enum Report {
         /// Stack.
         stack: String,
     },
+    /// Everything that is watched was told once.
+    Synced,
     /// A member of the sysplex; `None`: it is gone.
     Member {
         /// System.
@@ -255,6 +289,11 @@ pub enum Report {
         /// What the store says.
         found: Progress,
     },
+    /// Whether the store answers: told when it changes.
+    Facility {
+        /// It does.
+        works: bool,
+    },
     /// Whether a takeover would find everything: told when it changes. Traffic goes on either way.
     Protected {
         /// It would.
@@ -270,6 +309,12 @@ pub enum NotOwned {
     /// Another one was faster.
     #[error("another stack was faster")]
     Faster,
+    /// The owner record was not the one expected.
+    #[error("the owner is not the one expected")]
+    Changed,
+    /// It was withdrawn before it was made.
+    #[error("withdrawn")]
+    Withdrawn,
     /// The owner was seen alive again.
     #[error("stack {stack} of system {system} is alive")]
     Alive {

@@ -146,6 +146,7 @@ impl Paths {
         let rest = path.strip_prefix(&self.root)?.strip_prefix('/')?;
         let parts: Vec<&str> = rest.split('/').collect();
         let place = match parts[..] {
+            ["member" | "alive", system, stack] if !(is_name(system) && is_name(stack)) => return None,
             ["member", system, stack] => Place::Member { system: system.into(), stack: stack.into() },
             ["alive", system, stack] => Place::Alive { system: system.into(), stack: stack.into() },
             ["dvipa", a, "owner"] => Place::Owner(a.parse().ok()?),
@@ -180,6 +181,11 @@ impl Paths {
     }
 }
 
+/// What comes out of the store is logged and shown.
+fn is_name(text: &str) -> bool {
+    crate::config::Name::parse(text).is_ok()
+}
+
 /// Names are compared without regard to case, keys are not.
 fn stack_path(system: &str, stack: &str) -> String {
     format!("{}/{}", system.to_ascii_uppercase(), stack.to_ascii_uppercase())
@@ -201,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn places() -> impl Strategy<Value = Place> {
-        let names = || ("[A-Z0-9@#$_-]{1,8}", "[A-Z0-9@#$_-]{1,8}");
+        let names = || ("[A-Z0-9@#$_][A-Z0-9@#$_-]{0,7}", "[A-Z0-9@#$_][A-Z0-9@#$_-]{0,7}");
         prop_oneof![
             names().prop_map(|(system, stack)| Place::Member { system, stack }),
             names().prop_map(|(system, stack)| Place::Alive { system, stack }),
@@ -245,6 +251,9 @@ mod tests {
             "/PLEX2/dvipa/203.0.113.10/owner".into(),
             "/PLEX11/member/A/B".into(),
             "/PLEX1/member/sysa/tcpcs1".into(),
+            "/PLEX1/member/SYSA/\u{1b}[2J".into(),
+            "/PLEX1/alive/SYSA/".into(),
+            "/PLEX1/alive/SYSA/NINECHARS".into(),
             "/PLEX1/dvipa/203.0.113.10/owner/".into(),
         ] {
             assert_eq!(paths.place(&bad), None, "{bad}");

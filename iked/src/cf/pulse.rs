@@ -10,16 +10,13 @@ use super::health::Source;
 use super::keeper::Shared;
 use super::order::{Progress, Report};
 use super::record::{Alive, Member};
-use super::{CALL_TIME, Outcome, Revision};
+use super::{CALL_TIME, LEASED_PERIOD, Outcome, Revision};
 use crate::supervise::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::warn;
-
-/// How often the `member` record is repeated, in case its lease in the store ran out.
-const MEMBER_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a pulse is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +25,8 @@ pub(super) enum Duty {
     Serve(Member, Option<Duration>),
     /// It has ended. `closing`: so has the daemon, and the store is asked once only.
     End { closing: bool },
+    /// It may run or not: nothing is written until there is more to say.
+    Rest,
     /// The daemon ends and the stack goes on: nothing more is written.
     Leave,
 }
@@ -61,29 +60,37 @@ impl<C: CouplingFacility> Pulse<C> {
                     self.renew(&member, lease).await;
                 }
                 Duty::Serve(member, None) => self.announce(&member).await,
-                Duty::End { closing } if self.ended && closing => return,
-                Duty::End { closing } => self.end(closing).await,
+                Duty::End { closing: false } => self.end(false).await,
+                Duty::End { closing: true } => {
+                    if !self.ended {
+                        self.end(true).await;
+                    }
+                    return;
+                }
+                Duty::Rest => {
+                    self.shared.health.gone(&Source::Stack(self.stack.clone())).await;
+                    let changed = self.duty.changed().await;
+                    self.left(changed.is_err());
+                }
                 Duty::Leave => return,
-            }
-            if matches!(*self.duty.borrow(), Duty::End { closing: true } | Duty::Leave)
-                && !self.duty.has_changed().unwrap_or(false)
-            {
-                return;
             }
         }
     }
 
-    /// Writes the `member` record until it stands.
+    /// Keeps the `member` record.
     async fn announce(&mut self, member: &Member) {
         let mut backoff = pauses();
-        while !self.put_member(member).await {
+        loop {
+            let pause = match self.put_member(member).await {
+                false => backoff.pause(),
+                true if C::EXPIRES => LEASED_PERIOD,
+                true => Duration::MAX,
+            };
             tokio::select! {
-                () = sleep(backoff.pause()) => {}
+                () = sleep(pause) => {}
                 changed = self.duty.changed() => return self.left(changed.is_err()),
             }
         }
-        let changed = self.duty.changed().await;
-        self.left(changed.is_err());
     }
 
     /// The keeper is gone: so is its pulse.
@@ -111,7 +118,7 @@ impl<C: CouplingFacility> Pulse<C> {
                 true
             }
             Err(e) => {
-                self.shared.health.bad(source, e.to_string()).await;
+                self.shared.health.bad(source, e.to_string(), e.is_store()).await;
                 false
             }
         }
@@ -129,7 +136,7 @@ impl<C: CouplingFacility> Pulse<C> {
             let done = self.renew_once(member, lease).await;
             let good = self.judge(done).await;
             if good && Instant::now() >= member_due && self.put_member(member).await {
-                member_due = Instant::now() + MEMBER_PERIOD;
+                member_due = Instant::now() + LEASED_PERIOD;
             }
         }
     }
@@ -168,7 +175,8 @@ impl<C: CouplingFacility> Pulse<C> {
             }
             let dvipa = fence.dvipa();
             match standing {
-                Standing::Unchanged | Standing::Rewritten(_) => {}
+                Standing::Unchanged => {}
+                Standing::Rewritten(newer) => self.shared.fences.set(newer),
                 Standing::Lost | Standing::Released => {
                     self.shared.fences.remove(dvipa);
                     self.shared.report(Report::Lost(dvipa)).await;

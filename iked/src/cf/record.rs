@@ -410,9 +410,37 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn t49_noise_is_refused_without_a_panic(bytes: Vec<u8>) {
+            let _ = decode::<Member>(&bytes);
+            let _ = decode::<Alive>(&bytes);
             let _ = decode::<Owner>(&bytes);
+            let _ = decode::<Backup>(&bytes);
+            let _ = decode::<Ceiling>(&bytes);
             let _ = decode::<Phase1>(&bytes);
             let _ = decode::<Phase2>(&bytes);
+        }
+
+        #[test]
+        fn small_records_survive_the_way(
+            names in (".{0,12}", ".{0,12}"),
+            numbers: (u64, u64, u32),
+            flags: (bool, bool),
+            xcf: Option<IpAddr>,
+        ) {
+            fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(r: T) {
+                let bytes = encode(&r);
+                assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&r));
+                // Nothing behind it, nothing missing.
+                assert_eq!(decode::<T>(&[&bytes[..], &[0]].concat()), Err(Malformed));
+                assert_eq!(decode::<T>(&bytes[..bytes.len() - 1]), Err(Malformed));
+            }
+            let (system, stack) = names;
+            let (start, epoch, n) = numbers;
+            let (distributor, target) = flags;
+            same(Member { xcf, start, distributor, target, capacity: n });
+            same(Alive { start, count: epoch, lease_ms: n, ended: target });
+            same(Owner { system: system.clone(), stack: stack.clone(), epoch, released: target });
+            same(Backup { system, stack });
+            same(Ceiling { highest: epoch });
         }
 
         #[test]

@@ -97,25 +97,8 @@ impl SysplexKey {
     /// # Errors
     /// The file cannot be read, is accessible to others, or holds something else.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        use std::io::Read;
-        use std::os::unix::fs::MetadataExt;
-        let unreadable =
-            |e: std::io::Error| KeyError::Unreadable { path: path.into(), reason: e.to_string() };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        // Of the open file, not of the path: what is checked is what is read.
-        let meta = file.metadata().map_err(unreadable)?;
-        let mode = meta.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.into(), mode });
-        }
-        let malformed = || KeyError::Malformed { path: path.into() };
-        // Large enough from the start, so that no copy of a key stays behind in memory that was given back.
-        let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize + 1));
-        file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(|_| malformed())?;
-        if text.len() as u64 > MAX_KEY_FILE {
-            return Err(malformed());
-        }
-        Self::parse(&text).ok_or_else(malformed)
+        let text = read_private(path, MAX_KEY_FILE)?;
+        Self::parse(&text).ok_or_else(|| KeyError::Malformed { path: path.into() })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -203,6 +186,30 @@ impl SysplexKey {
         }
         Err(SealError::Unauthentic)
     }
+}
+
+/// Reads a file of at most `most` octets of text that only its owner may read or change (threats T27).
+///
+/// # Errors
+/// It cannot be read, is accessible to others, is too large, or is no text.
+pub(crate) fn read_private(path: &Path, most: u64) -> Result<Zeroizing<String>, KeyError> {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    let unreadable = |e: std::io::Error| KeyError::Unreadable { path: path.into(), reason: e.to_string() };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    // Of the open file, not of the path: what is checked is what is read.
+    let meta = file.metadata().map_err(unreadable)?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed { path: path.into(), mode });
+    }
+    let too_large =
+        || KeyError::Unreadable { path: path.into(), reason: format!("larger than {most} bytes") };
+    let size = usize::try_from(meta.len().min(most)).unwrap_or(0);
+    // Large enough from the start, so that no copy of a key stays behind in memory that was given back.
+    let mut text = Zeroizing::new(String::with_capacity(size + 2));
+    let read = file.take(size as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if read > size { Err(too_large()) } else { Ok(text) }
 }
 
 fn cipher(key: &[u8; 32], salt: &[u8; SALT]) -> (Aes256Gcm, [u8; 12]) {
@@ -342,7 +349,7 @@ mod tests {
             &"\n".repeat(5000),
         ] {
             let e = write(bad, 0o600).unwrap_err();
-            assert!(matches!(e, KeyError::Malformed { .. }), "{e}");
+            assert!(matches!(e, KeyError::Malformed { .. } | KeyError::Unreadable { .. }), "{e}");
             assert!(!e.to_string().contains("abab"), "{e}");
         }
     }

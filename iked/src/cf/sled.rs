@@ -109,6 +109,8 @@ fn store(e: sled::Error) -> CfError {
 }
 
 impl CouplingFacility for Embedded {
+    const EXPIRES: bool = false;
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, CfError> {
         let key = key.to_owned();
         self.blocking(move |cf| {

@@ -5,22 +5,27 @@ use super::health::Source;
 use super::keeper::Shared;
 use super::order::{Progress, Report};
 use super::record::{Alive, Backup, Member, Owner};
-use super::{CouplingFacility, Entry, Place, Revision, Seen};
+use super::{CouplingFacility, Entry, MAX_RECORDS, Place, Revision, Seen};
 use crate::supervise::Backoff;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::time::Duration;
 use tracing::warn;
 
 /// Watches `prefix` and reports what is seen, for ever.
-pub(super) async fn run<C: CouplingFacility>(shared: Arc<Shared<C>>, prefix: String) {
+pub(super) async fn run<C: CouplingFacility>(
+    shared: Arc<Shared<C>>,
+    prefix: String,
+    unseen: Arc<AtomicUsize>,
+) {
     let source = Source::Watch(prefix.clone());
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-    let mut spy = Spy { shared, prefix, known: BTreeSet::new(), told: None };
+    let mut spy = Spy { shared, prefix, known: BTreeSet::new(), told: None, unseen: Some(unseen) };
     loop {
         let Err(e) = spy.watch(&source, &mut backoff).await;
-        spy.shared.health.bad(source.clone(), e.to_string()).await;
+        spy.shared.health.bad(source.clone(), e.to_string(), e.is_store()).await;
         tokio::time::sleep(backoff.pause()).await;
     }
 }
@@ -32,6 +37,8 @@ struct Spy<C> {
     known: BTreeSet<String>,
     /// The set-back that was told last.
     told: Option<(Progress, Progress)>,
+    /// Counts the watches that have not told everything once; `None`: this one has.
+    unseen: Option<Arc<AtomicUsize>>,
 }
 
 /// Never made: a watch ends by an error only.
@@ -59,10 +66,16 @@ impl<C: CouplingFacility> Spy<C> {
                         self.nothing(&plex).await?;
                     }
                     self.known = there;
+                    if self.unseen.take().is_some_and(|n| n.fetch_sub(1, AcqRel) == 1) {
+                        self.shared.report(Report::Synced).await;
+                    }
                 }
                 Seen::Put(entry) => {
-                    self.there(&plex, &entry).await?;
-                    self.known.insert(entry.key);
+                    // More than there can be of ours: not told, so that it need not be kept.
+                    if self.known.len() < MAX_RECORDS || self.known.contains(&entry.key) {
+                        self.there(&plex, &entry).await?;
+                        self.known.insert(entry.key);
+                    }
                 }
                 Seen::Removed { key, .. } => {
                     self.removed(&plex, &key).await?;

@@ -2,7 +2,8 @@
 
 use super::file::{self, File, LogFormat, Ports, Protocol};
 use super::{
-    Config, Distribute, Dvipa, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex, XcfEntry,
+    Config, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex,
+    XcfEntry,
 };
 use crate::cf::seal::SysplexKey;
 use std::collections::BTreeMap;
@@ -15,6 +16,10 @@ use toml::Spanned;
 const DEFAULT_MARK: (u32, u32) = (0x4900_0000, 0xff00_0000);
 /// Connections that a stack remembers, unless the file says otherwise.
 const DEFAULT_CONNECTIONS: u32 = 262_144;
+/// How long a renewal lets a stack use its DVIPAs, unless the file says otherwise.
+const DEFAULT_LEASE_MS: u32 = 1000;
+/// Endpoints of an etcd cluster.
+const MAX_ENDPOINTS: usize = 16;
 /// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
 const MAX_INTERFACE: usize = 15;
 
@@ -113,7 +118,76 @@ impl Checker<'_> {
         if let Err(e) = SysplexKey::load(&key_file) {
             self.problem(s.key_file.span().start, e.to_string());
         }
-        Some(Sysplex { name: name?, key_file, facility: s.coupling_facility })
+        let facility = *s.coupling_facility.get_ref();
+        let at = s.coupling_facility.span().start;
+        let etcd = match (facility, s.etcd) {
+            (Facility::Sled, None) => None,
+            (Facility::Sled, Some(e)) => {
+                self.problem(e.span().start, "[sysplex.etcd] goes with coupling_facility = \"etcd\"");
+                None
+            }
+            (Facility::Etcd, None) => {
+                self.problem(at, "coupling_facility = \"etcd\" needs [sysplex.etcd] with endpoints");
+                None
+            }
+            (Facility::Etcd, Some(e)) => Some(self.etcd(at, e.into_inner())),
+        };
+        let lease_ms = s.lease_ms.map_or(DEFAULT_LEASE_MS, |l| {
+            if !(100..=60_000).contains(l.get_ref()) {
+                self.problem(l.span().start, format!("lease_ms = {}: expected 100 to 60000", l.get_ref()));
+            }
+            *l.get_ref()
+        });
+        let lease = Duration::from_millis(lease_ms.into());
+        Some(Sysplex { name: name?, key_file, facility, etcd, lease })
+    }
+
+    fn etcd(&mut self, at: usize, e: file::Etcd) -> Etcd {
+        if cfg!(not(feature = "etcd")) {
+            self.problem(
+                at,
+                "coupling_facility = \"etcd\": this iked was built without etcd (--features etcd)",
+            );
+        }
+        let endpoints = e.endpoints.get_ref();
+        if !(1..=MAX_ENDPOINTS).contains(&endpoints.len()) {
+            self.problem(e.endpoints.span().start, format!("endpoints: expected 1 to {MAX_ENDPOINTS} URLs"));
+        }
+        let tls = endpoints.first().is_some_and(|first| first.get_ref().starts_with("https://"));
+        let scheme = if tls { "https://" } else { "http://" };
+        for endpoint in endpoints {
+            let url = endpoint.get_ref();
+            let host = url.strip_prefix(scheme).unwrap_or_default();
+            let odd = |c: char| c.is_whitespace() || c.is_control() || "/?#@".contains(c);
+            if host.is_empty() || host.contains(odd) {
+                let message =
+                    format!("{url:?}: expected {scheme}HOST:PORT, all endpoints with TLS or all without");
+                self.problem(endpoint.span().start, message);
+            }
+        }
+        match (&e.ca, tls) {
+            (None, true) => self.problem(e.endpoints.span().start, "endpoints with https need `ca`"),
+            (Some(ca), false) => self.problem(ca.span().start, "`ca` goes with endpoints with https"),
+            _ => {}
+        }
+        let identity = match (&e.cert, &e.key) {
+            (Some(cert), Some(key)) => Some((self.path(cert.get_ref()), self.path(key.get_ref()))),
+            (Some(one), None) | (None, Some(one)) => {
+                self.problem(one.span().start, "`cert` and `key` go together");
+                None
+            }
+            (None, None) => None,
+        };
+        if let (Some(cert), false) = (&e.cert, tls) {
+            self.problem(cert.span().start, "`cert` and `key` go with endpoints with https");
+        }
+        let endpoints = endpoints.iter().map(|u| u.get_ref().clone()).collect();
+        let etcd = Etcd { endpoints, ca: e.ca.map(|p| self.path(p.get_ref())), identity };
+        #[cfg(feature = "etcd")]
+        if let Err(e) = crate::cf::etcd::Etcd::new(&etcd) {
+            self.problem(at, e.to_string());
+        }
+        etcd
     }
 
     fn stacks(&mut self, entries: Vec<Spanned<file::Stack>>, uses: &mut Uses) -> Vec<StackEntry> {

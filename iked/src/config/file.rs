@@ -59,7 +59,18 @@ pub(super) struct Ike {
 pub(super) struct Sysplex {
     pub(super) name: Spanned<String>,
     pub(super) key_file: Spanned<PathBuf>,
-    pub(super) coupling_facility: Facility,
+    pub(super) coupling_facility: Spanned<Facility>,
+    pub(super) etcd: Option<Spanned<Etcd>>,
+    pub(super) lease_ms: Option<Spanned<u32>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Etcd {
+    pub(super) endpoints: Spanned<Vec<Spanned<String>>>,
+    pub(super) ca: Option<Spanned<PathBuf>>,
+    pub(super) cert: Option<Spanned<PathBuf>>,
+    pub(super) key: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -155,6 +155,21 @@ pub struct Sysplex {
     pub key_file: PathBuf,
     /// Where the coupling facility lives.
     pub facility: Facility,
+    /// The etcd cluster, with [`Facility::Etcd`] and only then.
+    pub etcd: Option<Etcd>,
+    /// How long a renewal lets a stack use its DVIPAs, where another system may take them.
+    pub lease: std::time::Duration,
+}
+
+/// An etcd cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Etcd {
+    /// URLs, all `http` or all `https`; at least one.
+    pub endpoints: Vec<String>,
+    /// Certificates of those who may sign the servers'; with `https`.
+    pub ca: Option<PathBuf>,
+    /// This client's certificate and private key, where the servers ask for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Which coupling facility is used.
@@ -163,6 +178,8 @@ pub struct Sysplex {
 pub enum Facility {
     /// Embedded in this daemon, for the stacks of one system.
     Sled,
+    /// An etcd cluster, for the stacks of many systems.
+    Etcd,
 }
 
 /// One stack.

@@ -87,10 +87,60 @@ fn the_documented_example_is_good() {
 fn t58_unknown_key_says_where_and_what_was_expected() {
     let dir = Dir::new();
     insta::assert_snapshot!(dir.errors(&GOOD.replace("max_clients", "max_client")), @"iked.toml:9:1: unknown field `max_client`, expected one of `socket`, `max_clients`, `text`");
-    insta::assert_snapshot!(dir.errors(&GOOD.replace("\"sled\"", "\"redis\"")), @"iked.toml:15:21: unknown variant `redis`, expected `sled`");
+    insta::assert_snapshot!(dir.errors(&GOOD.replace("\"sled\"", "\"redis\"")), @"iked.toml:15:21: unknown variant `redis`, expected `sled` or `etcd`");
     insta::assert_snapshot!(dir.errors(&GOOD.replace("\"10.99.0.2\"", "\"10.99.0.256\"")), @"iked.toml:28:39: invalid IP address syntax");
     insta::assert_snapshot!(dir.errors("system = \"SYSA\"\nsystem = \"B\""), @"iked.toml:2:1: duplicate key");
     insta::assert_snapshot!(dir.errors("system = \"SYSA"), @r#"iked.toml:1:15: invalid basic string, expected `"`"#);
+}
+
+#[test]
+#[cfg(feature = "etcd")]
+fn a_sysplex_on_etcd_says_where_it_is() {
+    let dir = Dir::new();
+    let with = |etcd: &str| GOOD.replace("\"sled\"", &format!("\"etcd\"\n{etcd}"));
+    let plain =
+        with("lease_ms = 200\n[sysplex.etcd]\nendpoints = [\"http://10.0.0.1:2379\", \"http://cf2:2379\"]");
+    let sysplex = dir.parse(&plain).unwrap().sysplex.unwrap();
+    assert_eq!(sysplex.lease, std::time::Duration::from_millis(200));
+    assert_eq!(sysplex.etcd.unwrap().endpoints.len(), 2);
+    insta::assert_snapshot!(dir.errors(&with("")), @r#"iked.toml:15:21: coupling_facility = "etcd" needs [sysplex.etcd] with endpoints"#);
+    let told = |text: &str, lines: &[&str]| {
+        let errors = dir.errors(text);
+        assert_eq!(errors.lines().count(), lines.len(), "{errors}");
+        for line in lines {
+            assert!(errors.contains(line), "{line:?} is not in: {errors}");
+        }
+    };
+    told(
+        &with("lease_ms = 99\n[sysplex.etcd]\nendpoints = []\nca = \"none.pem\"\ncert = \"c\""),
+        &[
+            "iked.toml:15:21: none.pem: No such file",
+            "iked.toml:16:12: lease_ms = 99: expected 100 to 60000",
+            "iked.toml:18:13: endpoints: expected 1 to 16 URLs",
+            "iked.toml:19:6: `ca` goes with endpoints with https",
+            "iked.toml:20:8: `cert` and `key` go together",
+            "iked.toml:20:8: `cert` and `key` go with endpoints with https",
+        ],
+    );
+    told(
+        &with("[sysplex.etcd]\nendpoints = [\"https://a:1\", \"http://b:1\", \"https://u@c/d\"]"),
+        &[
+            "iked.toml:17:13: endpoints with https need `ca`",
+            "iked.toml:17:30: \"http://b:1\": expected https://HOST:PORT",
+            "iked.toml:17:44: \"https://u@c/d\": expected https://HOST:PORT",
+        ],
+    );
+    told(
+        &GOOD.replace("\"sled\"", "\"sled\"\n[sysplex.etcd]\nendpoints = [\"http://a:1\"]"),
+        &["[sysplex.etcd] goes with coupling_facility = \"etcd\""],
+    );
+}
+
+#[test]
+#[cfg(not(feature = "etcd"))]
+fn without_the_feature_etcd_is_refused() {
+    let text = GOOD.replace("\"sled\"", "\"etcd\"\n[sysplex.etcd]\nendpoints = [\"http://a:1\"]");
+    insta::assert_snapshot!(Dir::new().errors(&text), @r#"iked.toml:15:21: coupling_facility = "etcd": this iked was built without etcd (--features etcd)"#);
 }
 
 #[test]
@@ -148,9 +198,9 @@ fn t27_key_file_open_to_others_is_refused() {
     dir.key(&"ab".repeat(32), 0o640);
     insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: mode 0640 gives group or others access; expected 0600 (chmod 600)");
     dir.key(&"ab".repeat(31), 0o600);
-    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line");
+    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line; older keys on lines below it, 4 keys at most");
     dir.key(&"zz".repeat(32), 0o600);
-    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line");
+    insta::assert_snapshot!(dir.errors(GOOD), @"iked.toml:14:12: key file sysplex.key: expected 32 bytes as 64 hexadecimal digits on one line; older keys on lines below it, 4 keys at most");
 }
 
 #[test]

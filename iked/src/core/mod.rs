@@ -11,7 +11,7 @@ mod links;
 mod vipa;
 
 use crate::act;
-use crate::cf::keeper::{Order, Report};
+use crate::cf::keeper::{Expected, Order, Report};
 use crate::cf::seal::SysplexKey;
 use crate::config::{Config, StackEntry};
 use crate::ike::Engine;
@@ -153,7 +153,12 @@ impl Core {
     /// Asks the coupling facility for the DVIPAs of this system.
     pub fn claim(&mut self) {
         for d in &self.config.dvipas {
-            let order = Order::Claim { dvipa: d.address, stack: d.owner.as_str().to_owned(), over: None };
+            let order = Order::Claim {
+                dvipa: d.address,
+                stack: d.owner.as_str().to_owned(),
+                expected: Expected::Any,
+                over: None,
+            };
             if let Some(keeper) = &self.keeper
                 && keeper.try_send(order).is_err()
             {
@@ -247,6 +252,9 @@ impl Core {
             | Report::CeilingRaised { .. }
             | Report::Renewed { .. }
             | Report::Ended { .. }
+            | Report::Cleared(_)
+            | Report::Synced
+            | Report::Facility { .. }
             | Report::Member { .. }
             | Report::Alive { .. }
             | Report::OwnerIs { .. }

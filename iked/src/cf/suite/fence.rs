@@ -1,7 +1,7 @@
 //! Ownership on every store: claims, fencing, leases, hostile records, a store that was set back.
 
 use super::super::fence::{Fence, FenceError, Known, Record, Refusal, Standing, Sysplex};
-use super::super::order::{AliveSeen, NotOwned, Progress};
+use super::super::order::{AliveSeen, Expected, NotOwned, Progress};
 use super::super::record::tests::{phase1, phase2};
 use super::super::record::{self, Alive, Ceiling, RecordId, Secret};
 use super::super::seal::SysplexKey;
@@ -17,6 +17,7 @@ for_every_store!(
     t47_a_live_owner_is_not_claimed_over,
     t47_what_was_on_its_way_cannot_arrive_under_a_new_fence,
     a_released_dvipa_is_anybodys,
+    an_owner_that_agreed_is_named_exactly,
     t48_a_store_that_was_set_back_is_noticed_and_no_epoch_is_used_twice,
     t48_a_ceiling_that_was_set_back_is_noticed,
     t49_hostile_records_are_refused_one_by_one,
@@ -62,7 +63,7 @@ async fn write<C: CouplingFacility>(
 }
 
 async fn claim<C: CouplingFacility>(plex: &Sysplex<C>, system: &str, stack: &str) -> Fence {
-    plex.claim(vip(), system, stack, None).await.unwrap().0
+    plex.claim(vip(), system, stack, &Expected::Any, None).await.unwrap().0
 }
 
 fn alive(count: u64) -> Alive {
@@ -124,7 +125,7 @@ async fn t47_an_old_owner_can_neither_write_nor_clear_nor_renew(store: impl Stor
 async fn t47_of_many_claims_at_once_each_epoch_is_won_once(store: impl Store) {
     let claims = (0..20).map(|i| {
         let plex = plex(&store);
-        tokio::spawn(async move { plex.claim(vip(), A, &format!("S{i}"), None).await })
+        tokio::spawn(async move { plex.claim(vip(), A, &format!("S{i}"), &Expected::Any, None).await })
     });
     let mut epochs = Vec::new();
     for claim in claims.collect::<Vec<_>>() {
@@ -146,7 +147,7 @@ async fn t47_of_two_systems_that_claim_over_a_dead_owner_one_wins(store: impl St
     let dead = renew(&owner, A, "TCPCS1", 1, std::slice::from_ref(&fence)).await;
     let claims = ["SYSB", "SYSC", "SYSD"].map(|system| {
         let (plex, over) = (plex(&store), dead.clone());
-        tokio::spawn(async move { plex.claim(vip(), system, "BACKUP", Some(&over)).await })
+        tokio::spawn(async move { plex.claim(vip(), system, "BACKUP", &Expected::Any, Some(&over)).await })
     });
     let mut won = Vec::new();
     for claim in claims {
@@ -165,7 +166,9 @@ async fn t47_of_two_systems_that_claim_over_a_dead_owner_one_wins(store: impl St
 async fn t47_a_live_owner_is_not_claimed_over(store: impl Store) {
     let (owner, other) = (plex(&store), plex(&store));
     let fence = claim(&owner, A, "TCPCS1").await;
-    let Err(FenceError::NotOwned { reason, .. }) = other.claim(vip(), B, "BACKUP", None).await else {
+    let Err(FenceError::NotOwned { reason, .. }) =
+        other.claim(vip(), B, "BACKUP", &Expected::Any, None).await
+    else {
         panic!()
     };
     assert_eq!(reason, NotOwned::Held { system: A.into(), stack: "TCPCS1".into() });
@@ -173,7 +176,8 @@ async fn t47_a_live_owner_is_not_claimed_over(store: impl Store) {
     let seen = renew(&owner, A, "TCPCS1", 1, std::slice::from_ref(&fence)).await;
     let newer = renew(&owner, A, "TCPCS1", 2, std::slice::from_ref(&fence)).await;
     for old in [absent, seen] {
-        let Err(FenceError::NotOwned { reason, .. }) = other.claim(vip(), B, "BACKUP", Some(&old)).await
+        let Err(FenceError::NotOwned { reason, .. }) =
+            other.claim(vip(), B, "BACKUP", &Expected::Any, Some(&old)).await
         else {
             panic!()
         };
@@ -181,11 +185,13 @@ async fn t47_a_live_owner_is_not_claimed_over(store: impl Store) {
     }
     // The proof must be about the owner.
     let third = renew(&owner, "SYSC", "TCPCS3", 1, &[]).await;
-    let Err(FenceError::NotOwned { reason, .. }) = other.claim(vip(), B, "BACKUP", Some(&third)).await else {
+    let Err(FenceError::NotOwned { reason, .. }) =
+        other.claim(vip(), B, "BACKUP", &Expected::Any, Some(&third)).await
+    else {
         panic!()
     };
     assert!(matches!(reason, NotOwned::Held { .. }));
-    let (fence, left) = other.claim(vip(), B, "BACKUP", Some(&newer)).await.unwrap();
+    let (fence, left) = other.claim(vip(), B, "BACKUP", &Expected::Any, Some(&newer)).await.unwrap();
     assert_eq!(fence.epoch(), 2);
     assert_eq!(left.previous.unwrap().system, A);
 }
@@ -212,9 +218,32 @@ async fn a_released_dvipa_is_anybodys(store: impl Store) {
     owner.release(&fence).await.unwrap();
     owner.release(&fence).await.expect("once more, as after a lost answer");
     assert!(write(&owner, &fence, &[p1(1)]).await.is_err());
-    let (fence, left) = other.claim(vip(), B, "BACKUP", None).await.unwrap();
+    let (fence, left) = other.claim(vip(), B, "BACKUP", &Expected::Any, None).await.unwrap();
     assert_eq!(fence.epoch(), 2);
     assert!(left.previous.unwrap().released);
+}
+
+async fn an_owner_that_agreed_is_named_exactly(store: impl Store) {
+    let (owner, other) = (plex(&store), plex(&store));
+    let nobody = Expected::Nobody;
+    let named = |stack: &str, epoch| Expected::Owner { stack: stack.into(), epoch };
+    let Err(FenceError::NotOwned { reason, .. }) =
+        other.claim(vip(), B, "BACKUP", &named("TCPCS1", 1), None).await
+    else {
+        panic!()
+    };
+    assert_eq!(reason, NotOwned::Changed);
+    owner.claim(vip(), A, "TCPCS1", &nobody, None).await.unwrap();
+    for wrong in [nobody, named("TCPCS1", 2), named("TCPCS2", 1)] {
+        let Err(FenceError::NotOwned { reason, .. }) = other.claim(vip(), B, "BACKUP", &wrong, None).await
+        else {
+            panic!()
+        };
+        assert_eq!(reason, NotOwned::Changed, "{wrong:?}");
+    }
+    let (fence, left) = other.claim(vip(), B, "BACKUP", &named("tcpcs1", 1), None).await.unwrap();
+    assert_eq!(fence.epoch(), 2);
+    assert!(left.acquired.is_some());
 }
 
 /// Everything under the sysplex as it is now, to be put back.
@@ -232,14 +261,14 @@ async fn t48_a_store_that_was_set_back_is_noticed_and_no_epoch_is_used_twice(sto
     store.facility().commit(unconditional(old)).await.unwrap();
     let Err(FenceError::SetBack { set_back, .. }) = write(&plex, &second, &[p1(1)]).await else { panic!() };
     assert_eq!((set_back.seen.epoch, set_back.found.epoch), (second.epoch(), first.epoch()));
-    let (third, left) = plex.claim(vip(), A, "TCPCS1", None).await.unwrap();
+    let (third, left) = plex.claim(vip(), A, "TCPCS1", &Expected::Any, None).await.unwrap();
     assert_eq!(third.epoch(), 3);
     assert!(left.set_back.is_some());
     // A backup that only heard of it.
     let other = super::fence::plex(&store);
     other.known().raise(vip(), Progress { epoch: 7, ceiling: None });
     plex.release(&third).await.unwrap();
-    let (eighth, left) = other.claim(vip(), B, "BACKUP", None).await.unwrap();
+    let (eighth, left) = other.claim(vip(), B, "BACKUP", &Expected::Any, None).await.unwrap();
     assert_eq!(eighth.epoch(), 8);
     assert_eq!(left.set_back.unwrap().found.epoch, 3);
 }
@@ -250,10 +279,10 @@ async fn t48_a_ceiling_that_was_set_back_is_noticed(store: impl Store) {
     owner.write(&fence, vec![owner.change_ceiling(&fence, Ceiling { highest: 100 }).unwrap()]).await.unwrap();
     owner.release(&fence).await.unwrap();
     heard.known().raise(vip(), Progress { epoch: 1, ceiling: Some(200) });
-    let (fence, left) = heard.claim(vip(), B, "BACKUP", None).await.unwrap();
+    let (fence, left) = heard.claim(vip(), B, "BACKUP", &Expected::Any, None).await.unwrap();
     assert_eq!(left.set_back.unwrap().seen.ceiling, Some(200));
     heard.release(&fence).await.unwrap();
-    let (_, left) = deaf.claim(vip(), B, "BACKUP", None).await.unwrap();
+    let (_, left) = deaf.claim(vip(), B, "BACKUP", &Expected::Any, None).await.unwrap();
     assert_eq!((left.set_back, left.ceiling), (None, Some((1, Ceiling { highest: 100 }))));
 }
 
@@ -295,7 +324,7 @@ async fn t49_a_forged_owner_record_stops_claims_with_its_reason(store: impl Stor
     let plex = plex(&store);
     let path = plex.paths().owner(vip());
     store.facility().commit(unconditional(vec![put(&path, &[1; 80])])).await.unwrap();
-    let e = plex.claim(vip(), A, "TCPCS1", None).await.unwrap_err();
+    let e = plex.claim(vip(), A, "TCPCS1", &Expected::Any, None).await.unwrap_err();
     assert_eq!(
         e.to_string(),
         "the owner record of 203.0.113.10 is refused: not sealed under this sysplex key for this place"
@@ -324,7 +353,7 @@ async fn what_an_older_key_sealed_is_sealed_again(store: impl Store) {
     before.write(&fence, vec![keys, ceiling]).await.unwrap();
     let new = SysplexKey::new([8; 32]);
     let both = Sysplex::new(store.facility(), "plex1", new.clone().with_older(&[[7; 32]]));
-    let (fence, left) = both.claim(vip(), A, "TCPCS1", None).await.unwrap();
+    let (fence, left) = both.claim(vip(), A, "TCPCS1", &Expected::Any, None).await.unwrap();
     assert!(left.refused.is_empty());
     assert_eq!(both.reseal(&fence).await.unwrap(), 4);
     assert_eq!(both.reseal(&fence).await.unwrap(), 0);

@@ -1,5 +1,7 @@
 //! Tests of the coupling facility, each run for every store: in memory, sled and, with the feature, etcd.
 
+#[cfg(feature = "etcd")]
+pub(super) mod etcd;
 mod fence;
 mod store;
 
@@ -12,8 +14,8 @@ pub(super) trait Store: Sized {
     /// How it is reached.
     type Facility: CouplingFacility;
 
-    /// An empty one.
-    async fn new() -> Self;
+    /// An empty one; `None`, and a line that says so, if it is not installed here.
+    async fn new() -> Option<Self>;
 
     /// A way to it; all lead to the same store.
     fn facility(&self) -> Self::Facility;
@@ -24,8 +26,8 @@ pub(super) struct InMemory(Memory);
 impl Store for InMemory {
     type Facility = Memory;
 
-    async fn new() -> Self {
-        Self(Memory::new())
+    async fn new() -> Option<Self> {
+        Some(Self(Memory::new()))
     }
 
     fn facility(&self) -> Memory {
@@ -41,10 +43,10 @@ pub(super) struct OnDisk {
 impl Store for OnDisk {
     type Facility = Embedded;
 
-    async fn new() -> Self {
+    async fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let cf = Embedded::open(&dir.path().join("cf")).unwrap();
-        Self { _dir: dir, cf }
+        Some(Self { _dir: dir, cf })
     }
 
     fn facility(&self) -> Embedded {
@@ -57,13 +59,17 @@ macro_rules! for_every_store {
     ($($test:ident),* $(,)?) => {
         for_every_store!(@memory crate::cf::suite::InMemory: $($test),*);
         for_every_store!(@sled crate::cf::suite::OnDisk: $($test),*);
+        #[cfg(feature = "etcd")]
+        for_every_store!(@etcd crate::cf::suite::etcd::Server: $($test),*);
     };
     (@$name:ident $store:ty: $($test:ident),*) => {
         mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::$test(<$store as crate::cf::suite::Store>::new().await).await;
+                    if let Some(store) = <$store as crate::cf::suite::Store>::new().await {
+                        super::$test(store).await;
+                    }
                 }
             )*
         }
@@ -71,10 +77,10 @@ macro_rules! for_every_store {
 }
 use for_every_store;
 
-fn put(key: &str, value: &[u8]) -> Change {
+pub(super) fn put(key: &str, value: &[u8]) -> Change {
     Change::Put(key.into(), value.into())
 }
 
-fn unconditional(changes: Vec<Change>) -> Transaction {
+pub(super) fn unconditional(changes: Vec<Change>) -> Transaction {
     Transaction { conditions: vec![], changes }
 }
