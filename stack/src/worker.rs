@@ -12,6 +12,7 @@
 
 use crate::control::{Answer, DropView, FromStack, IkeDatagram, Question, StackConfig, ToStack, Xcf};
 use crate::driver::batch::{RecvBatch, Sender};
+use crate::driver::gre_udp::GreUdp;
 use crate::driver::poll::{Poller, Waker};
 use crate::driver::raw::{Family, RawHow, RawProtocol, RawSocket};
 use crate::driver::tun::{HostBuffer, Tun};
@@ -49,6 +50,7 @@ const KEEPALIVE: [u8; 1] = [0xff];
 const TOKEN_COMMANDS: u64 = 0;
 const TOKEN_TUN: u64 = 1;
 const TOKEN_XCF: u64 = 2;
+const TOKEN_GRE_UDP: u64 = 3;
 /// Raw sockets have the tokens from here, in their order.
 const TOKEN_RAW: u64 = 8;
 /// UDP sockets have the tokens from here; none is used twice.
@@ -187,6 +189,8 @@ pub struct Worker {
     udp_tokens: HashMap<u64, SocketAddr>,
     raw: Vec<Raw>,
     xcf: Option<(Xcf, RawSocket)>,
+    /// What goes to other stacks goes in UDP.
+    gre_udp: Option<GreUdp>,
     asked_mtu: HashMap<IpAddr, Instant>,
     // Kept beside each other so that a turn borrows them apart from the sockets.
     host_buffer: HostBuffer,
@@ -245,6 +249,7 @@ impl Worker {
             udp_tokens: HashMap::new(),
             raw: Vec::new(),
             xcf: None,
+            gre_udp: None,
             asked_mtu: HashMap::new(),
             host_buffer: HostBuffer::default(),
             udp_batch: RecvBatch::new(UDP_BATCH, MAX_PACKET),
@@ -276,6 +281,7 @@ impl Worker {
                     }
                     TOKEN_TUN => self.read_host(now)?,
                     TOKEN_XCF => self.read_xcf(now),
+                    TOKEN_GRE_UDP => self.read_gre_udp(now),
                     TOKEN_RAW..TOKEN_UDP => self.read_raw(now, token),
                     _ => self.read_udp(now, token),
                 }
@@ -363,6 +369,27 @@ impl Worker {
         self.carry_out(now);
     }
 
+    fn read_gre_udp(&mut self, now: Instant) {
+        let (Some(socket), Some((xcf, _))) = (&self.gre_udp, &self.xcf) else { return };
+        let destination = xcf.address;
+        let count = socket.receive(&mut self.udp_batch).unwrap_or(0);
+        for i in 0..count {
+            let Some(received) = self.udp_batch.get(i) else {
+                self.drops.receive_unusable += 1;
+                continue;
+            };
+            let segment = received.segment.unwrap_or(received.bytes.len()).max(1);
+            let arrival = RawArrival { source: received.source.ip(), destination, tos: received.tos };
+            for packet in received.bytes.chunks_mut(segment) {
+                self.engine.handle_xcf(now, arrival, packet, &mut self.out);
+            }
+            if self.out.bytes.len() >= OUTPUT_BYTES {
+                self.carry_out(now);
+            }
+        }
+        self.carry_out(now);
+    }
+
     // ---- out ----
 
     /// Ends a batch: does what the engine wants, and makes its output empty.
@@ -414,7 +441,15 @@ impl Worker {
                 self.learn_mtu(now, send.remote);
             }
         }
-        for send in &out.xcf {
+        let plain = match &mut self.gre_udp {
+            Some(socket) => {
+                let drops = &mut self.drops;
+                socket.send(&mut self.sender, &out.xcf, &out.bytes, |sent, n| drops.count_send(sent, n));
+                &[][..]
+            }
+            None => &out.xcf[..],
+        };
+        for send in plain {
             let Some((xcf, socket)) = &mut self.xcf else {
                 self.drops.send_no_socket += 1;
                 continue;
@@ -625,12 +660,25 @@ impl Worker {
             }
         }
         let raw = if remarked || self.raw.is_empty() { Some(open_raw(config.mark)?) } else { None };
-        let unchanged = self.xcf.as_ref().map(|(x, _)| x) == config.xcf.as_ref() && !rebind_xcf && !remarked;
+        let in_udp = config.xcf.is_some() && config.sysplex.as_ref().is_some_and(|s| s.gre_in_udp);
+        let unchanged = self.xcf.as_ref().map(|(x, _)| x) == config.xcf.as_ref()
+            && self.gre_udp.is_some() == in_udp
+            && !rebind_xcf
+            && !remarked;
         let xcf = match &config.xcf {
             Some(x) if !unchanged => Some(
                 RawSocket::open(Family::of(x.address), RawProtocol::Gre, Some(&x.interface), config.mark)
                     .map_err(|e| format!("no GRE socket on the XCF interface {} ({e})", x.interface))?,
             ),
+            _ => None,
+        };
+        let gre_udp = match &config.xcf {
+            Some(x) if !unchanged && in_udp => {
+                // Two sockets cannot have one port: the old one has to go first.
+                self.gre_udp = None;
+                let bound = GreUdp::bind(x.address, &x.interface, config.mark);
+                Some(bound.map_err(|e| format!("no socket for GRE in UDP on {} ({e})", x.interface))?)
+            }
             _ => None,
         };
         if let Some(raw) = raw {
@@ -643,6 +691,10 @@ impl Worker {
             self.xcf = config.xcf.clone().zip(xcf);
             if let Some((_, socket)) = &self.xcf {
                 poller.add(socket, TOKEN_XCF).map_err(failed)?;
+            }
+            self.gre_udp = gre_udp;
+            if let Some(socket) = &self.gre_udp {
+                poller.add(socket, TOKEN_GRE_UDP).map_err(failed)?;
             }
         }
         for socket in opened {

@@ -7,9 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Most segments of one `UDP_SEGMENT` send that every kernel takes.
-const MAX_SEGMENTS: usize = 64;
+pub(super) const MAX_SEGMENTS: usize = 64;
 /// Most octets of one: a UDP datagram in IPv4 with room for options.
-const MAX_SEGMENTED_BYTES: usize = 65_000;
+pub(super) const MAX_SEGMENTED_BYTES: usize = 65_000;
 
 /// Buffers of the socket for messages between stacks: a window of every member.
 const MESSAGE_BUFFER_BYTES: i32 = 4 << 20;
@@ -30,6 +30,14 @@ impl UdpSocket {
     /// # Errors
     /// When the port is taken, or we may not.
     pub fn bind(local: SocketAddr, mark: u32) -> nix::Result<Self> {
+        Self::bind_on(local, None, mark)
+    }
+
+    /// The same; where an interface is given, nothing that comes by another one reaches the socket.
+    ///
+    /// # Errors
+    /// When the port is taken, there is no such interface, or we may not.
+    pub fn bind_on(local: SocketAddr, interface: Option<&str>, mark: u32) -> nix::Result<Self> {
         let (family, freebind) = match local {
             SocketAddr::V4(_) => (AddressFamily::Inet, (libc::SOL_IP, libc::IP_FREEBIND)),
             SocketAddr::V6(_) => (AddressFamily::Inet6, (libc::SOL_IPV6, libc::IPV6_FREEBIND)),
@@ -37,6 +45,9 @@ impl UdpSocket {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let owned = socket::socket(family, SockType::Datagram, flags, None)?;
         let fd = owned.as_fd();
+        if let Some(name) = interface {
+            option::bind_to_device(fd, name)?;
+        }
         option::set_int(fd, freebind.0, freebind.1, 1)?;
         option::set_mark(fd, mark)?;
         option::set_buffers(fd, SOCKET_BUFFER_BYTES)?;

@@ -14,7 +14,7 @@ use super::{Engine, Line, To, key_inbound, key_outbound, signs, subject};
 use crate::control::Direction;
 use crate::wire::gre::{GreError, GreHeader, MAX_HEADER};
 use crate::wire::packet::{IpVersion, Parsed};
-use crate::wire::{ipv4, ipv6, protocol};
+use crate::wire::{ipv4, ipv6, protocol, udp};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -240,8 +240,9 @@ impl Engine {
     /// Longest inner packet of one GRE packet.
     fn xcf_room(&self) -> usize {
         let ip = if self.own_xcf.is_some_and(|a| a.is_ipv6()) { ipv6::HEADER } else { ipv4::MIN_HEADER };
+        let udp = if self.gre_in_udp { udp::HEADER } else { 0 };
         let mtu = usize::try_from(self.links.xcf_mtu).unwrap_or(usize::MAX).min(ipv4::MAX_PACKET);
-        mtu.saturating_sub(ip + MAX_HEADER)
+        mtu.saturating_sub(ip + udp + MAX_HEADER)
     }
 
     /// Sends a packet to another stack; super-packets whole where they fit, single ones joined where that helps.

@@ -99,6 +99,8 @@ pub struct Engine {
     homes: HashMap<IpAddr, HomeRole, FixedState>,
     members: HashSet<IpAddr, FixedState>,
     own_xcf: Option<IpAddr>,
+    /// GRE to other stacks has a UDP header before it (RFC 8086).
+    gre_in_udp: bool,
     /// Epochs of the owners of the home addresses.
     epochs: HashMap<IpAddr, u64>,
     /// Owners that other stacks told of, at epochs above that of the configuration.
@@ -152,6 +154,7 @@ impl Engine {
             homes: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
             members: HashSet::with_hasher(FixedState::with_seed(seed ^ 10)),
             own_xcf: None,
+            gre_in_udp: false,
             epochs: HashMap::new(),
             heard: HashMap::new(),
             spd: Spd::new(seed ^ 2),

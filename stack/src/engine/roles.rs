@@ -68,6 +68,7 @@ impl Engine {
     /// A home address of which another stack has proved a higher epoch keeps that owner.
     pub fn configure(&mut self, now: Instant, config: &StackConfig, links: Links) {
         self.links = links;
+        self.gre_in_udp = config.sysplex.as_ref().is_some_and(|s| s.gre_in_udp);
         self.lease.required = config.sysplex.as_ref().is_some_and(|s| s.leased);
         self.own_xcf = config.xcf.as_ref().map(|x| x.address);
         self.members.clear();
