@@ -337,3 +337,25 @@ fn a_new_sa_is_preferred_after_a_moment_even_if_the_old_one_is_not_deleted() {
     pair.run(Duration::from_secs(6));
     assert_eq!(pair.b.sending.last(), Some(&new));
 }
+
+#[test]
+fn both_ends_keep_their_numbers_when_one_authenticates_again() {
+    for side in [Side::A, Side::B] {
+        let mut pair = Pair::with_defaults(44);
+        pair.connect(Side::A);
+        let numbers = |pair: &Pair, side| {
+            let engine = &pair.host(side).engine;
+            (engine.ike_tunnels()[0].id, engine.children()[0].id)
+        };
+        let before = (numbers(&pair, Side::A), numbers(&pair, Side::B));
+        let ike = pair.host(side).engine.ike_tunnels()[0].id;
+        pair.command(side, Command::RefreshIke(ike));
+        run_with_traffic(&mut pair, Duration::from_secs(10));
+        assert_eq!((numbers(&pair, Side::A), numbers(&pair, Side::B)), before);
+        for host in [&pair.a, &pair.b] {
+            assert_eq!((generations(host), host.engine.ike_tunnels()[0].generation), (vec![2], 2));
+            let down = |event: &Event| matches!(event, Event::ChildDown { .. } | Event::IkeDown { .. });
+            assert!(!host.events.iter().any(down), "{:?}", host.events);
+        }
+    }
+}

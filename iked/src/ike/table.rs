@@ -25,6 +25,8 @@ pub(crate) struct IkeTunnel {
     sas: BTreeSet<SaKey>,
     up: bool,
     newest: Option<SaKey>,
+    /// Addresses of both ends, own one first, once it is up.
+    ends: Option<(IpAddr, IpAddr)>,
 }
 
 /// A dynamic tunnel: the child SAs that followed each other.
@@ -43,6 +45,13 @@ pub(crate) struct ChildTunnel {
     up: bool,
 }
 
+/// One of several child SAs with the same selectors.
+#[derive(Debug, Clone, Copy)]
+struct Twin {
+    tunnel: TunnelId,
+    active: bool,
+}
+
 /// Selectors of both sides, own ones first.
 type Selectors = (Vec<TrafficSelector>, Vec<TrafficSelector>);
 
@@ -59,7 +68,8 @@ pub(crate) struct Book {
     child_spis: BTreeMap<u32, SaKey>,
     children: BTreeMap<SaKey, usize>,
     by_identities: HashMap<(Identity, Identity), BTreeSet<SaKey>>,
-    twins: HashMap<Selectors, BTreeMap<u32, bool>>,
+    twins: HashMap<Selectors, BTreeMap<u32, Twin>>,
+    ike_of: BTreeMap<SaKey, IkeTunnelId>,
     /// Half-open SAs as responder.
     pub(crate) half_open: HalfOpen,
 }
@@ -143,9 +153,33 @@ impl Book {
 
     /// An SA of a restored tunnel, the newest last.
     pub(crate) fn rejoin_ike(&mut self, id: IkeTunnelId, key: SaKey) {
+        self.ike_of.insert(key, id);
         let tunnel = self.ike.entry(id).or_default();
         tunnel.newest = Some(key);
         tunnel.sas.insert(key);
+    }
+
+    /// The addresses between which an IKE tunnel is.
+    pub(crate) fn note_ends_of_ike(&mut self, id: IkeTunnelId, ends: (IpAddr, IpAddr)) {
+        if let Some(tunnel) = self.ike.get_mut(&id) {
+            tunnel.ends = Some(ends);
+        }
+    }
+
+    /// The addresses between which an IKE tunnel is, once it is up.
+    pub(crate) fn ends_of_ike(&self, id: IkeTunnelId) -> Option<(IpAddr, IpAddr)> {
+        self.ike.get(&id)?.ends
+    }
+
+    /// The tunnel of an SA.
+    pub(crate) fn ike_of(&self, key: SaKey) -> Option<IkeTunnelId> {
+        self.ike_of.get(&key).copied()
+    }
+
+    /// An SA that is not up yet turns out to follow the others of a tunnel: it leaves its own. Returns its generation.
+    pub(crate) fn move_ike(&mut self, from: IkeTunnelId, to: IkeTunnelId, key: SaKey) -> u32 {
+        self.leave_ike(from, key);
+        self.enter_ike(to, key)
     }
 
     /// The SAs of a tunnel.
@@ -160,6 +194,7 @@ impl Book {
 
     /// One more SA of an IKE tunnel; returns its generation.
     pub(crate) fn enter_ike(&mut self, id: IkeTunnelId, key: SaKey) -> u32 {
+        self.ike_of.insert(key, id);
         let tunnel = self.ike.entry(id).or_default();
         tunnel.newest = Some(key);
         tunnel.generations = tunnel.generations.saturating_add(1);
@@ -179,6 +214,7 @@ impl Book {
 
     /// An SA of the tunnel is gone. True if it was the last one and the tunnel had been up.
     pub(crate) fn leave_ike(&mut self, id: IkeTunnelId, key: SaKey) -> bool {
+        self.ike_of.remove(&key);
         let Some(tunnel) = self.ike.get_mut(&id) else { return false };
         tunnel.sas.remove(&key);
         if !tunnel.sas.is_empty() {
@@ -295,7 +331,7 @@ impl Book {
     /// Whether this side sends on a child SA with just these selectors, so that a new one need not be used at once.
     pub(crate) fn has_active_twin(&self, local: &[TrafficSelector], remote: &[TrafficSelector]) -> bool {
         let twins = self.twins.get(&(local.to_vec(), remote.to_vec()));
-        twins.is_some_and(|twins| twins.values().any(|active| *active))
+        twins.is_some_and(|twins| twins.values().any(|twin| twin.active))
     }
 
     /// A child SA is there, by its inbound SPI; whether this side sends on it.
@@ -303,10 +339,31 @@ impl Book {
         &mut self,
         local: &[TrafficSelector],
         remote: &[TrafficSelector],
-        spi: u32,
-        active: bool,
+        tunnel: TunnelId,
+        (spi, active): (u32, bool),
     ) {
-        self.twins.entry((local.to_vec(), remote.to_vec())).or_default().insert(spi, active);
+        let twins = self.twins.entry((local.to_vec(), remote.to_vec())).or_default();
+        twins.insert(spi, Twin { tunnel, active });
+    }
+
+    /// The tunnel of a child with these selectors at an IKE SA older than `key` between the same two identities: what is made
+    /// at `key` takes its place (re-authentication by the peer, or both ends have started at once).
+    pub(crate) fn tunnel_elsewhere(
+        &self,
+        key: SaKey,
+        (own, peer): (&Identity, &Identity),
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+    ) -> Option<TunnelId> {
+        let between = self.by_identities.get(&(own.clone(), peer.clone()))?;
+        let twins = self.twins.get(&(local.to_vec(), remote.to_vec()))?;
+        let at = |spi: &u32| self.child_spis.get(spi);
+        // Of several children each has one that follows it.
+        let followed =
+            |tunnel| twins.iter().any(|(spi, twin)| at(spi) == Some(&key) && twin.tunnel == tunnel);
+        let elsewhere = |spi: &u32| at(spi).is_some_and(|at| *at < key && between.contains(at));
+        let found = twins.iter().find(|(spi, twin)| elsewhere(spi) && !followed(twin.tunnel));
+        found.map(|(_, twin)| twin.tunnel)
     }
 
     /// A child SA is gone. Returns those with the same selectors if this side sends on none of them.
@@ -320,7 +377,7 @@ impl Book {
         let Some(twins) = self.twins.get_mut(&selectors) else { return Vec::new() };
         twins.remove(&spi);
         let left: Vec<u32> = twins.keys().copied().collect();
-        let active = twins.values().any(|active| *active);
+        let active = twins.values().any(|twin| twin.active);
         if left.is_empty() {
             self.twins.remove(&selectors);
         }

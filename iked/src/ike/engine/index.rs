@@ -93,8 +93,10 @@ impl Engine {
         let stays = between.into_iter().filter(|other| *other != key).find(|other| {
             self.serving(*other).is_some_and(|(other, theirs)| {
                 let newer = theirs.since > ours.since && other.replaces.is_none();
+                let empty = ours.children.is_empty() && !theirs.children.is_empty();
                 let yields = theirs.origin.as_ref().is_some_and(|theirs| {
                     origin.yields_to(theirs)
+                        || (empty && origin.role == Role::Initiator)
                         || (newer && (origin.role, theirs.role) == (Role::Initiator, Role::Initiator))
                 });
                 yields && (other.local.ip(), other.remote.ip()) == ends && ours.is_doubled_by(theirs)

@@ -5,7 +5,6 @@ use super::collision::Origin;
 use super::established::{Established, Foundation, Next};
 use super::found::Found;
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task, leave_child};
-use crate::ike::command::ActivationMethod;
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::{self, AuthInput, IkeKeys, Opener, Sealer, psk_auth, verify_psk_auth};
 use crate::ike::error::Mistake;
@@ -255,6 +254,16 @@ impl ExpectAuthResponse {
     }
 }
 
+/// A peer that authenticates again makes the next SA of the tunnel that there is, not another tunnel.
+fn follow(sa: &mut IkeSa, ctx: &mut Context<'_>, own: &Identity, peer: &Identity) {
+    let ends = (sa.local.ip(), sa.remote.ip());
+    let between = ctx.book.with_identities(own, peer);
+    let tunnel = between.into_iter().rev().find_map(|other| ctx.book.ike_of(other));
+    let Some(tunnel) = tunnel.filter(|tunnel| ctx.book.ends_of_ike(*tunnel) == Some(ends)) else { return };
+    sa.generation = ctx.book.move_ike(sa.tunnel, tunnel, sa.key);
+    sa.tunnel = tunnel;
+}
+
 /// Notes an SA between two identities, which are to be proved again in time. The oldest goes when there are too many.
 fn enter(sa: &mut IkeSa, ctx: &mut Context<'_>, own: &Identity, peer: &Identity) {
     if let Some(interval) = sa.rule.reauth_interval
@@ -264,6 +273,7 @@ fn enter(sa: &mut IkeSa, ctx: &mut Context<'_>, own: &Identity, peer: &Identity)
         let Lifetime { rekey_at, .. } = Lifetime::start(ctx.now, interval, ctx.rng);
         sa.timers.set(Timer::Reauth, rekey_at);
     }
+    ctx.book.note_ends_of_ike(sa.tunnel, (sa.local.ip(), sa.remote.ip()));
     let others = ctx.book.enter_identities(own, peer, sa.key);
     if others.len() >= SAS_PER_IDENTITIES
         && let Some(oldest) = others.first()
@@ -361,9 +371,12 @@ impl ExpectAuthRequest {
         if found.has(NotifyType::INITIAL_CONTACT) {
             // Section 2.4: the peer has no other SA with us; ours to it are dead.
             for other in ctx.book.with_identities(&local_id, &verified.identity) {
+                // Nothing follows them any more.
+                ctx.book.leave_identities(&local_id, &verified.identity, other);
                 ctx.after.push(After::Forget(other, "peer has started anew (INITIAL_CONTACT)"));
             }
         }
+        follow(sa, ctx, &local_id, &verified.identity);
         enter(sa, ctx, &local_id, &verified.identity);
         let Self { opener, sealer, keys, suite, transcript, .. } = *self;
         let foundation = Foundation { keys, suite, local_id, remote_id: verified.identity };
@@ -467,7 +480,7 @@ fn grant_first(
         };
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let payloads = grant.payloads(spi_in);
-    let tunnel = ctx.book.new_child_tunnel(ActivationMethod::Remote, None);
+    let tunnel = child::place(sa, established, ctx, &grant.terms);
     // The peer cannot receive on it before it has our answer: what can go another way until then does.
     let outbound_active = !ctx.book.has_active_twin(&grant.terms.local, &grant.terms.remote);
     let draft = Draft {

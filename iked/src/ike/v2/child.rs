@@ -4,6 +4,7 @@
 
 use super::established::Established;
 use super::sa::{IkeSa, leave_child};
+use crate::ike::command::ActivationMethod;
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::ChildKeys;
 use crate::ike::event::{ChildInstall, Event};
@@ -408,6 +409,19 @@ pub(crate) struct Draft<'k> {
     pub(crate) resumed: Option<u64>,
 }
 
+/// The tunnel of a child that a peer asks for, of which the request becomes a user: the one that it has with the same
+/// selectors at another IKE SA, or a new one.
+pub(crate) fn place(sa: &IkeSa, established: &Established, ctx: &mut Context<'_>, terms: &Terms) -> TunnelId {
+    let identities = (&established.local_id, &established.remote_id);
+    match ctx.book.tunnel_elsewhere(sa.key, identities, &terms.local, &terms.remote) {
+        Some(tunnel) => {
+            ctx.book.enter_child(tunnel);
+            tunnel
+        }
+        None => ctx.book.new_child_tunnel(ActivationMethod::Remote, None),
+    }
+}
+
 /// Derives the keys and has the pair installed.
 pub(crate) fn install(
     sa: &IkeSa,
@@ -435,7 +449,7 @@ pub(crate) fn install(
     }
     ctx.book.enter_child_spi(spi_in, sa.key);
     ctx.book.place_child(tunnel, sa.key);
-    ctx.book.enter_twin(&terms.local, &terms.remote, spi_in, outbound_active);
+    ctx.book.enter_twin(&terms.local, &terms.remote, tunnel, (spi_in, outbound_active));
     let udp = sa.nat.encapsulate();
     let endpoint = |address: SocketAddr| {
         let mut address = address;

@@ -6,7 +6,6 @@ use super::found::Found;
 use super::init::fresh_nonce;
 use super::sa::{ChildRequest, Exchange, IkeSa, Task, leave_child};
 use super::{rekey, rekey_ike};
-use crate::ike::command::ActivationMethod;
 use crate::ike::context::Context;
 use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
@@ -379,7 +378,7 @@ pub(crate) fn grant(
     let nonce = fresh_nonce(ctx.rng);
     let payloads = with_exchange(grant.payloads(spi_in), &nonce, private.as_ref());
     let fresh = tunnel.is_none();
-    let tunnel = tunnel.unwrap_or_else(|| ctx.book.new_child_tunnel(ActivationMethod::Remote, None));
+    let tunnel = tunnel.unwrap_or_else(|| child::place(sa, established, ctx, &grant.terms));
     // The responder of a rekey goes on sending on the old SA until that is deleted (section 2.8), and so it does with
     // any other SA for the same traffic: the peer cannot receive on the new one before it has our answer.
     let outbound_active = fresh && !ctx.book.has_active_twin(&grant.terms.local, &grant.terms.remote);

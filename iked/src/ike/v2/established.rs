@@ -126,8 +126,8 @@ pub(crate) struct Foundation {
 /// How long after it was made an SA is at rest.
 pub(crate) const REST: Duration = Duration::from_secs(3);
 
-/// How often it is looked whether it is.
-const LOOKS: u8 = 8;
+/// How often it is looked whether it is, each time after twice as long: a bad network takes minutes.
+pub(crate) const LOOKS: u8 = 8;
 
 /// Lifetime where the rule has none for a suite (it was changed since).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(8 * 3600);
@@ -431,7 +431,7 @@ impl Established {
         {
             child.outbound_active = true;
             child.activate_at = None;
-            ctx.book.enter_twin(&child.terms.local, &child.terms.remote, spi_in, true);
+            ctx.book.enter_twin(&child.terms.local, &child.terms.remote, child.tunnel, (spi_in, true));
             ctx.out.events.push_back(Event::ActivateOutbound { spi_in });
         }
     }
@@ -452,6 +452,12 @@ impl Established {
         if let Some(child) = self.children.remove(&spi_in) {
             if let Standing::Replaced { by } = child.standing {
                 self.activate(ctx, by);
+            }
+            // What it was to replace goes on.
+            for old in
+                self.children.values_mut().filter(|old| old.standing == Standing::Replaced { by: spi_in })
+            {
+                old.standing = Standing::Serving;
             }
             child::remove(&child, ctx, reason);
         }
@@ -529,7 +535,7 @@ impl Established {
     pub(crate) fn is_doubled_by(&self, other: &Self) -> bool {
         let twin = |child: &Child| {
             other.children.values().any(|twin| {
-                matches!(twin.standing, Standing::Serving | Standing::Rekeying)
+                twin.standing != Standing::Closing
                     && twin.terms.mode == child.terms.mode
                     && twin.terms.local == child.terms.local
                     && twin.terms.remote == child.terms.remote

@@ -2,7 +2,7 @@
 //! lifetimes.
 
 use super::child::Standing;
-use super::established::{Established, IkeStanding, Next, REST};
+use super::established::{Established, IkeStanding, LOOKS, Next, REST};
 use super::sa::{Exchange, IkeSa, Task};
 use crate::ike::context::{After, Context};
 use crate::ike::timer::Timer;
@@ -49,7 +49,7 @@ pub(crate) fn on_timeout(established: &mut Established, sa: &mut IkeSa, ctx: &mu
             ctx.after.push(After::EndRedundant(sa.key));
         }
         if established.looks > 0 {
-            sa.timers.set(Timer::Redundant, now + REST);
+            sa.timers.set(Timer::Redundant, now + REST * (1 << (LOOKS - established.looks)));
         }
     }
     // Only wakes up `go_on`, which looks at the queue.

@@ -371,6 +371,7 @@ pub(crate) fn revive(
     };
     ctx.book.ike_spis.insert(record.own_spi(), key);
     ctx.book.rejoin_ike(revival.id, key);
+    ctx.book.note_ends_of_ike(revival.id, (record.local.ip(), record.remote.ip()));
     ctx.book.enter_identities(&record.local_id, &record.remote_id, key);
     let life = revival.life(now, record.life);
     let mut timers = TimerTable::default();
@@ -514,7 +515,7 @@ fn take_child(
     ctx.book.enter_child(tunnel);
     ctx.book.enter_child_spi(record.spi_in, sa.key);
     ctx.book.place_child(tunnel, sa.key);
-    ctx.book.enter_twin(&terms.local, &terms.remote, record.spi_in, record.outbound_active);
+    ctx.book.enter_twin(&terms.local, &terms.remote, tunnel, (record.spi_in, record.outbound_active));
     let closed = numbers.replay.is_none();
     let hard_bytes = record.lifesize.map(|hard| hard.saturating_sub(numbers.bytes));
     ctx.out.events.push_back(Event::InstallChild(Box::new(ChildInstall {
