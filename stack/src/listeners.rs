@@ -5,6 +5,7 @@
 
 use crate::control::ReadyPort;
 use crate::driver::{IKE_PORT, NAT_T_PORT};
+use crate::engine::connection::ConnectionKey;
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla as _,
 };
@@ -84,10 +85,7 @@ impl Listeners {
 
     fn dump(&mut self) -> Result<Vec<Listener>, ListenersError> {
         if self.socket.is_none() {
-            let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            self.socket = Some(socket);
+            self.socket = Some(open()?);
         }
         let Some(socket) = &self.socket else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -96,7 +94,8 @@ impl Listeners {
                 continue;
             }
             for family in [AF_INET, AF_INET6] {
-                match ask(socket, family, protocol, &mut found) {
+                let states = if protocol == UDP { StateFlags::CLOSE } else { StateFlags::LISTEN };
+                match ask(socket, family, protocol, states, |r| found.extend(listener(protocol, r))) {
                     Err(ListenersError::Socket(e)) if e.kind() == io::ErrorKind::NotFound => {
                         tracing::warn!(
                             protocol,
@@ -113,14 +112,59 @@ impl Listeners {
     }
 }
 
-fn ask(socket: &Socket, family: u8, protocol: u8, found: &mut Vec<Listener>) -> Result<(), ListenersError> {
+/// The TCP connections of this namespace that have one of these addresses as their own: what a stack finds that starts
+/// while applications run.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn open_connections(homes: &[IpAddr]) -> Result<Vec<ConnectionKey>, ListenersError> {
+    let mut found = Vec::new();
+    let states = StateFlags::ESTABLISHED
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::LAST_ACK
+        | StateFlags::CLOSING;
+    let socket = open()?;
+    for family in [AF_INET, AF_INET6] {
+        ask(&socket, family, TCP, states.clone(), |r| {
+            let id = &r.header.socket_id;
+            let key = ConnectionKey {
+                protocol: TCP,
+                local: id.source_address.to_canonical(),
+                local_port: id.source_port,
+                remote: id.destination_address.to_canonical(),
+                remote_port: id.destination_port,
+            };
+            if homes.contains(&key.local) {
+                found.push(key);
+            }
+        })?;
+    }
+    Ok(found)
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn ask(
+    socket: &Socket,
+    family: u8,
+    protocol: u8,
+    states: StateFlags,
+    mut each: impl FnMut(&InetResponse),
+) -> Result<(), ListenersError> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = InetRequest {
         family,
         protocol,
         extensions: ExtensionFlags::empty(),
-        states: if protocol == UDP { StateFlags::CLOSE } else { StateFlags::LISTEN },
+        states,
         socket_id: if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() },
     };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
@@ -138,7 +182,7 @@ fn ask(socket: &Socket, family: u8, protocol: u8, found: &mut Vec<Listener>) -> 
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(r)) => {
-                    found.extend(listener(protocol, &r));
+                    each(&r);
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => return Err(e.to_io().into()),
@@ -219,6 +263,27 @@ mod tests {
         drop(exact);
         assert_eq!(at(&listeners.look(&[v4]).unwrap(), v4, TCP, port), 0);
         assert_eq!(listeners.look(&[]).unwrap(), []);
+    }
+
+    #[test]
+    fn connections_that_are_open_are_found_from_both_ends() {
+        let home = IpAddr::from([127, 0, 0, 79]);
+        let server = TcpListener::bind((home, 0)).unwrap();
+        let to = server.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(to).unwrap();
+        let (_accepted, from) = server.accept().unwrap();
+        let key = ConnectionKey {
+            protocol: TCP,
+            local: home,
+            local_port: to.port(),
+            remote: from.ip(),
+            remote_port: from.port(),
+        };
+        assert_eq!(open_connections(&[home]).unwrap(), [key]);
+        let own = open_connections(&[from.ip()]).unwrap();
+        assert!(own.iter().any(|k| (k.local_port, k.remote_port) == (from.port(), to.port())));
+        drop(client);
+        assert_eq!(open_connections(&[IpAddr::from([127, 0, 0, 80])]).unwrap(), []);
     }
 
     #[test]

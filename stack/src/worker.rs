@@ -20,6 +20,7 @@ use crate::driver::udp::{self, UdpHow, UdpSocket};
 use crate::driver::{IKE_PORT, MAX_PACKET, NAT_T_PORT, Sent};
 use crate::engine::io::{Output, RawArrival, UdpArrival};
 use crate::engine::{Engine, Links};
+use crate::listeners;
 use crate::xcf::message::MAX_PAGE;
 use crate::xcf::order::{EngineOrder, EngineReport};
 use hashbrown::HashMap;
@@ -706,7 +707,16 @@ impl Worker {
         self.udp.retain(|local, _| config.home.iter().any(|h| h.address == local.ip()));
         self.udp_tokens.retain(|_, local| self.udp.contains_key(local));
         self.mark = config.mark;
+        let first = !self.engine.configured();
         self.engine.configure(now, config, links);
+        if first {
+            // Applications may have gone on while the stack was restarted.
+            let homes: Vec<IpAddr> = config.home.iter().map(|h| h.address).collect();
+            match listeners::open_connections(&homes) {
+                Ok(open) => self.engine.found_open(now, &open),
+                Err(error) => tracing::warn!(%error, "connections that were open before are not known"),
+            }
+        }
         Ok(())
     }
 }

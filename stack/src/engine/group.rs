@@ -3,7 +3,7 @@
 
 use super::connection::{Connection, ConnectionId, ConnectionKey, Ended, Place, Signs, Way};
 use super::hold::{Stage, Waiting};
-use super::io::{FlowRecord, Output, ToGroup};
+use super::io::{FlowRecord, FlowStage, Output, ToGroup};
 use super::roles::HomeRole;
 use super::verdict::DropReason;
 use super::{Engine, key_inbound};
@@ -125,12 +125,13 @@ impl Engine {
         self.work_on_rebuilds(now);
     }
 
-    /// NEWCONN: a target has opened a connection with the DVIPA as source.
+    /// NEWCONN: a target has opened a connection with the DVIPA as source; or a stack that has restarted tells of one that was
+    /// open before, as it would in its list.
     fn connection_opened(&mut self, now: Instant, member: IpAddr, epoch: u64, flow: &FlowRecord) {
         let dvipa = flow.key.local;
         if self.owns_at(dvipa, epoch)
             && self.members.contains(&member)
-            && self.distributor.is_target(dvipa, member)
+            && (flow.stage != FlowStage::Opening || self.distributor.is_target(dvipa, member))
             && !self.adopt(now, member, flow)
         {
             self.drops.count(DropReason::ConnectionTableFull);
@@ -201,6 +202,25 @@ impl Engine {
             self.group.push(ToGroup::Ended { to, key: c.key });
             self.due.get_or_insert(now);
         }
+    }
+
+    /// Connections on home addresses that the kernel here had open before this engine: a restart forgets none of those
+    /// that applications still have. Whether they are protected, their packets tell.
+    pub fn found_open(&mut self, now: Instant, open: &[ConnectionKey]) {
+        for key in open {
+            let role = self.role(key.local);
+            if matches!(role, None | Some(HomeRole::Static | HomeRole::Backup))
+                || self.connections.find(key).is_some()
+            {
+                continue;
+            }
+            let flow = FlowRecord { key: *key, ipsec_routed: false, stage: FlowStage::Open };
+            let slot = self.distributor.slot_of(key, Place::Here);
+            if self.connections.import(now, &flow, Place::Here, slot).is_err() {
+                return;
+            }
+        }
+        self.waiting_news(now);
     }
 
     /// Asks whom there is to ask, and ends what is rebuilt.

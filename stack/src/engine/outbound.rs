@@ -8,7 +8,7 @@ use super::connection::{Place, Way};
 use super::hold::Stage;
 use super::icmp::{Quoted, may_answer};
 use super::inbound::{FRAGMENTS_CLEAR, FRAGMENTS_LOCAL};
-use super::io::{Output, RawArrival, ToGroup, VnetHeader};
+use super::io::{FlowRecord, FlowStage, Output, RawArrival, ToGroup, VnetHeader};
 use super::network::{IKE_PORT, NATT_PORT};
 use super::roles::HomeRole;
 use super::segment::{self, SegmentError};
@@ -258,21 +258,32 @@ impl Engine {
                     .insert(now, key, Place::Here, true, 0)
                     .map_err(|_| DropReason::ConnectionTableFull)?;
                 self.connections.seen(now, id, Way::Out, signs);
+                if signs.tcp && !signs.opens() && !signs.rst {
+                    // This stack has restarted and forgotten it; the owner may not know it either (spec 4.1).
+                    let flow = FlowRecord { key, ipsec_routed: true, stage: FlowStage::Open };
+                    self.tell_opened(now, role, flow);
+                }
             }
             (None, Some(key)) if action == Some(FilterAction::Permit) && !signs.rst => {
                 // Its answers come to the owner, who has seen nothing of it (NEWCONN).
                 if let Ok(id) = self.connections.insert(now, key, Place::Here, false, 0) {
                     self.note_packet(now, id, role, Way::Out, signs);
-                    if let HomeRole::Target { distributor: Some(to) } = role {
-                        let flow = self.connections.get(id).record();
-                        self.group.push(ToGroup::Opened { to, flow });
-                        self.due.get_or_insert(now);
-                    }
+                    let flow = self.connections.get(id).record();
+                    self.tell_opened(now, role, flow);
                 }
             }
             _ => {}
         }
         Ok(routed)
+    }
+
+    /// Tells the owner of a flow that did not come by it (NEWCONN).
+    fn tell_opened(&mut self, now: Instant, role: HomeRole, flow: FlowRecord) {
+        if let HomeRole::Target { distributor: Some(to) } | HomeRole::Moving { distributor: Some(to) } = role
+        {
+            self.group.push(ToGroup::Opened { to, flow });
+            self.due.get_or_insert(now);
+        }
     }
 
     /// The filters on a packet that wants out, and what they say.
