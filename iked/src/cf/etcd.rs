@@ -8,7 +8,7 @@
 use super::fence::within;
 use super::watch::Watched;
 use super::{
-    CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_RECORDS, Outcome, PAGE, Revision,
+    CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_RECORDS, Outcome, READ, Revision,
     Seen, Transaction, Watch,
 };
 use crate::cf::seal::{KeyError, read_private};
@@ -135,14 +135,14 @@ impl Etcd {
         CfError::Store(format!("etcd {}: {}", self.shared.endpoint(number), reasons(e)))
     }
 
-    /// Up to `limit` entries, at `revision` if it is given, and the store's revision.
+    /// Up to [`READ`] entries, at `revision` if it is given, and the store's revision.
     async fn range(
         &self,
         prefix: &str,
         after: Option<&str>,
         revision: Option<i64>,
     ) -> Result<(Vec<Entry>, i64), CfError> {
-        let mut limit = PAGE;
+        let mut limit = READ;
         loop {
             let first = match after.filter(|a| *a >= prefix) {
                 // The key that comes right behind it.

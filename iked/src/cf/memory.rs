@@ -4,7 +4,7 @@
 
 use super::watch::local::{self, News};
 use super::{
-    CfError, Change, Condition, CouplingFacility, Entry, Outcome, PAGE, Revision, Transaction, Watch,
+    CfError, Change, Condition, CouplingFacility, Entry, Outcome, READ, Revision, Transaction, Watch,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -167,7 +167,7 @@ impl CouplingFacility for Memory {
         let mine =
             entries.take_while(|(k, _)| k.starts_with(prefix)).filter(|(k, _)| Some(k.as_str()) != after);
         Ok(mine
-            .take(PAGE)
+            .take(READ)
             .map(|(k, (v, r))| Entry { key: k.clone(), value: v.clone(), revision: *r })
             .collect())
     }

@@ -13,6 +13,7 @@
 //! the `keys` records of DVIPAs with `takeover = "continue"`. Traffic never waits for the CF.
 
 mod clerk;
+mod contents;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod fence;
@@ -40,8 +41,10 @@ use std::time::Duration;
 
 /// Largest value that is written or read; larger ones are refused unread.
 pub const MAX_VALUE_BYTES: usize = 16 << 10;
-/// Records that are read or changed in one step: what etcd takes in one transaction unless configured otherwise.
+/// Records that are changed in one step: what etcd takes in one transaction unless configured otherwise.
 pub const PAGE: usize = 128;
+/// Records that are read in one step: at a takeover of a thousand SAs each step more is a longer silence.
+pub const READ: usize = 1024;
 /// Most bytes of values in one transaction: half of what etcd takes in one request.
 pub const MAX_TRANSACTION_BYTES: usize = 768 << 10;
 /// Most records of one kind that are read of a DVIPA, and most keys that are watched under a prefix: whoever can write
@@ -66,7 +69,7 @@ pub trait CouplingFacility: Clone + Send + Sync + 'static {
     /// happened, or may happen yet.
     fn commit(&self, t: Transaction) -> impl Future<Output = Result<Outcome, CfError>> + Send;
 
-    /// Up to [`PAGE`] entries whose key begins with `prefix` and is greater than `after`, in order of keys.
+    /// Up to [`READ`] entries whose key begins with `prefix` and is greater than `after`, in order of keys.
     fn page(
         &self,
         prefix: &str,

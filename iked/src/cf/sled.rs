@@ -5,7 +5,7 @@
 //! for the disk, so they run on tokio's threads for blocking work.
 
 use super::watch::local::{self, News};
-use super::{CfError, Condition, CouplingFacility, Entry, Outcome, PAGE, Revision, Transaction, Watch};
+use super::{CfError, Condition, CouplingFacility, Entry, Outcome, READ, Revision, Transaction, Watch};
 use sled::transaction::{ConflictableTransactionError, TransactionError, TransactionalTree};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -132,7 +132,7 @@ impl CouplingFacility for Embedded {
             let mut page = Vec::new();
             for entry in cf.db.range(from.as_bytes()..) {
                 let (k, v) = entry.map_err(store)?;
-                if !k.starts_with(prefix.as_bytes()) || page.len() == PAGE {
+                if !k.starts_with(prefix.as_bytes()) || page.len() == READ {
                     break;
                 }
                 // A key that is no text is nobody's record.

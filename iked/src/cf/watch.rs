@@ -49,7 +49,7 @@ impl Watch {
 /// Watches for stores whose every change happens in this process: a change is told to all, and a watcher that is
 /// too slow for that begins again with everything.
 pub(super) mod local {
-    use super::super::{Change, CouplingFacility, PAGE};
+    use super::super::{Change, CouplingFacility, READ};
     use super::{CfError, Entry, Revision, Seen, Watch};
     use std::collections::BTreeMap;
     use tokio::sync::broadcast::{self, error::RecvError};
@@ -126,7 +126,7 @@ pub(super) mod local {
         let mut all: Vec<Entry> = Vec::new();
         loop {
             let page = store.page(prefix, all.last().map(|e| e.key.as_str())).await?;
-            let last = page.len() < PAGE;
+            let last = page.len() < READ;
             all.extend(page);
             if last {
                 return Ok(all);

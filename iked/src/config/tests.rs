@@ -126,8 +126,8 @@ fn a_sysplex_on_etcd_says_where_it_is() {
         &with("[sysplex.etcd]\nendpoints = [\"https://a:1\", \"http://b:1\", \"https://u@c/d\"]"),
         &[
             "iked.toml:17:13: endpoints with https need `ca`",
-            "iked.toml:17:30: \"http://b:1\": expected https://HOST:PORT",
-            "iked.toml:17:44: \"https://u@c/d\": expected https://HOST:PORT",
+            "iked.toml:17:29: \"http://b:1\": expected https://HOST:PORT",
+            "iked.toml:17:43: \"https://u@c/d\": expected https://HOST:PORT",
         ],
     );
     told(

@@ -2,12 +2,14 @@
 //! started again and set back to an older state; plain, with TLS and with client certificates.
 
 use super::super::etcd::{Etcd, EtcdError};
+use super::super::fence::Record;
 use super::super::fence::{FenceError, Sysplex};
 use super::super::keeper::{Keeper, Order, Report, Settings};
 use super::super::order::{AliveSeen, Expected};
-use super::super::record::{Alive, Member, Owner};
+use super::super::record::tests::{phase1, phase2};
+use super::super::record::{Alive, Member, Owner, RecordId, Secret};
 use super::super::seal::SysplexKey;
-use super::super::{CfError, CouplingFacility};
+use super::super::{CfError, CouplingFacility, RecordKey};
 use super::{Store, put, unconditional};
 use crate::config::Etcd as Config;
 use nix::sys::signal::{Signal, kill};
@@ -491,4 +493,56 @@ async fn t48_a_store_that_never_answers_costs_one_deadline() {
         panic!()
     };
     assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+/// What a takeover waits for in the store; nothing is asserted of a busy machine but that it works.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewals_and_a_claim_with_a_thousand_tunnels_are_timed() {
+    let Some(server) = Server::plain().await else { return };
+    let mut a = Host::new(&server, "SYSA");
+    a.claim(None).await;
+    a.owned().await;
+    for n in 0..1000u32 {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        let id = RecordId(id);
+        let p1 = Record::Phase1(Box::new(phase1()));
+        let p2 = Record::Phase2(Box::new(phase2(id, n)));
+        a.order(Order::Write { dvipa: vip(), key: RecordKey::Phase1(id), record: Some(p1) }).await;
+        a.order(Order::Write { dvipa: vip(), key: RecordKey::Phase2(id), record: Some(p2) }).await;
+        let keys = Some(Secret::new(vec![7; 1500]));
+        a.order(Order::Keys { dvipa: vip(), id, keys, ticket: n.into() }).await;
+    }
+    let (mut written, mut stored) = (0, 0);
+    a.until("the records", |r| {
+        match r {
+            Report::Written { keys, .. } => written += keys.len(),
+            Report::KeysStored { tickets, .. } => stored += tickets.len(),
+            _ => {}
+        }
+        (written >= 2000 && stored >= 1000).then_some(())
+    })
+    .await;
+    let begin = Instant::now();
+    a.claim(None).await;
+    let (acquired, n) = a
+        .until("ownership", |r| match r {
+            Report::Owned { left, .. } => Some((left.acquired.unwrap(), left.phase2.len() + left.keys.len())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(n, 2000);
+    let acquired = acquired - begin.into_std();
+    println!("claim of 1000 tunnels: owner record {acquired:?}, all {:?}", begin.elapsed());
+    let lease = Duration::from_millis(100);
+    a.serve(lease).await;
+    a.until("a renewal", |r| matches!(r, Report::Renewed { .. }).then_some(())).await;
+    let (begin, mut last, mut longest, mut count) = (Instant::now(), Instant::now(), Duration::ZERO, 0u32);
+    while begin.elapsed() < Duration::from_secs(2) {
+        a.until("a renewal", |r| matches!(r, Report::Renewed { .. }).then_some(())).await;
+        longest = longest.max(last.elapsed());
+        (last, count) = (Instant::now(), count + 1);
+    }
+    println!("lease of {lease:?}: {count} renewals in {:?}, longest gap {longest:?}", begin.elapsed());
+    assert!(count > 0);
 }

@@ -1,8 +1,8 @@
 //! What every store must do: transactions, revisions, pages, watches.
 
 use super::super::{
-    CfError, Change, Condition, CouplingFacility, Entry, MAX_VALUE_BYTES, Outcome, PAGE, Revision, Seen,
-    Transaction, Watch,
+    CfError, Change, Condition, CouplingFacility, Entry, MAX_VALUE_BYTES, Outcome, PAGE, READ, Revision,
+    Seen, Transaction, Watch,
 };
 use super::{Store, for_every_store, put, unconditional};
 use std::time::Duration;
@@ -103,7 +103,7 @@ async fn revisions_grow_and_tell_who_wrote_last(store: impl Store) {
 
 async fn pages_are_ordered_bounded_and_complete(store: impl Store) {
     let cf = store.facility();
-    for chunk in (0..300).collect::<Vec<_>>().chunks(PAGE) {
+    for chunk in (0..2500).collect::<Vec<_>>().chunks(PAGE) {
         let changes = chunk.iter().map(|i| put(&format!("/p/{i:04}"), b"v")).collect();
         cf.commit(unconditional(changes)).await.unwrap();
     }
@@ -111,12 +111,12 @@ async fn pages_are_ordered_bounded_and_complete(store: impl Store) {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = cf.page("/p/", after.as_deref()).await.unwrap();
-        assert!(page.len() <= PAGE);
+        assert!(page.len() <= READ);
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
         seen.extend(page.into_iter().map(|e| e.key));
     }
-    assert_eq!(seen, (0..300).map(|i| format!("/p/{i:04}")).collect::<Vec<_>>());
+    assert_eq!(seen, (0..2500).map(|i| format!("/p/{i:04}")).collect::<Vec<_>>());
 }
 
 async fn t49_what_is_too_large_is_not_written(store: impl Store) {
