@@ -3,13 +3,18 @@
 //!
 //! Events go before datagrams: when a peer hears that an SA exists, the stack holds it already.
 
+use crate::cf::RecordKey;
+use crate::cf::fence::Record;
 use crate::cf::keeper::Order;
+use crate::cf::record::{Phase1, Phase2, RecordId};
+use crate::config::Config;
 use crate::core::{Now, Stack};
 use crate::ike::command::Command;
-use crate::ike::event::{ChildInstall, Event, Payload, Transmit};
+use crate::ike::event::{ChildInstall, Event, Outcome as Negotiated, Payload, Transmit};
+use crate::ike::rules::IkeOffer;
 use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, Mode, TrafficSelector, TunnelId};
 use crate::ike::view::IkeSuite;
-use crate::topology::Owners;
+use crate::topology::{Owners, may_use};
 use stack::control::{
     Acquire, AddressRange, Continued, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes,
     Mode as StackMode, PortRange, ReplaySnapshot, SaPair, Selector, ToStack,
@@ -22,15 +27,76 @@ use tracing::{info, warn};
 const REPLAY_WINDOW: u32 = 1024;
 
 /// Acts upon everything that `stack`'s engine has to say.
-pub(crate) fn drain(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, now: Now) {
+///
+/// Gives the ends of negotiations in the place of an earlier owner's.
+pub(crate) fn drain(
+    stack: &mut Stack,
+    keeper: Option<&mpsc::Sender<Order>>,
+    config: &Config,
+    owners: &Owners,
+    now: Now,
+) -> Vec<(u64, Negotiated)> {
+    let mut negotiated = Vec::new();
     while let Some(event) = stack.engine.poll_event() {
-        act(stack, keeper, owners, now, event);
+        match event {
+            Event::Renegotiated { item, outcome } => negotiated.push((item, outcome)),
+            event => act(stack, keeper, owners, now, event),
+        }
     }
     while let Some(transmit) = stack.engine.poll_transmit() {
-        if let Some(link) = &stack.link {
+        // Whoever does not own an address does not speak for it, whatever an engine still has to say.
+        if let Some(link) = &stack.link
+            && may_use(config, owners, &stack.entry.name, transmit.local.ip())
+        {
             link.send_datagram(datagram(transmit));
         }
     }
+    negotiated
+}
+
+/// Writes the records of a DVIPA's tunnels again, as they are now.
+pub(crate) fn write_all(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, dvipa: IpAddr) {
+    let mut orders = Vec::new();
+    for view in stack.engine.ike_tunnels().into_iter().filter(|v| v.local.ip() == dvipa) {
+        let offers = offers(stack, &view.rule);
+        orders.extend(stack.ledger.ike_up(&view, &offers));
+    }
+    for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
+        orders.extend(stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t))));
+    }
+    order(stack, keeper, orders);
+}
+
+/// The records of a DVIPA's tunnels, as they would be written.
+#[expect(clippy::type_complexity, reason = "the two lists of records as they stand in the coupling facility")]
+pub(crate) fn records(
+    stack: &mut Stack,
+    now: Now,
+    dvipa: IpAddr,
+) -> (Vec<(RecordId, u64, Phase1)>, Vec<(RecordId, u64, Phase2)>) {
+    let (mut phase1, mut phase2) = (Vec::new(), Vec::new());
+    for view in stack.engine.ike_tunnels().into_iter().filter(|v| v.local.ip() == dvipa) {
+        let offers = offers(stack, &view.rule);
+        for o in stack.ledger.ike_up(&view, &offers) {
+            if let Order::Write { key: RecordKey::Phase1(id), record: Some(Record::Phase1(r)), .. } = o {
+                phase1.push((id, 0, *r));
+            }
+        }
+    }
+    for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
+        for o in stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t))) {
+            if let Order::Write { key: RecordKey::Phase2(id), record: Some(Record::Phase2(r)), .. } = o {
+                phase2.push((id, 0, *r));
+            }
+        }
+    }
+    (phase1, phase2)
+}
+
+/// The offers of a KeyExchangeRule.
+fn offers(stack: &Stack, rule: &str) -> Vec<IkeOffer> {
+    let rules = stack.policy.as_ref().map(|p| p.rules()).unwrap_or_default();
+    rules.exchange.into_iter().find(|r| r.name == rule).map_or_else(Vec::new, |r| r.offers)
 }
 
 /// Sends the orders again that did not fit into the keeper's queue.
@@ -92,9 +158,8 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
         Event::RestoreRefused { was, reason } => {
             warn!(stack = %name, was = %format_args!("K{}", was.0), "IKE tunnel not continued: {reason}");
         }
-        Event::Renegotiated { item, outcome } => {
-            info!(stack = %name, item, ?outcome, "renegotiated");
-        }
+        // The caller's.
+        Event::Renegotiated { .. } => {}
         Event::Notice { peer, text } => info!(stack = %name, %peer, "{}", text.escape_debug()),
     }
 }
@@ -108,9 +173,8 @@ fn ike_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owne
     if !owns(stack, owners, view.local.ip()) {
         return;
     }
-    let rules = stack.policy.as_ref().map(|p| p.rules()).unwrap_or_default();
-    let offers = rules.exchange.iter().find(|r| r.name == view.rule).map_or(&[][..], |r| &r.offers);
-    let orders = stack.ledger.ike_up(&view, offers);
+    let offers = offers(stack, &view.rule);
+    let orders = stack.ledger.ike_up(&view, &offers);
     order(stack, keeper, orders);
 }
 

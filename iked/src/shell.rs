@@ -89,7 +89,7 @@ pub fn now() -> Now {
     #[expect(clippy::disallowed_methods, reason = "the wall clock enters here, for people only")]
     let unix =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    Now { instant: tokio::time::Instant::now().into_std(), unix }
+    Now { instant: tokio::time::Instant::now().into_std(), unix, boot: Duration::from_nanos(boot_ns()) }
 }
 
 /// Runs the daemon until a signal ends it.
@@ -112,8 +112,8 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
 
     let (link_tx, links) = mpsc::channel(1024);
     let mut inputs = Inputs { links, requests, reports, internal, management };
-    core.claim();
-    inputs.wait_for_claims(&mut core, config.dvipas.len()).await;
+    core.watch(now());
+    inputs.wait_for_owners(&mut core).await;
     let stop_links = CancellationToken::new();
     for (index, launch) in launches.into_iter().enumerate() {
         tasks.spawn(stack_link::run(index, launch, link_tx.clone(), stop_links.clone()));
@@ -121,8 +121,9 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
     info!(system = %config.system, stacks = config.stacks.len(), "iked {} started", env!("CARGO_PKG_VERSION"));
 
     let mut closing: Option<Instant> = None;
+    let mut handing: Option<Instant> = None;
     loop {
-        let deadline = closing.map_or(core.next_deadline(), |limit| core.next_deadline().min(limit));
+        let deadline = [closing, handing].into_iter().flatten().fold(core.next_deadline(), Instant::min);
         tokio::select! {
             Some((index, event)) = inputs.links.recv() => core.on_link(now(), index, event),
             Some(request) = inputs.requests.recv() => core.on_request(now(), request),
@@ -137,12 +138,18 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
                     info!("second signal: not waiting for peers any more");
                     break;
                 }
-                info!("ending: deleting all SAs");
-                core.shutdown(now());
+                info!("ending: DVIPAs are handed over, then all SAs are deleted");
+                core.hand_over(now());
                 closing = Some(now().instant + shutdown::PEER_TIME);
+                handing = Some(now().instant + shutdown::HAND_OVER_TIME);
             }
         }
+        if handing.is_some_and(|limit| core.is_handed_over() || now().instant >= limit) {
+            handing = None;
+            core.shutdown(now());
+        }
         if let Some(limit) = closing
+            && handing.is_none()
             && (core.is_idle() || now().instant >= limit)
         {
             break;
@@ -163,10 +170,10 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// Takes reports until each DVIPA has one, so that stacks begin with the epoch that is theirs.
-    async fn wait_for_claims(&mut self, core: &mut Core, dvipas: usize) {
+    /// Takes reports until the owner of each DVIPA is known, so that stacks begin as what they were.
+    async fn wait_for_owners(&mut self, core: &mut Core) {
         let limit = tokio::time::Instant::now() + CLAIM_TIME;
-        for _ in 0..dvipas {
+        while !core.knows_owners() {
             match tokio::time::timeout_at(limit, self.reports.recv()).await {
                 Ok(Some(report)) => core.on_report(now(), report),
                 Ok(None) | Err(_) => return,

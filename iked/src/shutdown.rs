@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+/// How long stacks of other systems may take to take DVIPAs over.
+pub(crate) const HAND_OVER_TIME: Duration = Duration::from_secs(1);
 /// How long peers may take to answer Deletes.
 pub(crate) const PEER_TIME: Duration = Duration::from_secs(3);
 /// How long all tasks may take to end; longer than a stack may.

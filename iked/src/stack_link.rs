@@ -37,6 +37,8 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(3);
 const START_TIME: Duration = Duration::from_secs(10);
 /// How long a stack may take to undo what it did to the system.
 const STOP_TIME: Duration = Duration::from_secs(4);
+/// How long a process that has closed its connection may take to end.
+const END_TIME: Duration = Duration::from_millis(500);
 /// A process that lived so long was well; the next start is tried at once.
 const WELL: Duration = Duration::from_secs(30);
 
@@ -58,11 +60,15 @@ pub enum LinkEvent {
     Down {
         /// Why, for an operator.
         reason: String,
+        /// The process has ended for certain: it sends nothing any more.
+        ended: bool,
     },
     /// No process could be started or reached; it is tried again.
     Unreachable {
         /// Why, for an operator.
         reason: String,
+        /// There is no process for certain.
+        ended: bool,
     },
 }
 
@@ -70,6 +76,8 @@ pub enum LinkEvent {
 #[derive(Debug, Clone)]
 pub struct Connection {
     to: mpsc::Sender<ToStack>,
+    /// The process at its other end.
+    process: Option<Pid>,
     questions: Arc<Mutex<Questions>>,
 }
 
@@ -90,7 +98,8 @@ impl Connection {
     pub fn pair() -> (Self, ConnectionEnd) {
         let (to, from_core) = mpsc::channel(QUEUE);
         let questions = Arc::<Mutex<Questions>>::default();
-        (Self { to, questions: Arc::clone(&questions) }, ConnectionEnd { from_core, questions })
+        let this = Self { to, process: None, questions: Arc::clone(&questions) };
+        (this, ConnectionEnd { from_core, questions })
     }
 
     /// Queues a command, which must not be lost.
@@ -102,6 +111,15 @@ impl Connection {
             // Closed: the link has seen the end and says Down soon.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Stuck),
+        }
+    }
+
+    /// Ends the process at the other end, which does not do what it must. While the connection stands the number is
+    /// that process's.
+    pub fn kill(&self) {
+        if let Some(process) = self.process {
+            // It may have ended by itself.
+            let _ = kill(process, NixSignal::SIGKILL);
         }
     }
 
@@ -193,7 +211,7 @@ pub async fn run(
     events: mpsc::Sender<(StackIndex, LinkEvent)>,
     stop: CancellationToken,
 ) {
-    let mut link = Link { index, launch, events, stop, child: None, started_here: false };
+    let mut link = Link { index, launch, events, stop, child: None, process: None, started_here: false };
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
     while !link.stop.is_cancelled() {
         let begun = Instant::now();
@@ -201,8 +219,12 @@ pub async fn run(
             if link.stop.is_cancelled() {
                 break;
             }
-            let reason = e.to_string();
-            link.tell(if up { LinkEvent::Down { reason } } else { LinkEvent::Unreachable { reason } }).await;
+            let (reason, ended) = (e.to_string(), link.has_ended(&e).await);
+            let event = match up {
+                true => LinkEvent::Down { reason, ended },
+                false => LinkEvent::Unreachable { reason, ended },
+            };
+            link.tell(event).await;
         }
         if begun.elapsed() > WELL {
             backoff.reset();
@@ -221,6 +243,8 @@ struct Link {
     events: mpsc::Sender<(StackIndex, LinkEvent)>,
     stop: CancellationToken,
     child: Option<Child>,
+    /// The process of the last connection.
+    process: Option<Pid>,
     started_here: bool,
 }
 
@@ -238,7 +262,8 @@ impl Link {
             () = stop.cancelled() => Err(LinkError::Dropped),
         };
         let (stream, hello, decoder) = connected.map_err(|e| (false, e))?;
-        let (connection, end) = Connection::pair();
+        let (mut connection, end) = Connection::pair();
+        connection.process = self.process;
         self.tell(LinkEvent::Up { hello, connection, adopted: !self.started_here }).await;
         Err((true, self.drive(stream, decoder, end).await))
     }
@@ -277,6 +302,7 @@ impl Link {
         let hello = timeout(START_TIME, read_hello(&mut stream, &mut decoder))
             .await
             .map_err(|_| LinkError::NoHello)??;
+        self.process = peer.pid().map(Pid::from_raw);
         if hello.version != PROTOCOL_VERSION {
             return Err(LinkError::Version { version: hello.version, pid: peer.pid().unwrap_or(0) });
         }
@@ -311,16 +337,36 @@ impl Link {
             let closed = async { while self.read(&mut read, &mut decoder, &questions).await.is_ok() {} };
             let _ = timeout(STOP_TIME, closed).await;
         }
-        if matches!(failure, LinkError::Closed)
+        if matches!(failure, LinkError::Closed | LinkError::Io(_))
             && let Some(child) = &mut self.child
         {
             // A closed socket mostly means that the process ends: its exit says more.
-            if let Ok(Ok(status)) = timeout(Duration::from_millis(500), child.wait()).await {
+            if let Ok(Ok(status)) = timeout(END_TIME, child.wait()).await {
                 self.child = None;
                 return LinkError::Ended(status);
             }
         }
         failure
+    }
+
+    /// Whether it is certain that no process of the stack runs: another stack may take its addresses then.
+    async fn has_ended(&self, e: &LinkError) -> bool {
+        match e {
+            LinkError::Ended(_) | LinkError::Launch(_) => true,
+            _ if self.child.is_some() => false,
+            // It was started by an earlier daemon: it is not ours to wait for, but its number tells.
+            _ => match self.process {
+                Some(process) => {
+                    let gone = async {
+                        while kill(process, None) != Err(nix::errno::Errno::ESRCH) {
+                            sleep(Duration::from_millis(2)).await;
+                        }
+                    };
+                    timeout(END_TIME, gone).await.is_ok()
+                }
+                None => false,
+            },
+        }
     }
 
     /// Reads once and passes on what is complete.
@@ -489,7 +535,7 @@ mod tests {
         say(&mut s, &FromStack::Answer { id, answer: Answer::Sas(vec![]) }).await;
         assert_eq!(answer.await.unwrap(), Answer::Sas(vec![]));
         drop(s);
-        let LinkEvent::Down { reason } = f.next().await else { panic!() };
+        let LinkEvent::Down { reason, .. } = f.next().await else { panic!() };
         assert_eq!(reason, "the stack closed the connection");
         connection.send(ToStack::RemoveAllSas).unwrap();
         let mut s = f.accept(&hello("S", PROTOCOL_VERSION)).await;
@@ -507,10 +553,10 @@ mod tests {
     async fn another_version_or_stack_is_refused_with_its_reason() {
         let mut f = fixture();
         let _s = f.accept(&hello("S", 99)).await;
-        let LinkEvent::Unreachable { reason } = f.next().await else { panic!() };
+        let LinkEvent::Unreachable { reason, .. } = f.next().await else { panic!() };
         assert!(reason.contains("speaks protocol version 99"), "{reason}");
         let _s = f.accept(&hello("T", PROTOCOL_VERSION)).await;
-        let LinkEvent::Unreachable { reason } = f.next().await else { panic!() };
+        let LinkEvent::Unreachable { reason, .. } = f.next().await else { panic!() };
         assert_eq!(reason, "it is stack \"T\"; another one was expected here");
         let _s = f.accept(&FromStack::Log { warning: false, text: String::new() }).await;
         assert!(matches!(f.next().await, LinkEvent::Unreachable { .. }));
@@ -535,7 +581,7 @@ mod tests {
         let (tx, mut events) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(0, launch, tx, stop.clone()));
-        let (_, LinkEvent::Unreachable { reason }) = events.recv().await.unwrap() else { panic!() };
+        let (_, LinkEvent::Unreachable { reason, .. }) = events.recv().await.unwrap() else { panic!() };
         assert_eq!(reason, "the process ended: exit status: 1");
         stop.cancel();
         task.await.unwrap();

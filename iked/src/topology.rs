@@ -1,10 +1,13 @@
 //! What each stack is to be, computed from the configuration and from who owns which DVIPA now.
 
-use crate::config::{Config, Dvipa, Method, Name, StackEntry};
+use crate::cf;
+use crate::config::{Config, Distribute, Dvipa, Method, Name, StackEntry};
+use crate::takeover::{self, Machine};
 use stack::control::{
-    Distribution, Home, Member, Method as StackMethod, PortRange, Role, StackConfig, Target, Xcf,
+    Distribution, Home, KeyBytes, Member, Method as StackMethod, PortRange, Role, StackConfig, SysplexLink,
+    Target, Xcf,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Current owner of a DVIPA.
@@ -19,25 +22,116 @@ pub struct Ownership {
 /// Owners by DVIPA. A DVIPA that is missing is owned by nobody.
 pub type Owners = BTreeMap<IpAddr, Ownership>;
 
-/// The configuration of `entry`'s stack.
+/// Milliseconds between two heartbeats of a stack.
+const HEARTBEAT_MS: u32 = 25;
+/// Heartbeats that are missing before a stack counts as silent.
+const MISSED_HEARTBEATS: u32 = 4;
+
+/// Whether a stack may negotiate with an address as its own: nobody does for a DVIPA that another owns.
 #[must_use]
-pub fn stack_config(config: &Config, entry: &StackEntry, owners: &Owners) -> StackConfig {
-    let others = config.stacks.iter().filter(|s| s.name != entry.name);
-    let members = others.filter_map(|s| {
-        s.xcf.as_ref().map(|x| Member { name: s.name.as_str().to_owned(), xcf: x.address, start: None })
-    });
-    let fixed = entry.home.iter().map(|&address| Home { address, role: Role::Static, epoch: 0 });
-    let moving = config.dvipas.iter().filter_map(|d| home(config, entry, d, owners.get(&d.address)));
-    StackConfig {
-        name: entry.name.as_str().to_owned(),
-        network: entry.network.clone(),
-        xcf: entry.xcf.as_ref().map(|x| Xcf { interface: x.interface.clone(), address: x.address }),
-        mark: entry.mark.0,
-        mark_mask: entry.mark.1,
-        home: fixed.chain(moving).collect(),
-        members: members.collect(),
-        sysplex: None,
-        max_connections: entry.max_connections,
+pub fn may_use(config: &Config, owners: &Owners, stack: &Name, address: IpAddr) -> bool {
+    !config.dvipas.iter().any(|d| d.address == address)
+        || owners.get(&address).is_some_and(|o| o.stack == *stack)
+}
+
+/// Everything that decides what the stacks of this system are.
+pub(crate) struct Plex<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) machine: &'a Machine,
+    /// Starts of the processes of this system's stacks; 0: not known.
+    pub(crate) starts: BTreeMap<Name, u64>,
+    /// Stacks of other systems.
+    pub(crate) remote: &'a BTreeMap<Name, (Name, cf::record::Member)>,
+    pub(crate) key: Option<&'a KeyBytes>,
+    pub(crate) leased: bool,
+    /// Targets that get no new connections, for one DVIPA or for all.
+    pub(crate) quiesced: &'a BTreeSet<(Name, Option<IpAddr>)>,
+}
+
+impl Plex<'_> {
+    /// The configuration of `entry`'s stack.
+    pub(crate) fn stack_config(&self, entry: &StackEntry) -> StackConfig {
+        let config = self.config;
+        let here = config.stacks.iter().filter(|s| s.name != entry.name).filter_map(|s| {
+            let start = self.starts.get(&s.name).copied().filter(|start| *start != 0);
+            let xcf = s.xcf.as_ref()?.address;
+            Some(Member { name: s.name.as_str().to_owned(), xcf, start })
+        });
+        let there = self.remote.iter().filter_map(|(name, (_, m))| {
+            Some(Member { name: name.as_str().to_owned(), xcf: m.xcf?, start: Some(m.start) })
+        });
+        let fixed = entry.home.iter().map(|&address| Home { address, role: Role::Static, epoch: 0 });
+        let moving = config.dvipas.iter().filter_map(|d| self.home(entry, d));
+        StackConfig {
+            name: entry.name.as_str().to_owned(),
+            network: entry.network.clone(),
+            xcf: entry.xcf.as_ref().map(|x| Xcf { interface: x.interface.clone(), address: x.address }),
+            mark: entry.mark.0,
+            mark_mask: entry.mark.1,
+            home: fixed.chain(moving).collect(),
+            members: here.chain(there).collect(),
+            max_connections: entry.max_connections,
+            sysplex: config.sysplex.as_ref().zip(self.key).filter(|_| entry.xcf.is_some()).map(|(s, key)| {
+                SysplexLink {
+                    name: s.name.as_str().to_owned(),
+                    key: key.clone(),
+                    heartbeat_ms: HEARTBEAT_MS,
+                    missed_heartbeats: MISSED_HEARTBEATS,
+                    gre_in_udp: false,
+                    leased: self.leased,
+                }
+            }),
+        }
+    }
+
+    fn xcf(&self, stack: &Name) -> Option<IpAddr> {
+        let here = self.config.stacks.iter().find(|s| s.name == *stack).and_then(|s| s.xcf.as_ref());
+        here.map(|x| x.address).or_else(|| self.remote.get(stack).and_then(|(_, m)| m.xcf))
+    }
+
+    fn home(&self, entry: &StackEntry, d: &Dvipa) -> Option<Home> {
+        let stack = &entry.name;
+        let (role, epoch) = match self.machine.role(d.address, stack) {
+            takeover::Role::Owner { epoch } => {
+                let distribution = d.distribute.iter().map(|x| self.distribution(stack, d, x)).collect();
+                (Role::Owner { distribution }, epoch)
+            }
+            takeover::Role::Moving { owner } => {
+                let distributor =
+                    owner.as_ref().filter(|o| o.stack != *stack).and_then(|o| self.xcf(&o.stack));
+                (Role::Moving { distributor }, owner.map_or(0, |o| o.epoch))
+            }
+            takeover::Role::Other { owner } if is_target(d, stack) => {
+                let distributor =
+                    owner.as_ref().filter(|o| o.stack != *stack).and_then(|o| self.xcf(&o.stack));
+                (Role::Target { distributor }, owner.map_or(0, |o| o.epoch))
+            }
+            takeover::Role::Other { owner } if takes_part_in(d, stack) => {
+                (Role::Backup, owner.map_or(0, |o| o.epoch))
+            }
+            takeover::Role::Other { .. } => return None,
+        };
+        Some(Home { address: d.address, role, epoch })
+    }
+
+    fn distribution(&self, owner: &Name, d: &Dvipa, x: &Distribute) -> Distribution {
+        let target = |name: &Name| Target {
+            name: name.as_str().to_owned(),
+            xcf: if name == owner { None } else { self.xcf(name) },
+            weight: 10,
+            quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(name.clone(), *w))),
+        };
+        // A target of another system that was never seen has no address yet.
+        let there = |name: &&Name| *name == owner || self.xcf(name).is_some();
+        Distribution {
+            protocol: x.protocol,
+            ports: x.ports.iter().map(|&(low, high)| PortRange { low, high }).collect(),
+            method: match x.method {
+                Method::RoundRobin => StackMethod::RoundRobin,
+            },
+            targets: x.targets.iter().filter(there).map(target).collect(),
+            affinity_secs: 0,
+        }
     }
 }
 
@@ -49,45 +143,6 @@ pub fn takes_part_in(d: &Dvipa, name: &Name) -> bool {
 
 fn is_target(d: &Dvipa, name: &Name) -> bool {
     d.distribute.iter().any(|x| x.targets.contains(name))
-}
-
-fn home(config: &Config, entry: &StackEntry, d: &Dvipa, owner: Option<&Ownership>) -> Option<Home> {
-    let epoch = owner.map_or(0, |o| o.epoch);
-    let role = match owner {
-        Some(o) if o.stack == entry.name => Role::Owner {
-            distribution: d.distribute.iter().map(|x| distribution(config, entry, x)).collect(),
-        },
-        Some(o) if is_target(d, &entry.name) => {
-            // Checked with the configuration: owner and target of another stack have XCF.
-            let distributor = config.stacks.iter().find(|s| s.name == o.stack)?.xcf.as_ref()?.address;
-            Role::Target { distributor: Some(distributor) }
-        }
-        _ if takes_part_in(d, &entry.name) => Role::Backup,
-        _ => return None,
-    };
-    Some(Home { address: d.address, role, epoch })
-}
-
-fn distribution(config: &Config, owner: &StackEntry, d: &crate::config::Distribute) -> Distribution {
-    let target = |name: &Name| {
-        let xcf =
-            config.stacks.iter().find(|s| s.name == *name).and_then(|s| s.xcf.as_ref()).map(|x| x.address);
-        Target {
-            name: name.as_str().to_owned(),
-            xcf: if *name == owner.name { None } else { xcf },
-            weight: 10,
-            quiesced: false,
-        }
-    };
-    Distribution {
-        protocol: d.protocol,
-        ports: d.ports.iter().map(|&(low, high)| PortRange { low, high }).collect(),
-        method: match d.method {
-            Method::RoundRobin => StackMethod::RoundRobin,
-        },
-        affinity_secs: 0,
-        targets: d.targets.iter().map(target).collect(),
-    }
 }
 
 #[cfg(test)]
@@ -119,12 +174,38 @@ mod tests {
     fn roles(owner: Option<&str>) -> Vec<(String, String)> {
         let c = config();
         let vip = c.dvipas[0].address;
-        let owners: Owners = owner
-            .map(|o| (vip, Ownership { stack: c.stack(o).unwrap().name.clone(), epoch: 7 }))
-            .into_iter()
-            .collect();
+        let settings = takeover::Settings { system: c.system.clone(), lease: None };
+        let plan = takeover::Plan {
+            address: vip,
+            candidates: vec![c.dvipas[0].owner.clone(), c.dvipas[0].backups[0].clone()],
+            giveback: crate::config::Giveback::Manual,
+        };
+        let mut machine = Machine::new(settings, c.stacks.iter().map(|s| s.name.clone()), [plan]);
+        let (now, state) = (std::time::Duration::from_secs(1), takeover::StackState::Ready);
+        for s in &c.stacks {
+            machine.handle(now, takeover::Input::Stack { stack: s.name.clone(), state });
+        }
+        if let Some(owner) = owner {
+            let stack = c.stack(owner).unwrap().name.clone();
+            let known = takeover::Known { stack: stack.clone(), system: None, epoch: 6 };
+            machine.handle(now, takeover::Input::OwnerIs { dvipa: vip, owner: Some(known) });
+            machine.handle(
+                now,
+                takeover::Input::Claimed { dvipa: vip, stack, epoch: 7, acquired: now, records: vec![] },
+            );
+        }
+        let (remote, quiesced) = (BTreeMap::new(), BTreeSet::new());
         let shown = |s: &StackEntry| {
-            let stack = stack_config(&c, s, &owners);
+            let plex = Plex {
+                config: &c,
+                machine: &machine,
+                starts: BTreeMap::new(),
+                remote: &remote,
+                key: None,
+                leased: false,
+                quiesced: &quiesced,
+            };
+            let stack = plex.stack_config(s);
             assert_eq!(stack.home[0].role, Role::Static);
             assert_eq!(stack.members.len(), 3);
             assert!(stack.members.iter().all(|m| m.name != stack.name));
@@ -190,15 +271,15 @@ mod tests {
         [
             (
                 "D1",
-                "Backup 0",
+                "Target { distributor: None } 0",
             ),
             (
                 "D2",
-                "Backup 0",
+                "Target { distributor: None } 0",
             ),
             (
                 "T1",
-                "Backup 0",
+                "Target { distributor: None } 0",
             ),
             (
                 "T2",

@@ -24,7 +24,7 @@ const MAX_ENDPOINTS: usize = 16;
 const MAX_INTERFACE: usize = 15;
 
 pub(super) fn check(file: File, folder: &Path, text: &str) -> Result<Config, Vec<Problem>> {
-    let mut c = Checker { folder, text, problems: Vec::new() };
+    let mut c = Checker { folder, text, many_systems: false, problems: Vec::new() };
     let config = c.config(file);
     c.problems.sort();
     match config {
@@ -36,6 +36,8 @@ pub(super) fn check(file: File, folder: &Path, text: &str) -> Result<Config, Vec
 struct Checker<'a> {
     folder: &'a Path,
     text: &'a str,
+    /// DVIPAs may name stacks of other systems.
+    many_systems: bool,
     problems: Vec<Problem>,
 }
 
@@ -71,6 +73,7 @@ impl Checker<'_> {
         let ike = self.ike(&file.ike);
         let has_sysplex = file.sysplex.is_some();
         let sysplex = file.sysplex.and_then(|s| self.sysplex(s.into_inner()));
+        self.many_systems = sysplex.as_ref().is_some_and(|s| s.facility == Facility::Etcd);
         let mut uses = Uses::new();
         let stacks = self.stacks(file.stack, &mut uses);
         let dvipas = self.dvipas(file.dvipa, &stacks, has_sysplex, &mut uses);
@@ -417,6 +420,9 @@ impl Checker<'_> {
     /// The stack that `s` names, with its name as it stands in its own table.
     fn member(&mut self, s: &Spanned<String>, what: &str, stacks: &[StackEntry]) -> Option<Name> {
         let found = stacks.iter().find(|e| e.name.is(s.get_ref())).map(|e| e.name.clone());
+        if found.is_none() && self.many_systems {
+            return self.name(s);
+        }
         if found.is_none() {
             let known = stacks.iter().map(|e| e.name.as_str()).collect::<Vec<_>>().join(", ");
             self.problem(

@@ -7,6 +7,7 @@ use crate::ike::view::SaState;
 use crate::policies::StartError;
 use crate::request::{ControlAction, ControlObject, ControlOutcome, ControlStatus};
 use crate::stack_link::StackIndex;
+use crate::topology::may_use;
 use std::collections::BTreeMap;
 
 /// A tunnel as a control request names it.
@@ -31,7 +32,11 @@ impl Core {
     ) -> Vec<ControlOutcome> {
         let stack = &mut self.stacks[index];
         match action {
-            ControlAction::ActivateChild => activate(now, stack, objects),
+            ControlAction::ActivateChild => {
+                let name = stack.entry.name.clone();
+                let ours = |address| may_use(&self.config, &self.owners, &name, address);
+                activate(now, stack, &ours, objects)
+            }
             ControlAction::DeactivateChild | ControlAction::RefreshChild => {
                 let found = select(&dynamic_tunnels(stack), objects);
                 let deactivate = action == ControlAction::DeactivateChild;
@@ -131,7 +136,12 @@ fn apply<Id: Copy>(
     found.into_iter().map(outcome).collect()
 }
 
-fn activate(now: Now, stack: &mut Stack, objects: &[ControlObject]) -> Vec<ControlOutcome> {
+fn activate(
+    now: Now,
+    stack: &mut Stack,
+    ours: &dyn Fn(std::net::IpAddr) -> bool,
+    objects: &[ControlObject],
+) -> Vec<ControlOutcome> {
     let Some(policy) = stack.policy.clone() else {
         let refused =
             |o: &ControlObject| ControlOutcome { object: o.clone(), status: ControlStatus::NotFound };
@@ -152,6 +162,8 @@ fn activate(now: Now, stack: &mut Stack, objects: &[ControlObject]) -> Vec<Contr
             return ControlOutcome { object, status: ControlStatus::AlreadySet };
         }
         let status = match policy.start_named(name, ActivationMethod::Command) {
+            // Another stack owns the address: it is to be asked.
+            Ok(initiate) if !ours(initiate.local_endpoint) => ControlStatus::Failed,
             Ok(initiate) => {
                 stack.engine.handle_command(now.instant, Command::Initiate(Box::new(initiate)));
                 ControlStatus::Updated

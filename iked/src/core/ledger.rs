@@ -4,9 +4,9 @@
 //! long as one of them does.
 
 use crate::cf::RecordKey;
-use crate::cf::fence::{Contents, Record};
+use crate::cf::fence::Record;
 use crate::cf::keeper::Order;
-use crate::cf::record::{self, Phase2, RecordId};
+use crate::cf::record::{self, Phase2};
 use crate::cf::seal::SysplexKey;
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::IkeOffer;
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A record's place.
-type Place = (IpAddr, RecordKey);
+pub(crate) type Place = (IpAddr, RecordKey);
 
 /// The ledger of one stack.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct Ledger {
     state: BTreeMap<Place, CfState>,
     /// Orders that the keeper's queue did not take.
     unsent: BTreeMap<Place, Option<Record>>,
-    /// What is to be negotiated again.
-    left: Vec<Initiate>,
+    /// Records that were made since it was last asked.
+    made: Vec<Place>,
 }
 
 impl Ledger {
@@ -44,7 +44,7 @@ impl Ledger {
             users: BTreeMap::new(),
             state: BTreeMap::new(),
             unsent: BTreeMap::new(),
-            left: Vec::new(),
+            made: Vec::new(),
         }
     }
 
@@ -91,6 +91,7 @@ impl Ledger {
 
     fn hold(&mut self, place: Place, user: u32, record: Record) -> Order {
         self.users.entry(place).or_default().insert(user);
+        self.made.push(place);
         // Until the store says otherwise: what is not yet there protects nothing.
         self.state.entry(place).or_insert(CfState::Failed);
         Order::Write { dvipa: place.0, key: place.1, record: Some(record) }
@@ -162,26 +163,24 @@ impl Ledger {
         self.children.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()
     }
 
-    /// Remembers what the owners before left, to be negotiated again.
-    pub(crate) fn owned(&mut self, dvipa: IpAddr, left: &Contents) {
-        let ends: BTreeMap<RecordId, _> = left.phase1.iter().map(|(id, _, p)| (*id, p)).collect();
-        for (_, _, child) in &left.phase2 {
-            // Behind a NAT the peer must begin (distributor.md R16).
-            if let Some(phase1) = ends.get(&child.phase1)
-                && !phase1.nat_remote
-            {
-                self.left.push(start_again(dvipa, phase1.remote.ip(), child));
-            }
-        }
+    /// Records that were made since this was asked last.
+    pub(crate) fn take_made(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.made)
     }
 
-    /// What is to be negotiated again, once.
-    pub(crate) fn take_left(&mut self) -> Vec<Initiate> {
-        std::mem::take(&mut self.left)
+    /// Whether a tunnel stands for this record.
+    pub(crate) fn stands(&self, dvipa: IpAddr, key: RecordKey) -> bool {
+        self.users.contains_key(&(dvipa, key))
+    }
+
+    /// The record of a dynamic tunnel.
+    pub(crate) fn place(&self, id: TunnelId) -> Option<Place> {
+        self.children.get(&id).copied()
     }
 }
 
-fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
+/// What to negotiate in the place of an earlier owner's dynamic tunnel.
+pub(crate) fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
     Initiate {
         rule: child.rule.clone(),
         local_endpoint: dvipa,
@@ -198,6 +197,7 @@ fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cf::record::RecordId;
 
     fn ledger() -> (Ledger, Place) {
         let place = ("203.0.113.10".parse().unwrap(), RecordKey::Phase1(RecordId([1; 16])));

@@ -6,8 +6,9 @@ use crate::act;
 use crate::ike::command::{ActivationMethod, Command, Initiate};
 use crate::ike::view::{ChildView, SaState};
 use crate::stack_link::{Connection, StackIndex};
-use crate::topology;
-use stack::control::{FromStack, Hello, SaNotice, ToStack};
+use crate::takeover::{Input, StackState};
+use crate::topology::{self, Plex};
+use stack::control::{FromStack, Hello, SaNotice, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tracing::{debug, info, warn};
@@ -46,10 +47,21 @@ impl Core {
         let difference = compare(&stack.installed, &hello.sas);
         info!(stack = %stack.entry.name, adopted, configured = hello.configured, sas = hello.sas.len(),
             lost = difference.lost.len(), stray = difference.stray.len(), "stack connected");
+        let other = hello.start_id != stack.start && stack.start != 0;
+        stack.start = hello.start_id;
         stack.link = Some(connection);
+        stack.last_config = None;
         (stack.adopted, stack.unreachable) = (adopted, None);
         stack.filters.epoch = stack.filters.epoch.max(hello.filter_epoch.saturating_add(1));
-        self.configure(index);
+        if other {
+            // The process of the last connection is not this one.
+            self.gone(now, index, true);
+        }
+        self.stack_is(now, index, StackState::Starting);
+        let stack = &mut self.stacks[index];
+        // What was not answered on the last connection is on this one.
+        let waits: Vec<_> = stack.unanswered.drain(..).flatten().collect();
+        self.configure_anyway(index, waits);
         let stack = &mut self.stacks[index];
         stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
         if difference.common.is_empty() {
@@ -58,8 +70,14 @@ impl Core {
             difference.stray.iter().for_each(|&spi_in| stack.send(ToStack::RemoveSa { spi_in }));
             activate_only_ones(stack, &difference.common);
         }
+        stack.lost = difference.lost;
+    }
+
+    /// What a stack has lost is negotiated again, once its peers' answers would reach it.
+    fn make_lost_again(&mut self, now: Now, index: StackIndex) {
+        let stack = &mut self.stacks[index];
         let children = stack.engine.children();
-        for spi_in in difference.lost {
+        for spi_in in std::mem::take(&mut stack.lost) {
             stack.installed.remove(&spi_in);
             stack.engine.handle_command(now.instant, Command::ChildLost { spi_in });
             // The newest SA of the tunnel is negotiated again; a peer that would do so itself finds it done.
@@ -70,11 +88,37 @@ impl Core {
         }
     }
 
-    /// Sends a stack its configuration, if it is connected.
-    pub(super) fn configure(&mut self, index: StackIndex) {
+    /// Sends a stack its configuration, if it is connected and something has changed or waits for the answer.
+    pub(super) fn configure(&mut self, index: StackIndex, waits: Option<Input>) {
+        let config = self.desired(index);
+        let stack = &self.stacks[index];
+        if waits.is_some() || stack.last_config.as_ref() != Some(&config) {
+            self.configure_anyway(index, waits.into_iter().collect());
+        }
+    }
+
+    fn configure_anyway(&mut self, index: StackIndex, waits: Vec<Input>) {
+        let config = self.desired(index);
         let stack = &mut self.stacks[index];
-        let config = topology::stack_config(&self.config, &stack.entry, &self.owners);
-        stack.send(ToStack::Configure(Box::new(config)));
+        stack.unanswered.push_back(waits);
+        if stack.link.is_some() {
+            stack.last_config = Some(config.clone());
+            stack.send(ToStack::Configure(Box::new(config)));
+        }
+    }
+
+    /// What a stack is to be now.
+    fn desired(&self, index: StackIndex) -> StackConfig {
+        let plex = Plex {
+            config: &self.config,
+            machine: &self.takeovers.machine,
+            starts: self.stacks.iter().map(|s| (s.entry.name.clone(), s.start)).collect(),
+            remote: &self.takeovers.members,
+            key: self.xcf_key.as_ref(),
+            leased: super::takeover::lease(&self.config).is_some(),
+            quiesced: &self.quiesced,
+        };
+        plex.stack_config(&self.stacks[index].entry)
     }
 
     pub(super) fn message(&mut self, now: Now, index: StackIndex, message: FromStack) {
@@ -86,10 +130,19 @@ impl Core {
                 for w in warnings.iter().filter(|_| stack.adopted) {
                     warn!(stack = %stack.entry.name, "{}", w.escape_debug());
                 }
+                let waited = stack.unanswered.pop_front().unwrap_or_default();
                 if first {
                     info!(stack = %stack.entry.name, "stack active");
+                    self.now_ready(now, index);
+                    self.make_lost_again(now, index);
                     self.auto_activate(now, index);
-                    self.renegotiate_left(now, index);
+                    // The others know its start from now on.
+                    for other in (0..self.stacks.len()).filter(|i| *i != index) {
+                        self.configure(other, None);
+                    }
+                }
+                for input in waited {
+                    self.takeover(now, input);
                 }
             }
             FromStack::Refused { reason } => {
@@ -100,7 +153,13 @@ impl Core {
             }
             FromStack::Acquire(acquire) => {
                 let started = match &stack.policy {
-                    Some(policy) => policy.start_on_demand(&acquire),
+                    Some(policy) => policy.start_on_demand(&acquire).and_then(|i| {
+                        let name = &stack.entry.name;
+                        match topology::may_use(&self.config, &self.owners, name, i.local_endpoint) {
+                            true => Ok(i),
+                            false => Err(format!("{} is owned by another stack", i.local_endpoint)),
+                        }
+                    }),
                     None => Err("no policy is in force".into()),
                 };
                 match started {
@@ -126,27 +185,25 @@ impl Core {
             FromStack::Log { warning: false, text } => {
                 info!(target: "stackd", stack = %stack.entry.name, "{}", text.escape_debug());
             }
-            // No stack has these to say yet.
-            FromStack::Heard(_)
+            message @ (FromStack::Heard(_)
             | FromStack::OwnerHeard { .. }
             | FromStack::Rebuilt { .. }
             | FromStack::Idle { .. }
-            | FromStack::CeilingWanted { .. }
-            | FromStack::Relayed { .. } => debug!("not expected"),
+            | FromStack::Relayed { .. }) => self.takeover_message(now, index, message),
+            // Nothing goes on without new keys yet.
+            FromStack::CeilingWanted { .. } => debug!("not expected"),
             // The link keeps these.
             FromStack::Hello(_) | FromStack::Answer { .. } => debug!("out of place"),
         }
     }
 
-    /// Negotiates again what an earlier owner had with its peers, as far as policy still says so.
-    pub(super) fn renegotiate_left(&mut self, now: Now, index: StackIndex) {
-        let stack = &mut self.stacks[index];
-        if !stack.configured {
-            return;
-        }
-        for start in stack.ledger.take_left() {
-            debug!(stack = %stack.entry.name, rule = %start.rule, peer = %start.remote_endpoint, "negotiating again");
-            stack.engine.handle_command(now.instant, Command::Initiate(Box::new(start)));
+    /// A stack with policy and configuration may own what it is there for; without policy it would attract what it
+    /// must deny.
+    pub(super) fn now_ready(&mut self, now: Now, index: StackIndex) {
+        let stack = &self.stacks[index];
+        if stack.configured && stack.link.is_some() {
+            let state = if stack.policy.is_some() { StackState::Ready } else { StackState::Configured };
+            self.stack_is(now, index, state);
         }
     }
 }

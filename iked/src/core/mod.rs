@@ -8,32 +8,33 @@ mod control;
 mod display;
 pub(crate) mod ledger;
 mod links;
+mod takeover;
 mod vipa;
 
 use crate::act;
-use crate::cf::keeper::{Expected, Order, Report};
+use crate::cf::keeper::{Order, Report};
 use crate::cf::seal::SysplexKey;
-use crate::config::{Config, StackEntry};
+use crate::config::{Config, Name, StackEntry};
 use crate::ike::Engine;
 use crate::ike::command::{ActivationMethod, Command};
 use crate::ike::rules::Rules;
 use crate::policies::{PolicySource, StackPolicy};
 use crate::request::{CoreError, CoreRequest};
 use crate::stack_link::{Connection, LinkEvent, StackIndex};
-use crate::topology::{Owners, Ownership};
+use crate::takeover::{Input, StackState};
+use crate::topology::{self, Owners};
 use ledger::Ledger;
-use stack::control::{Answer, FilterSet, Question, SaView, ToStack};
-use std::collections::BTreeMap;
+use stack::control::{Answer, FilterSet, Heard, KeyBytes, Question, SaView, StackConfig, ToStack};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use takeover::Takeovers;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 /// How often the SAs of a stack are looked at for inbound traffic.
 const TICK: Duration = Duration::from_secs(1);
-/// How long after a claim the records of earlier epochs that nothing replaced are kept.
-const CLEAR_AFTER: Duration = Duration::from_secs(60);
 
 /// One moment, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,8 @@ pub struct Now {
     pub instant: Instant,
     /// Seconds since 1970 UTC, for people.
     pub unix: u64,
+    /// `CLOCK_BOOTTIME`, for leases.
+    pub boot: Duration,
 }
 
 impl Now {
@@ -71,6 +74,14 @@ pub(crate) struct Stack {
     pub(crate) link: Option<Connection>,
     /// The configuration is in force.
     pub(crate) configured: bool,
+    /// Id of the start of its process, 0 while it is not known.
+    pub(crate) start: u64,
+    /// Inbound SPIs of SAs that its process does not have any more.
+    lost: Vec<u32>,
+    /// What it was configured as last.
+    last_config: Option<StackConfig>,
+    /// For each configuration that it has not answered, what waits for the answer.
+    unanswered: VecDeque<Vec<Input>>,
     /// Its process was started by an earlier daemon.
     adopted: bool,
     /// Why it could not be started, if that was the last news.
@@ -92,7 +103,15 @@ pub struct Core {
     keeper: Option<mpsc::Sender<Order>>,
     internal: mpsc::Sender<Internal>,
     next_tick: Instant,
-    clear_at: BTreeMap<IpAddr, Instant>,
+    takeovers: Takeovers,
+    /// For the messages of stacks to each other.
+    xcf_key: Option<KeyBytes>,
+    /// What stacks say of others, and when they said it.
+    heard: BTreeMap<(StackIndex, Name), (Instant, Heard)>,
+    /// Whether the coupling facility works, and why not.
+    facility: Option<(bool, String)>,
+    /// Targets that get no new connections, for one DVIPA or for all.
+    quiesced: BTreeSet<(Name, Option<IpAddr>)>,
     /// DVIPAs whose records could not be written: told once, and once more when it works again.
     unprotected: BTreeMap<IpAddr, String>,
     closing: bool,
@@ -115,6 +134,10 @@ impl Core {
                 engine: engine(entry, now.instant),
                 link: None,
                 configured: false,
+                start: 0,
+                lost: Vec::new(),
+                last_config: None,
+                unanswered: VecDeque::new(),
                 adopted: false,
                 unreachable: None,
                 policy: None,
@@ -131,39 +154,24 @@ impl Core {
             stack
         });
         let stacks = stacks.collect();
-        // Until the coupling facility answers, the configured owner is the owner: with the embedded one, nobody
-        // else can be.
-        let owners =
-            config.dvipas.iter().map(|d| (d.address, Ownership { stack: d.owner.clone(), epoch: 1 }));
-        let owners = owners.collect();
+        let xcf_key = key.map(|k| KeyBytes(k.derive(b"xcf").to_vec()));
+        let takeovers = Takeovers::new(&config);
+        let quiesced = takeover::load_quiesced(&config);
         Self {
             config,
             stacks,
-            owners,
+            owners: Owners::new(),
+            takeovers,
+            xcf_key,
+            heard: BTreeMap::new(),
+            facility: None,
+            quiesced,
             source,
             keeper,
             internal,
             next_tick: now.instant + TICK,
-            clear_at: BTreeMap::new(),
             unprotected: BTreeMap::new(),
             closing: false,
-        }
-    }
-
-    /// Asks the coupling facility for the DVIPAs of this system.
-    pub fn claim(&mut self) {
-        for d in &self.config.dvipas {
-            let order = Order::Claim {
-                dvipa: d.address,
-                stack: d.owner.as_str().to_owned(),
-                expected: Expected::Any,
-                over: None,
-            };
-            if let Some(keeper) = &self.keeper
-                && keeper.try_send(order).is_err()
-            {
-                warn!(dvipa = %d.address, "not claimed: the coupling facility's task takes no orders");
-            }
         }
     }
 
@@ -174,20 +182,22 @@ impl Core {
                 self.link_up(now, index, hello, connection, adopted)
             }
             LinkEvent::Message(message) => self.message(now, index, *message),
-            LinkEvent::Down { reason } => {
+            LinkEvent::Down { reason, ended } => {
                 let stack = &mut self.stacks[index];
-                (stack.link, stack.configured) = (None, false);
+                (stack.link, stack.configured, stack.last_config) = (None, false, None);
                 if !self.closing {
                     warn!(stack = %stack.entry.name, "link to the stack lost: {reason}");
                 }
+                self.gone(now, index, ended);
             }
-            LinkEvent::Unreachable { reason } => {
+            LinkEvent::Unreachable { reason, ended } => {
                 let stack = &mut self.stacks[index];
                 // It is tried again every few seconds; one line for each reason is enough.
                 if stack.unreachable.as_ref() != Some(&reason) {
                     warn!(stack = %stack.entry.name, "stack not running: {reason}; it is tried again");
                     stack.unreachable = Some(reason);
                 }
+                self.gone(now, index, ended);
             }
         }
         self.drain(now, index);
@@ -202,7 +212,7 @@ impl Core {
                 let _ = reply.send(all);
             }
             CoreRequest::Display { stack, want, reply } => self.display(now, &stack, want, reply),
-            CoreRequest::Vipa(request) => self.vipa(request),
+            CoreRequest::Vipa(request) => self.vipa(now, request),
             CoreRequest::Control { stack, action, objects, reply } => {
                 let done = match self.find(&stack) {
                     Some(index) => {
@@ -226,40 +236,13 @@ impl Core {
 
     /// The coupling facility's task reports.
     pub fn on_report(&mut self, now: Now, report: Report) {
-        match report {
-            Report::Owned { dvipa, stack, epoch, left } => self.owned(now, dvipa, &stack, epoch, &left),
-            Report::Written { dvipa, keys } => {
-                if self.unprotected.remove(&dvipa).is_some() {
-                    info!(%dvipa, "records are written again: takeover is protected");
-                }
-                self.stacks.iter_mut().for_each(|s| s.ledger.written(dvipa, &keys));
+        // The rest is of orders that this core does not give.
+        if let Some(Report::Failed { dvipa, keys, reason, .. }) = self.takeover_report(now, report) {
+            self.stacks.iter_mut().for_each(|s| s.ledger.failed(dvipa, &keys));
+            if self.unprotected.get(&dvipa) != Some(&reason) {
+                warn!(%dvipa, "takeover not protected: {reason}; traffic continues, it is tried again");
+                self.unprotected.insert(dvipa, reason);
             }
-            Report::Failed { dvipa, keys, reason, .. } => {
-                self.stacks.iter_mut().for_each(|s| s.ledger.failed(dvipa, &keys));
-                if self.unprotected.get(&dvipa) != Some(&reason) {
-                    warn!(%dvipa, "takeover not protected: {reason}; traffic continues, it is tried again");
-                    self.unprotected.insert(dvipa, reason);
-                }
-            }
-            Report::Lost(dvipa) => self.lost(now, dvipa),
-            Report::NotOwned { dvipa, stack, reason } => warn!(%dvipa, %stack, "not taken: {reason}"),
-            Report::StoreSetBack { dvipa, seen, found } => {
-                warn!(%dvipa, seen = seen.epoch, found = found.epoch, "the coupling facility was set back");
-            }
-            // Of stacks of other systems, and of orders that this core does not give.
-            Report::Released { .. }
-            | Report::KeysStored { .. }
-            | Report::CeilingRaised { .. }
-            | Report::Renewed { .. }
-            | Report::Ended { .. }
-            | Report::Cleared(_)
-            | Report::Synced
-            | Report::Facility { .. }
-            | Report::Member { .. }
-            | Report::Alive { .. }
-            | Report::OwnerIs { .. }
-            | Report::BackupIs { .. }
-            | Report::Protected { .. } => {}
         }
         (0..self.stacks.len()).for_each(|i| self.drain(now, i));
     }
@@ -288,7 +271,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
         let engines = self.stacks.iter().filter_map(|s| s.engine.poll_timeout());
-        engines.chain(self.clear_at.values().copied()).fold(self.next_tick, Instant::min)
+        engines.chain(self.takeovers.wake).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due.
@@ -299,15 +282,7 @@ impl Core {
                 self.drain(now, index);
             }
         }
-        let due: Vec<_> = self.clear_at.iter().filter(|(_, t)| **t <= now.instant).map(|(d, _)| *d).collect();
-        for dvipa in due {
-            self.clear_at.remove(&dvipa);
-            if let Some(keeper) = &self.keeper
-                && keeper.try_send(Order::ClearOlder(dvipa)).is_err()
-            {
-                self.clear_at.insert(dvipa, now.instant + CLEAR_AFTER);
-            }
-        }
+        self.takeover_deadline(now);
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + TICK;
             self.tick();
@@ -374,7 +349,22 @@ impl Core {
     /// Acts upon everything the engine of a stack wants.
     fn drain(&mut self, now: Now, index: StackIndex) {
         let stack = &mut self.stacks[index];
-        act::drain(stack, self.keeper.as_ref(), &self.owners, now);
+        let negotiated = act::drain(stack, self.keeper.as_ref(), &self.config, &self.owners, now);
+        self.remade(now, index);
+        for (item, outcome) in negotiated {
+            self.renegotiated(now, index, item, outcome);
+        }
+    }
+
+    /// A stack that no link leads to any more.
+    fn gone(&mut self, now: Now, index: StackIndex, ended: bool) {
+        if ended {
+            let stack = &mut self.stacks[index];
+            stack.start = 0;
+            // Whoever has ended has given up; what else was waited for never comes.
+            stack.unanswered.clear();
+        }
+        self.stack_is(now, index, if ended { StackState::Ended } else { StackState::Lost });
     }
 
     fn load_policy(&mut self, now: Now, index: StackIndex, policy: bool) -> Result<(), CoreError> {
@@ -389,6 +379,7 @@ impl Core {
             stack.filters = FilterSet { epoch: stack.filters.epoch, ..defaults };
         }
         stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
+        self.now_ready(now, index);
         self.auto_activate(now, index);
         self.drain(now, index);
         Ok(())
@@ -404,46 +395,20 @@ impl Core {
                 continue;
             }
             match policy.start_named(&name, ActivationMethod::Auto) {
+                // Its owner does it, and this stack when it becomes the owner.
+                Ok(initiate)
+                    if !topology::may_use(
+                        &self.config,
+                        &self.owners,
+                        &stack.entry.name,
+                        initiate.local_endpoint,
+                    ) => {}
                 Ok(initiate) => {
                     stack.engine.handle_command(now.instant, Command::Initiate(Box::new(initiate)));
                 }
                 Err(e) => warn!(stack = %stack.entry.name, rule = %name, "not activated: {e}"),
             }
         }
-    }
-
-    /// Another one owns a DVIPA: nothing is sent for it any more, not even Deletes (distributor.md section 10).
-    fn lost(&mut self, now: Now, dvipa: IpAddr) {
-        warn!(%dvipa, "another stack owns it by now: it is given up here");
-        self.owners.remove(&dvipa);
-        self.clear_at.remove(&dvipa);
-        // The stack stops to speak for the address before the engine says goodbye, so nobody hears it.
-        (0..self.stacks.len()).for_each(|i| self.configure(i));
-        for stack in &mut self.stacks {
-            stack.ledger.lost(dvipa);
-            for view in stack.engine.ike_tunnels().into_iter().filter(|v| v.local.ip() == dvipa) {
-                stack.engine.handle_command(now.instant, Command::DeleteIke(view.id));
-            }
-        }
-    }
-
-    fn owned(&mut self, now: Now, dvipa: IpAddr, name: &str, epoch: u64, left: &crate::cf::fence::Contents) {
-        let Some(index) = self.stacks.iter().position(|s| s.entry.name.is(name)) else { return };
-        self.unprotected.remove(&dvipa);
-        let stack = &mut self.stacks[index];
-        info!(%dvipa, stack = %stack.entry.name, epoch, phase1 = left.phase1.len(), phase2 = left.phase2.len(),
-            "owned; records of earlier epochs found");
-        for (path, reason) in &left.refused {
-            warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
-        }
-        let owner = Ownership { stack: stack.entry.name.clone(), epoch };
-        stack.ledger.owned(dvipa, left);
-        let before = self.owners.insert(dvipa, owner.clone());
-        if before != Some(owner) {
-            (0..self.stacks.len()).for_each(|i| self.configure(i));
-        }
-        self.clear_at.insert(dvipa, now.instant + CLEAR_AFTER);
-        self.renegotiate_left(now, index);
     }
 }
 

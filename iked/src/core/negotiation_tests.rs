@@ -4,7 +4,7 @@ use super::tests::*;
 use super::*;
 use crate::cf::RecordKey;
 use crate::cf::fence::Contents;
-use crate::cf::record::{Phase1, Phase2, RecordId};
+use crate::cf::record::{Owner, Phase1, Phase2, RecordId};
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
 use stack::control::{Acquire, FromStack, SaNotice};
@@ -137,7 +137,7 @@ async fn a_peer_that_does_not_answer_is_given_up_and_the_packet_with_it() {
 async fn a_stack_that_died_gets_new_sas_and_the_peer_forgets_the_old() {
     let mut lab = up().await;
     let old: Vec<u32> = lab.stacks[OTHER].sas.keys().copied().collect();
-    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "killed".into() });
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "killed".into(), ended: true });
     assert_eq!(lab.display(Want::Children).await.unwrap_err(), CoreError::UnknownStack);
     lab.stacks[OWN].sas.clear();
     lab.stacks[OWN].heard.clear();
@@ -154,7 +154,7 @@ async fn a_link_that_broke_leaves_the_sas_alone() {
     let mut lab = up().await;
     let sas = lab.stacks[OWN].sas.clone();
     lab.stacks[OWN].sas.insert(77, pair_of(77));
-    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "reset".into() });
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "reset".into(), ended: false });
     lab.stacks[OWN].heard.clear();
     lab.connect(OWN, 1, true).await;
     assert_eq!(lab.stacks[OWN].sas, sas, "the stray one is gone, the other stays");
@@ -208,7 +208,7 @@ async fn auto_activation_begins_when_the_stack_is_active() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
-    let mut lab = Lab::both().await;
+    let mut lab = Lab::new();
     let all = selector;
     let phase1 = Phase1 {
         local: format!("{VIP}:500").parse().unwrap(),
@@ -221,25 +221,28 @@ async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
         remote_selectors: vec![all(PEER)],
         ..crate::cf::record::tests::phase2(RecordId([1; 16]), 5)
     };
-    let left = Contents {
+    lab.epoch = 1;
+    lab.left = Contents {
         phase1: vec![(RecordId([1; 16]), 1, phase1)],
         phase2: vec![(RecordId([2; 16]), 1, phase2)],
         ..Contents::default()
     };
-    let report = Report::Owned { dvipa: ip(VIP), stack: "OWN".into(), epoch: 2, left: Box::new(left) };
-    lab.core.on_report(lab.now, report);
-    lab.settle().await;
+    lab.connect(OTHER, 1, false).await;
+    lab.connect(OWN, 1, false).await;
     lab.assert_mirrored(1);
     let shown = lab.display(Want::Children).await.unwrap();
     assert_eq!(shown.children[0].method, ActivationMethod::Takeover);
     assert_eq!(shown.dvipas[0].epoch, 2);
-    lab.writes();
-    lab.pass(CLEAR_AFTER + TICK).await;
-    let mut cleared = false;
-    while let Ok(order) = lab.orders.try_recv() {
-        cleared |= matches!(order, Order::ClearOlder(d) if d == ip(VIP));
-    }
-    assert!(cleared);
+    let cleared = |lab: &mut Lab| lab.kept.iter().any(|o| matches!(o, Order::ClearOlder(d) if *d == ip(VIP)));
+    lab.pass(TICK * 5).await;
+    assert!(!cleared(&mut lab), "not before the new records stand (distributor.md R9)");
+    let keys = lab.writes().into_iter().map(|(k, _)| k).collect();
+    lab.core.on_report(lab.now, Report::Written { dvipa: ip(VIP), keys });
+    lab.settle().await;
+    assert!(cleared(&mut lab));
+    lab.core.on_report(lab.now, Report::Cleared(ip(VIP)));
+    let done = lab.core.takeovers.machine.history().iter().next_back().unwrap();
+    assert_eq!((done.progress, done.counts.total), (crate::takeover::Progress::Done, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,11 +261,15 @@ async fn t47_who_lost_a_dvipa_gives_it_up_at_once_and_writes_nothing() {
     let mut lab = up().await;
     lab.writes();
     lab.stacks[OWN].heard.clear();
+    let owner = Some(Owner { system: "SYSB".into(), stack: "X".into(), epoch: 9, released: false });
+    let report = Report::OwnerIs { dvipa: ip(VIP), owner, revision: crate::cf::Revision(7) };
+    lab.core.on_report(lab.now, report);
     lab.core.on_report(lab.now, Report::Lost(ip(VIP)));
     lab.settle().await;
     let heard = &lab.stacks[OWN].heard;
     let ToStack::Configure(c) = &heard[0] else { panic!("{heard:?}") };
-    assert_eq!(c.home[0].role, stack::control::Role::Backup, "before anything else is said");
+    let role = stack::control::Role::Moving { distributor: None };
+    assert_eq!(c.home[0].role, role, "before anything else is said");
     assert!(lab.stacks[OWN].sas.is_empty());
     assert!(lab.writes().is_empty());
     assert!(lab.display(Want::Summary).await.unwrap().dvipas.is_empty());

@@ -1,15 +1,19 @@
 //! Requests about DVIPAs, as far as the core itself knows the answers.
 
-use super::{Core, Stack};
+use super::{Core, Now, Stack};
 use crate::config::{self, Distribute, Dvipa};
 use crate::request::vipa::{
     BackupState, BackupStatus, DistributionMethod, DvipaState, DvipaStatus, GivebackMode, Owner, Protection,
-    TakeoverMode, TargetStatus, VipaRequest,
+    StepTime, TakeoverCause, TakeoverMode, TakeoverReport, TakeoverResult, TakeoverStep, TargetStatus,
+    VipaOrder, VipaOutcome, VipaRequest, VipaResult,
 };
 use crate::request::{CfState, CoreError};
 use crate::stack_link::{ANSWER_TIME, StackIndex};
+use crate::takeover::{
+    self, CandidateState, CandidateView, Cause, DvipaView, Entry, Progress, Refusal, Request, StepName,
+};
 use crate::topology;
-use stack::control::{Answer, Question, TargetView};
+use stack::control::{Answer, Heard, Question, TargetView};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -17,11 +21,12 @@ use tokio::sync::oneshot;
 impl Core {
     /// Answers, or lets a task answer that waits for the owner's stack. The asker may be gone; so it is with every
     /// reply.
-    pub(super) fn vipa(&self, request: VipaRequest) {
+    pub(super) fn vipa(&mut self, now: Now, request: VipaRequest) {
         match request {
             VipaRequest::Display { stack, reply } => match self.find(&stack) {
                 Some(index) => {
-                    let all = self.parts(index).map(|d| (self.dvipa(index, d), self.counts(d))).collect();
+                    let all =
+                        self.parts(index).map(|d| (self.dvipa(now, index, d), self.counts(d))).collect();
                     tokio::spawn(with_connections(all, reply));
                 }
                 None => drop(reply.send(Err(CoreError::UnknownStack))),
@@ -31,7 +36,7 @@ impl Core {
                     let owns = |d: &Dvipa| self.owner_stack(d.address) == Some(index);
                     let all = self.parts(index).flat_map(|d| {
                         let counts = owns(d).then(|| self.counts(d)).flatten();
-                        let mut rows = self.targets(d);
+                        let mut rows = self.targets(now, d);
                         // One question for all targets of the DVIPA: it goes with the first.
                         let first = rows.first_mut().map(|row| (row.clone(), counts));
                         first.into_iter().chain(rows.into_iter().skip(1).map(|row| (row, None)))
@@ -41,13 +46,135 @@ impl Core {
                 None => drop(reply.send(Err(CoreError::UnknownStack))),
             },
             VipaRequest::History { stack, reply } => {
-                let known = self.find(&stack).is_some();
-                let _ = reply.send(if known { Ok(Vec::new()) } else { Err(CoreError::UnknownStack) });
+                let all = self.find(&stack).map(|index| self.history(now, &self.stacks[index].entry.name));
+                let _ = reply.send(all.ok_or(CoreError::UnknownStack));
             }
-            VipaRequest::Control { reply, .. } => {
-                let _ = reply.send(Err(CoreError::NotSupported));
+            VipaRequest::Control { stack, order, reply } => {
+                let done = match self.find(&stack) {
+                    Some(index) => Ok(self.vipa_order(now, index, order)),
+                    None => Err(CoreError::UnknownStack),
+                };
+                let _ = reply.send(done);
             }
         }
+    }
+
+    /// Takeovers that a stack made, or lost its DVIPA by, newest first.
+    fn history(&self, now: Now, stack: &config::Name) -> Vec<TakeoverReport> {
+        let machine = &self.takeovers.machine;
+        let running = self.config.dvipas.iter().filter_map(|d| machine.running(d.address));
+        let all = machine.history().iter().chain(running);
+        let mut mine: Vec<_> = all
+            .filter(|e| e.to == *stack || e.from.as_ref() == Some(stack))
+            .map(|e| self.report_of(now, e))
+            .collect();
+        mine.reverse();
+        mine
+    }
+
+    fn report_of(&self, now: Now, e: &Entry) -> TakeoverReport {
+        let mode = self.config.dvipas.iter().find(|d| d.address == e.dvipa).map(|d| d.takeover);
+        let ago = now.boot.saturating_sub(e.begun).as_secs();
+        TakeoverReport {
+            dvipa: e.dvipa,
+            from: e.from.as_ref().map(|n| n.as_str().to_owned()),
+            to: e.to.as_str().to_owned(),
+            epoch: e.epoch,
+            cause: match e.cause {
+                Cause::Start | Cause::Restart => TakeoverCause::Start,
+                Cause::ProcessEnded => TakeoverCause::OwnerEnded,
+                Cause::LeaseEnded => TakeoverCause::LeaseEnded,
+                Cause::Operator | Cause::Deactivated => TakeoverCause::Operator,
+                Cause::Giveback => TakeoverCause::Giveback,
+                Cause::Stopping => TakeoverCause::OwnerStopped,
+            },
+            result: match e.progress {
+                Progress::Running => TakeoverResult::Running,
+                Progress::Done => TakeoverResult::Done,
+                Progress::Incomplete => TakeoverResult::Incomplete,
+                Progress::Overtaken => TakeoverResult::Overtaken,
+                Progress::Failed => TakeoverResult::Failed,
+            },
+            mode: mode.map_or(TakeoverMode::Renegotiate, mode_of),
+            planned: e.planned,
+            started_unix: now.unix.saturating_sub(ago),
+            duration: e.duration(now.boot),
+            ready: e.ready(),
+            steps: e.steps.iter().filter_map(|t| step_of(now, e, t)).collect(),
+            connections: e.connections,
+            sas: e.counts.total,
+            remade: e.counts.remade,
+            continued: e.counts.continued,
+            failed: e.counts.failed,
+            waiting: e.counts.waiting,
+            reason: e.reason.clone(),
+        }
+    }
+
+    fn vipa_order(&mut self, now: Now, index: StackIndex, order: VipaOrder) -> Vec<VipaOutcome> {
+        let here = self.stacks[index].entry.name.clone();
+        let outcome = |dvipa, stack: Option<&str>, done: Result<(), Refusal>| {
+            let (result, reason) = match done {
+                Ok(()) => (VipaResult::Started, None),
+                Err(e) => (result_of(&e), Some(e.to_string())),
+            };
+            vec![VipaOutcome { dvipa, stack: stack.map(str::to_owned), result, reason }]
+        };
+        match order {
+            VipaOrder::Move { dvipa, to } => {
+                let done = match config::Name::parse(&to) {
+                    Ok(name) => self.takeovers.machine.request(now.boot, &Request::Move { dvipa, to: name }),
+                    Err(_) => Err(Refusal::NoCandidate { dvipa, stack: here }),
+                };
+                self.carry_out(now);
+                outcome(Some(dvipa), Some(&to), done)
+            }
+            VipaOrder::Deactivate(dvipa) => {
+                let request = Request::Deactivate { dvipa, stack: here.clone() };
+                let done = self.takeovers.machine.request(now.boot, &request);
+                self.carry_out(now);
+                outcome(Some(dvipa), Some(here.as_str()), done)
+            }
+            VipaOrder::Reactivate(dvipa) => {
+                let request = Request::Reactivate { dvipa, stack: here.clone() };
+                let done = self.takeovers.machine.request(now.boot, &request);
+                self.carry_out(now);
+                outcome(Some(dvipa), Some(here.as_str()), done)
+            }
+            VipaOrder::Quiesce { target, dvipa } => self.quiesce(now, &target, dvipa, true),
+            VipaOrder::Resume { target, dvipa } => self.quiesce(now, &target, dvipa, false),
+        }
+    }
+
+    /// Takes a target out of the distribution of one DVIPA or of all, or puts it back.
+    fn quiesce(&mut self, now: Now, target: &str, dvipa: Option<IpAddr>, out: bool) -> Vec<VipaOutcome> {
+        let outcome = |dvipa, result, reason: Option<&str>| VipaOutcome {
+            dvipa,
+            stack: Some(target.to_owned()),
+            result,
+            reason: reason.map(str::to_owned),
+        };
+        let concerned = |d: &&Dvipa| {
+            dvipa.is_none_or(|a| a == d.address)
+                && d.distribute.iter().any(|x| x.targets.iter().any(|t| t.is(target)))
+        };
+        let all: Vec<IpAddr> = self.config.dvipas.iter().filter(concerned).map(|d| d.address).collect();
+        let Ok(name) = config::Name::parse(target) else {
+            return vec![outcome(dvipa, VipaResult::NotFound, Some("no target of that name"))];
+        };
+        if all.is_empty() {
+            return vec![outcome(dvipa, VipaResult::NotFound, Some("no target of that name"))];
+        }
+        let mut outcomes = Vec::new();
+        for a in all {
+            let entry = (name.clone(), Some(a));
+            let changed = if out { self.quiesced.insert(entry) } else { self.quiesced.remove(&entry) };
+            let result = if changed { VipaResult::Started } else { VipaResult::AlreadySet };
+            outcomes.push(outcome(Some(a), result, None));
+        }
+        self.save_quiesced();
+        self.configure_all(now, None);
+        outcomes
     }
 
     /// The DVIPAs that a stack takes part in.
@@ -67,15 +194,25 @@ impl Core {
         Some(link.ask(Question::Distribution))
     }
 
-    fn dvipa(&self, index: StackIndex, d: &Dvipa) -> DvipaStatus {
+    fn dvipa(&self, now: Now, index: StackIndex, d: &Dvipa) -> DvipaStatus {
         let (entry, owner) = (&self.stacks[index].entry, self.owners.get(&d.address));
+        let view = self.takeovers.machine.view(d.address, now.boot);
+        let off = |v: &DvipaView| v.candidates.iter().any(|c| c.stack == entry.name && c.deactivated);
+        let moving = |v: &DvipaView| v.moving.contains(&entry.name);
         let state = match owner {
             Some(o) if o.stack == entry.name => DvipaState::Active,
+            _ if view.as_ref().is_some_and(|v| off(v) && moving(v)) => DvipaState::Quiescing,
+            _ if view.as_ref().is_some_and(off) => DvipaState::Deactivated,
+            _ if view.as_ref().is_some_and(moving) => DvipaState::Moving,
             _ if d.owner == entry.name || d.backups.contains(&entry.name) => DvipaState::Backup,
             _ => DvipaState::Dest,
         };
         let sas = self.owner_stack(d.address).map_or((0, 0, 0, 0), |i| sas(&self.stacks[i], d.address));
+        let facility = self.facility.as_ref().filter(|(works, _)| !works).map(|(_, reason)| reason);
         let protection = match (owner, self.unprotected.get(&d.address)) {
+            (Some(_), _) if facility.is_some() => {
+                Protection::NotProtected(facility.cloned().unwrap_or_default())
+            }
             (Some(_), Some(reason)) => Protection::Failed(reason.clone()),
             (Some(_), None) if self.keeper.is_some() => match sas.3 {
                 0 => Protection::Stored,
@@ -83,55 +220,72 @@ impl Core {
             },
             _ => Protection::NotApplicable,
         };
-        let backup = |(rank, name): (usize, &config::Name)| {
-            let stack = self.stacks.iter().find(|s| s.entry.name == *name);
-            BackupStatus {
-                stack: name.as_str().to_owned(),
-                system: self.config.system.as_str().to_owned(),
-                rank: u16::try_from(rank).unwrap_or(u16::MAX),
-                state: match stack {
-                    None => BackupState::Unknown,
-                    Some(s) if s.link.is_none() => BackupState::Gone,
-                    Some(s) if s.configured && s.policy.is_some() => BackupState::Ready,
-                    Some(_) => BackupState::NotReady,
-                },
-            }
+        let backup = |c: &CandidateView| BackupStatus {
+            stack: c.stack.as_str().to_owned(),
+            system: c.system.as_ref().map_or_else(String::new, |s| s.as_str().to_owned()),
+            rank: u16::try_from(c.rank).unwrap_or(u16::MAX),
+            state: match c.state {
+                CandidateState::Unknown => BackupState::Unknown,
+                CandidateState::Ready => BackupState::Ready,
+                CandidateState::NotReady => BackupState::NotReady,
+                CandidateState::Gone => BackupState::Gone,
+            },
         };
         DvipaStatus {
             address: d.address,
             owner: owner.map(|o| Owner {
                 stack: o.stack.as_str().to_owned(),
-                system: self.config.system.as_str().to_owned(),
+                system: view
+                    .as_ref()
+                    .and_then(|v| v.system.as_ref())
+                    .map_or_else(String::new, |s| s.as_str().to_owned()),
                 epoch: o.epoch,
-                since_unix: None,
-                from: None,
+                since_unix: view
+                    .as_ref()
+                    .and_then(|v| v.since)
+                    .map(|t| now.unix.saturating_sub(now.boot.saturating_sub(t).as_secs())),
+                from: view.as_ref().and_then(|v| v.from.as_ref()).map(|f| f.as_str().to_owned()),
             }),
             state,
-            mode: match d.takeover {
-                config::Takeover::Renegotiate => TakeoverMode::Renegotiate,
-            },
+            mode: mode_of(d.takeover),
             giveback: match d.giveback {
                 config::Giveback::Immediate => GivebackMode::Immediate,
                 config::Giveback::WhenIdle => GivebackMode::WhenIdle,
                 config::Giveback::Manual => GivebackMode::Manual,
             },
             protection,
-            backups: std::iter::once(&d.owner).chain(&d.backups).enumerate().map(backup).collect(),
+            backups: view.iter().flat_map(|v| &v.candidates).map(backup).collect(),
             connections: None,
             ike_sas: sas.0,
             child_sas: sas.1,
             stored: sas.2,
             failed: sas.3,
-            lease: None,
+            lease: view.as_ref().and_then(|v| v.lease),
             ceiling: None,
         }
     }
 
-    fn targets(&self, d: &Dvipa) -> Vec<TargetStatus> {
+    /// What the owner's stack, or any other of this system, has heard of a target.
+    fn heard_of(&self, now: Now, d: &Dvipa, target: &config::Name) -> Option<(Duration, &Heard)> {
+        let owner = self.owner_stack(d.address);
+        let mut all: Vec<_> = self.heard.iter().filter(|((_, member), _)| member == target).collect();
+        all.sort_by_key(|((by, _), (at, _))| (Some(*by) != owner, std::cmp::Reverse(*at)));
+        all.first().map(|(_, (at, heard))| (now.instant.saturating_duration_since(*at), heard))
+    }
+
+    fn targets(&self, now: Now, d: &Dvipa) -> Vec<TargetStatus> {
         let owner = self.owners.get(&d.address).map(|o| &o.stack);
         let row = |x: &Distribute, ports: (u16, u16), name: &config::Name| {
             let stack = self.stacks.iter().find(|s| s.entry.name == *name);
-            let xcf = stack.and_then(|s| s.entry.xcf.as_ref()).map(|x| x.address);
+            let there = || self.takeovers.members.get(name).and_then(|(_, m)| m.xcf);
+            let xcf = stack.and_then(|s| s.entry.xcf.as_ref()).map(|x| x.address).or_else(there);
+            let heard = self.heard_of(now, d, name);
+            let servers = |h: &Heard| {
+                let of = h.ready.iter().filter(|r| {
+                    r.dvipa == d.address && r.protocol == x.protocol && (ports.0..=ports.1).contains(&r.port)
+                });
+                of.map(|r| r.count).fold(0, u32::saturating_add)
+            };
             TargetStatus {
                 dvipa: d.address,
                 protocol: x.protocol,
@@ -141,11 +295,11 @@ impl Core {
                 },
                 target: name.as_str().to_owned(),
                 xcf: xcf.filter(|_| owner != Some(name)),
-                path_up: None,
-                heard: None,
-                ready: None,
+                path_up: heard.map(|(_, h)| h.alive),
+                heard: heard.map(|(at, _)| at),
+                ready: heard.map(|(_, h)| servers(h)),
                 weight: None,
-                quiesced: false,
+                quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(name.clone(), *w))),
                 preferred: false,
                 connections: None,
                 affinity: Duration::ZERO,
@@ -158,6 +312,41 @@ impl Core {
             }
         }
         rows
+    }
+}
+
+const fn mode_of(mode: config::Takeover) -> TakeoverMode {
+    match mode {
+        config::Takeover::Renegotiate => TakeoverMode::Renegotiate,
+    }
+}
+
+/// The management interface has no step for the wait until the old owner is silent: it shows as the gap before `filters`.
+fn step_of(now: Now, e: &Entry, t: &takeover::StepTime) -> Option<StepTime> {
+    let step = match t.step {
+        StepName::Detect => TakeoverStep::Detect,
+        StepName::Acquire => TakeoverStep::Acquire,
+        StepName::Read => TakeoverStep::Read,
+        StepName::Relieve => return None,
+        StepName::Filters => TakeoverStep::Filters,
+        StepName::Announce => TakeoverStep::Announce,
+        StepName::Notify => TakeoverStep::Notify,
+        StepName::Renegotiate => TakeoverStep::Renegotiate,
+        StepName::Store => TakeoverStep::Store,
+        StepName::Clear => TakeoverStep::Clear,
+    };
+    let so_far = e.duration(now.boot).saturating_sub(t.begin);
+    Some(StepTime { step, begin: t.begin, duration: t.took.unwrap_or(so_far) })
+}
+
+const fn result_of(e: &Refusal) -> VipaResult {
+    match e {
+        Refusal::UnknownDvipa(_) => VipaResult::NotFound,
+        Refusal::NoCandidate { .. } => VipaResult::NotABackup,
+        Refusal::AlreadyOwner(_) | Refusal::NotDeactivated(_) => VipaResult::AlreadySet,
+        Refusal::Deactivated(_) | Refusal::NotReady(_) => VipaResult::NotReady,
+        Refusal::Busy => VipaResult::Busy,
+        Refusal::NoOwner | Refusal::Elsewhere(_) => VipaResult::NotOwner,
     }
 }
 

@@ -40,7 +40,7 @@ impl Machine {
             Some((stack, epoch)) => match self.state(&stack) {
                 StackState::Ended => self.hand_on(now, dvipa, &stack, epoch),
                 StackState::Ready => self.consider_giveback(now, dvipa, &stack),
-                StackState::Unknown | StackState::Lost | StackState::Starting => {}
+                StackState::Unknown | StackState::Lost | StackState::Starting | StackState::Configured => {}
             },
             None => self.consider_vacant(now, dvipa),
         }
@@ -177,6 +177,7 @@ impl Machine {
                     Wish { silent, ..Wish::new(best, Cause::ProcessEnded, now, expected) }
                 }
                 StackState::Unknown | StackState::Lost | StackState::Starting => return,
+                StackState::Configured => return,
             };
             if self.settings.lease.is_none() {
                 wish.expected = Expected::Any;
@@ -215,6 +216,7 @@ impl Machine {
                 StackState::Ready => o,
                 StackState::Ended => best,
                 StackState::Unknown | StackState::Lost | StackState::Starting => return,
+                StackState::Configured => return,
             },
             _ => best,
         };
@@ -332,6 +334,9 @@ impl Machine {
                 let epoch = d.serving.as_ref().map_or(0, |s| s.epoch);
                 d.serving = None;
                 d.moving.insert(old.clone());
+                // Whoever is told to stop is told at once who goes on; that one keeps what comes too early.
+                let system = Some(self.settings.system.clone());
+                d.current = Some(Known { stack: r.stack.clone(), system, epoch: r.epoch });
                 if !leased {
                     r.until = None;
                 }

@@ -104,14 +104,18 @@ impl Machine {
         match state {
             StackState::Ended => local.fresh = true,
             StackState::Ready if std::mem::take(&mut local.fresh) => self.out.push_back(Output::Configure),
-            StackState::Ready | StackState::Lost | StackState::Unknown | StackState::Starting => {}
+            StackState::Ready
+            | StackState::Lost
+            | StackState::Unknown
+            | StackState::Starting
+            | StackState::Configured => {}
         }
         let stack = stack.clone();
         match state {
             StackState::Ready => self.out.push_back(Output::Serve { stack: stack.clone() }),
             StackState::Ended => self.out.push_back(Output::End { stack: stack.clone() }),
             StackState::Lost => self.out.push_back(Output::Retire { stack: stack.clone() }),
-            StackState::Unknown | StackState::Starting => {}
+            StackState::Unknown | StackState::Starting | StackState::Configured => {}
         }
         for dvipa in self.addresses() {
             if state == StackState::Ready {

@@ -42,6 +42,7 @@ mod operator;
 mod taking;
 mod types;
 mod view;
+pub mod wire;
 
 pub use history::{Cause, Counts, Entry, History, Outcome, Progress, Step as StepName, StepTime};
 pub use machine::{Machine, Plan, Settings};

@@ -83,7 +83,7 @@ impl Machine {
 
     pub(super) fn announced(&mut self, now: Time, dvipa: IpAddr, stack: &Name) {
         let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
-        if !d.serving.as_ref().is_some_and(|s| s.stack == *stack) {
+        if d.serving.as_ref().is_none_or(|s| s.stack != *stack) {
             return;
         }
         if let Step::Taking(t) = &mut d.step
@@ -98,7 +98,7 @@ impl Machine {
 
     pub(super) fn rebuilt(&mut self, now: Time, dvipa: IpAddr, epoch: u64, connections: u64, missing: usize) {
         let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
-        if !d.serving.as_ref().is_some_and(|s| s.epoch == epoch) {
+        if d.serving.as_ref().is_none_or(|s| s.epoch != epoch) {
             return;
         }
         if let Step::Taking(t) = &mut d.step {

@@ -31,6 +31,8 @@ pub enum StackState {
     Lost,
     /// Connected; its policy and its configuration are not in force yet.
     Starting,
+    /// Configured, but without policy: it would attract what it must deny.
+    Configured,
     /// Policy loaded and configured: it may own a DVIPA.
     Ready,
 }

@@ -76,6 +76,12 @@ impl Machine {
         self.dvipas.values().map(|d| self.view_of(d, now)).collect()
     }
 
+    /// One DVIPA.
+    #[must_use]
+    pub fn view(&self, dvipa: IpAddr, now: Time) -> Option<DvipaView> {
+        self.dvipas.get(&dvipa).map(|d| self.view_of(d, now))
+    }
+
     /// The takeover that is under way for a DVIPA here.
     #[must_use]
     pub fn running(&self, dvipa: IpAddr) -> Option<&Entry> {
@@ -136,7 +142,7 @@ impl Machine {
             true => match self.state(stack) {
                 StackState::Ready if deactivated => CandidateState::NotReady,
                 StackState::Ready => CandidateState::Ready,
-                StackState::Starting | StackState::Lost => CandidateState::NotReady,
+                StackState::Starting | StackState::Lost | StackState::Configured => CandidateState::NotReady,
                 StackState::Ended => CandidateState::Gone,
                 StackState::Unknown => CandidateState::Unknown,
             },

@@ -35,7 +35,8 @@ pub(super) async fn remove() {
     }
 }
 
-fn script(config: &StackConfig) -> String {
+/// What `nft` is told.
+pub(super) fn script(config: &StackConfig) -> String {
     let mut s = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
     if config.network.is_empty() || config.home.is_empty() {
         return s;

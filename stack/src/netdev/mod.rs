@@ -137,6 +137,8 @@ pub struct NetDev {
     has_v6: bool,
     xcf_index: Option<u32>,
     announced: BTreeSet<(IpAddr, u64)>,
+    /// What the guard was made of last, and what was to be said about it: a change of roles alone does not touch it.
+    secured: Option<(String, Vec<String>)>,
     /// Addresses that went, of which sockets are left that would send in clear.
     lingering: BTreeSet<IpAddr>,
 }
@@ -156,6 +158,7 @@ impl NetDev {
             has_v6: std::path::Path::new("/proc/sys/net/ipv6").is_dir(),
             xcf_index: None,
             announced: BTreeSet::new(),
+            secured: None,
             lingering: BTreeSet::new(),
         }
     }
@@ -253,9 +256,17 @@ impl NetDev {
     }
 
     /// What may take its time: the last guard, and a look at firewalls. Gives warnings.
-    pub async fn secure(&self, config: &StackConfig) -> Vec<String> {
+    pub async fn secure(&mut self, config: &StackConfig) -> Vec<String> {
+        let script = guard::script(config);
+        // Two processes are started for this: a takeover has no time for them.
+        if let Some((before, warnings)) = &self.secured
+            && *before == script
+        {
+            return warnings.clone();
+        }
         let mut warnings = firewall::dropping_forward_chains().await;
         warnings.extend(guard::set(config).await);
+        self.secured = Some((script, warnings.clone()));
         warnings
     }
 

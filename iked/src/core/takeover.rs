@@ -1,0 +1,629 @@
+//! The takeover machine in the core: what happens becomes its inputs, what it wants becomes configurations of
+//! stacks, commands of IKE engines, orders to the coupling facility and messages to other systems.
+
+use super::{Core, Now};
+use crate::act;
+use crate::cf::fence::Contents;
+use crate::cf::keeper::{AliveSeen, NotOwned, Order, Progress, Report};
+use crate::cf::record::Member;
+use crate::cf::{self, RecordKey, Revision};
+use crate::config::{Config, Facility, Name};
+use crate::ike::command::{Command, Renegotiate};
+use crate::ike::event::Outcome as Negotiated;
+use crate::stack_link::StackIndex;
+use crate::takeover::wire::{Frame, RECORDS, Records};
+use crate::takeover::{
+    ClaimFailure, Entry, Expected, Input, Known, Left, Machine, Message, Outcome, Output, Over, Plan,
+    Progress as Done, Settings, StackState,
+};
+use crate::topology::Ownership;
+use stack::control::{FromStack, ToStack};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use tracing::{debug, info, warn};
+
+/// What the core knows of takeovers beside the machine.
+pub(super) struct Takeovers {
+    pub(super) machine: Machine,
+    /// When the machine wants to be called.
+    pub(super) wake: Option<Instant>,
+    /// Records of DVIPAs that were claimed or offered and are not taken over yet.
+    found: BTreeMap<IpAddr, Contents>,
+    /// Records that came from another system, until the offer does.
+    handed: BTreeMap<IpAddr, Contents>,
+    /// Negotiations under way: the record, and the one of its IKE tunnel.
+    items: BTreeMap<u64, Item>,
+    next_item: u64,
+    /// New records that stand for earlier ones with another id, until they are written.
+    moved: BTreeMap<(IpAddr, RecordKey), Vec<RecordKey>>,
+    /// DVIPAs of which the owner was told.
+    told: BTreeSet<IpAddr>,
+    /// Stacks of other systems.
+    pub(super) members: BTreeMap<Name, (Name, Member)>,
+}
+
+/// File of the targets that operators took out, in the state folder.
+const QUIESCED: &str = "quiesced";
+
+/// Reads what [`Core::save_quiesced`] wrote; lines that name nothing are left out.
+pub(super) fn load_quiesced(config: &Config) -> BTreeSet<(Name, Option<IpAddr>)> {
+    let text = crate::config::read_bounded(&config.state_dir.join(QUIESCED)).unwrap_or_default();
+    let line = |l: &str| {
+        let (target, dvipa) = l.split_once(' ')?;
+        let dvipa = if dvipa == "*" { None } else { Some(dvipa.parse().ok()?) };
+        Some((Name::parse(target).ok()?, dvipa))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// A negotiation in the place of an earlier owner's SA.
+struct Item {
+    dvipa: IpAddr,
+    child: RecordKey,
+    ike: RecordKey,
+}
+
+/// How long an owner may speak after its last renewal; `None`: every stack is of this system.
+pub(super) fn lease(config: &Config) -> Option<Duration> {
+    match config.sysplex.as_ref()?.facility {
+        Facility::Sled => None,
+        Facility::Etcd => Some(config.sysplex.as_ref()?.lease),
+    }
+}
+
+impl Takeovers {
+    pub(super) fn new(config: &Config) -> Self {
+        let plan = |d: &crate::config::Dvipa| Plan {
+            address: d.address,
+            candidates: std::iter::once(&d.owner).chain(&d.backups).cloned().collect(),
+            giveback: d.giveback,
+        };
+        let settings = Settings { system: config.system.clone(), lease: lease(config) };
+        let stacks = config.stacks.iter().map(|s| s.name.clone());
+        Self {
+            machine: Machine::new(settings, stacks, config.dvipas.iter().map(plan)),
+            wake: None,
+            found: BTreeMap::new(),
+            handed: BTreeMap::new(),
+            items: BTreeMap::new(),
+            next_item: 0,
+            moved: BTreeMap::new(),
+            told: BTreeSet::new(),
+            members: BTreeMap::new(),
+        }
+    }
+}
+
+impl Core {
+    /// Asks the coupling facility to tell of owners, members and lives.
+    pub fn watch(&mut self, now: Now) {
+        let dvipas: Vec<_> = self.config.dvipas.iter().map(|d| d.address).collect();
+        self.order(Order::Watch { dvipas });
+        if self.config.dvipas.is_empty() || self.keeper.is_none() {
+            self.takeover(now, Input::Synced);
+        }
+    }
+
+    /// The owner of every DVIPA was told, or the store does not answer.
+    #[must_use]
+    pub fn knows_owners(&self) -> bool {
+        self.keeper.is_none()
+            || self.takeovers.told.len() >= self.config.dvipas.len()
+            || !self.unprotected.is_empty()
+    }
+
+    /// Gives the machine an input and does what it wants.
+    pub(super) fn takeover(&mut self, now: Now, input: Input) {
+        self.takeovers.machine.handle(now.boot, input);
+        self.carry_out(now);
+    }
+
+    /// Does what is due for the machine.
+    pub(super) fn takeover_deadline(&mut self, now: Now) {
+        if self.takeovers.wake.is_some_and(|t| t <= now.instant) {
+            self.takeovers.machine.on_time(now.boot);
+            self.carry_out(now);
+        }
+    }
+
+    /// Does everything that the machine wants.
+    pub(super) fn carry_out(&mut self, now: Now) {
+        while let Some(output) = self.takeovers.machine.poll() {
+            self.do_output(now, output);
+        }
+        let deadline = self.takeovers.machine.deadline();
+        self.takeovers.wake = deadline.map(|at| now.instant + at.saturating_sub(now.boot));
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        if let Some(keeper) = &self.keeper
+            && keeper.try_send(order).is_err()
+        {
+            warn!("the coupling facility's task takes no orders");
+        }
+    }
+
+    fn do_output(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Serve { stack } => self.serve(&stack),
+            Output::Retire { stack } => self.order(Order::Retire { stack: stack.as_str().to_owned() }),
+            Output::End { stack } => self.order(Order::End { stack: stack.as_str().to_owned() }),
+            Output::Claim { dvipa, stack, expected, over, above } => {
+                let seen = Progress { epoch: above, ceiling: None };
+                self.order(Order::Heard { dvipa, seen });
+                let over = over.map(|Over { stack, system, revision }| AliveSeen {
+                    system: system.as_str().to_owned(),
+                    stack: stack.as_str().to_owned(),
+                    revision: Revision(revision),
+                });
+                let expected = match expected {
+                    Expected::Any => cf::keeper::Expected::Any,
+                    Expected::Nobody => cf::keeper::Expected::Nobody,
+                    Expected::Owner(stack, epoch) => {
+                        cf::keeper::Expected::Owner { stack: stack.as_str().to_owned(), epoch }
+                    }
+                };
+                self.order(Order::Claim { dvipa, stack: stack.as_str().to_owned(), expected, over });
+            }
+            Output::Withdraw { dvipa } => self.order(Order::Withdraw { dvipa }),
+            Output::Clear { dvipa } => self.order(Order::ClearOlder(dvipa)),
+            Output::Lease { stack, until } => {
+                let until_boot_ns = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+                if let Some(index) = self.index(&stack) {
+                    self.stacks[index].send(ToStack::Lease { until_boot_ns });
+                }
+            }
+            Output::Configure => self.configure_all(now, None),
+            Output::TakeOver { dvipa, stack, epoch, from, planned, again } => {
+                info!(%dvipa, %stack, epoch, from = from.as_ref().map_or("-", Name::as_str), planned, "owned");
+                self.take_over(now, dvipa, &stack, again);
+            }
+            Output::GiveUp { dvipa, stack, epoch, planned } => {
+                info!(%dvipa, %stack, epoch, planned, "given up");
+                self.give_up(now, dvipa, &stack, planned);
+            }
+            Output::Kill { stack } => {
+                if let Some(link) = self.index(&stack).and_then(|i| self.stacks[i].link.as_ref()) {
+                    link.kill();
+                }
+            }
+            Output::Send { from, to, message, with_records } => {
+                self.say(now, &from, &to, message, with_records);
+            }
+            Output::Done(entry) => log_entry(&entry),
+            Output::Note { dvipa, warning: true, text } => warn!(%dvipa, "{text}"),
+            Output::Note { dvipa, warning: false, text } => info!(%dvipa, "{text}"),
+        }
+    }
+
+    /// What operators took out of the distribution outlives this daemon.
+    pub(super) fn save_quiesced(&self) {
+        let line = |(target, dvipa): &(Name, Option<IpAddr>)| {
+            format!("{target} {}\n", dvipa.map_or_else(|| "*".to_owned(), |d| d.to_string()))
+        };
+        let text: String = self.quiesced.iter().map(line).collect();
+        let (path, new) = (self.config.state_dir.join(QUIESCED), self.config.state_dir.join(".quiesced.new"));
+        if let Err(e) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)) {
+            warn!("{}: {e}: quiesced targets will be forgotten when iked ends", path.display());
+        }
+    }
+
+    pub(super) fn index(&self, stack: &Name) -> Option<StackIndex> {
+        self.stacks.iter().position(|s| s.entry.name == *stack)
+    }
+
+    fn serve(&mut self, stack: &Name) {
+        let Some(index) = self.index(stack) else { return };
+        let s = &self.stacks[index];
+        let part = |f: &dyn Fn(&crate::config::Dvipa) -> bool| self.config.dvipas.iter().any(f);
+        let member = Member {
+            xcf: s.entry.xcf.as_ref().map(|x| x.address),
+            start: s.start,
+            distributor: part(&|d| d.owner == *stack || d.backups.contains(stack)),
+            target: part(&|d| d.distribute.iter().any(|x| x.targets.contains(stack))),
+            capacity: 100,
+        };
+        let lease = lease(&self.config);
+        self.order(Order::Serve { stack: stack.as_str().to_owned(), member, lease });
+    }
+
+    /// Owners as the machine has them.
+    fn refresh_owners(&mut self, now: Now) {
+        let views = self.takeovers.machine.views(now.boot).into_iter();
+        let owner = |v: crate::takeover::DvipaView| {
+            let (address, epoch) = (v.address, v.epoch);
+            v.owner.map(|stack| (address, Ownership { stack, epoch }))
+        };
+        self.owners = views.filter_map(owner).collect();
+    }
+
+    /// Brings the stacks that it concerns to their desired state; first of all `first`, whose input waits for that.
+    pub(super) fn configure_all(&mut self, now: Now, mut first: Option<(StackIndex, Input)>) {
+        self.refresh_owners(now);
+        let mut order: Vec<StackIndex> = (0..self.stacks.len()).collect();
+        if let Some((index, _)) = &first {
+            order.sort_by_key(|i| i != index);
+        }
+        for index in order {
+            let waits = first.take_if(|(i, _)| *i == index).map(|(_, input)| input);
+            self.configure(index, waits);
+        }
+    }
+
+    fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, again: bool) {
+        let Some(index) = self.index(stack) else { return };
+        let announced = Input::Announced { dvipa, stack: stack.clone() };
+        self.configure_all(now, Some((index, announced)));
+        for other in (0..self.stacks.len()).filter(|i| *i != index) {
+            self.forget(now, other, dvipa);
+        }
+        if again {
+            // What lives is written again, under the new epoch.
+            act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
+        }
+        let contents = self.takeovers.found.remove(&dvipa).unwrap_or_default();
+        for (path, reason) in &contents.refused {
+            warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
+        }
+        let mut items = Vec::new();
+        for (id, _, child) in &contents.phase2 {
+            let key = RecordKey::Phase2(*id);
+            let phase1 = contents.phase1.iter().find(|(p, ..)| *p == child.phase1).map(|(.., p)| p);
+            let Some(phase1) = phase1.filter(|_| why_not(&contents, key, now).is_none()) else { continue };
+            if self.stacks[index].ledger.stands(dvipa, key) {
+                continue;
+            }
+            let mut initiate = super::ledger::start_again(dvipa, phase1.remote.ip(), child);
+            initiate.initial_contact = self.is_only_one(index, dvipa, phase1);
+            self.takeovers.next_item += 1;
+            let item = self.takeovers.next_item;
+            let ike = RecordKey::Phase1(child.phase1);
+            self.takeovers.items.insert(item, Item { dvipa, child: key, ike });
+            debug!(%dvipa, rule = %initiate.rule, peer = %initiate.remote_endpoint, "negotiating again");
+            items.push(Renegotiate { item, initiate });
+        }
+        if !items.is_empty() {
+            self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
+        }
+        self.auto_activate(now, index);
+        self.drain(now, index);
+    }
+
+    /// No other IKE SA of the sysplex is known between the same two identities (distributor.md section 10).
+    fn is_only_one(&self, index: StackIndex, dvipa: IpAddr, record: &cf::record::Phase1) -> bool {
+        let elsewhere = self.owners.iter().any(|(a, o)| *a != dvipa && self.index(&o.stack).is_none());
+        let same = |i: StackIndex, v: &crate::ike::view::IkeView| {
+            v.local_id.as_ref() == Some(&record.local_id)
+                && v.remote_id.as_ref() == Some(&record.remote_id)
+                && (i != index || v.local.ip() != dvipa)
+        };
+        let here = |(i, s): (StackIndex, &super::Stack)| {
+            s.link.is_some() && s.engine.ike_tunnels().iter().any(|v| same(i, v))
+        };
+        !elsewhere && !self.stacks.iter().enumerate().any(here)
+    }
+
+    fn give_up(&mut self, now: Now, dvipa: IpAddr, stack: &Name, planned: bool) {
+        let Some(index) = self.index(stack) else { return };
+        let s = &mut self.stacks[index];
+        let tunnels = s.engine.tunnels_of(dvipa);
+        if planned {
+            // Said once, while the address is still ours; nobody waits for the answers (distributor.md T7).
+            for id in tunnels {
+                s.engine.handle_command(now.instant, Command::DeleteIke(id));
+            }
+            s.ledger.lost(dvipa);
+            self.drain(now, index);
+        }
+        // It stops to speak before its SAs go: what still comes is given on, not refused.
+        let gave_up = Input::GaveUp { dvipa, stack: stack.clone() };
+        self.configure_all(now, Some((index, gave_up)));
+        self.forget(now, index, dvipa);
+    }
+
+    /// Nothing is known of the SAs of an address that is another's, and nothing is said to their peers.
+    fn forget(&mut self, now: Now, index: StackIndex, dvipa: IpAddr) {
+        let s = &mut self.stacks[index];
+        s.ledger.lost(dvipa);
+        for id in s.engine.tunnels_of(dvipa) {
+            s.engine.handle_command(now.instant, Command::Forget(id));
+        }
+        self.drain(now, index);
+    }
+
+    /// A negotiation of a takeover has ended.
+    pub(super) fn renegotiated(&mut self, now: Now, index: StackIndex, item: u64, outcome: Negotiated) {
+        let Some(Item { dvipa, child, ike }) = self.takeovers.items.remove(&item) else { return };
+        let (outcome, tunnel) = match outcome {
+            Negotiated::Made(tunnel) => (Outcome::Remade, Some(tunnel)),
+            Negotiated::Failed(reason) | Negotiated::GivenUp(reason) => {
+                warn!(%dvipa, "not negotiated again: {}", reason.escape_debug());
+                (Outcome::Failed(reason), None)
+            }
+        };
+        // With other selectors it has another record: the old one is of no use as soon as that one stands.
+        let place = tunnel.and_then(|t| self.stacks[index].ledger.place(t));
+        if let Some(new) = place.filter(|new| *new != (dvipa, child)) {
+            self.takeovers.moved.entry(new).or_default().extend([child, ike]);
+        }
+        for key in [child, ike] {
+            self.takeover(now, Input::Record { dvipa, key, outcome: outcome.clone() });
+        }
+    }
+
+    /// Records of SAs that were made: whatever an earlier owner left there is made again.
+    pub(super) fn remade(&mut self, now: Now, index: StackIndex) {
+        for (dvipa, key) in self.stacks[index].ledger.take_made() {
+            self.takeover(now, Input::Record { dvipa, key, outcome: Outcome::Remade });
+        }
+    }
+
+    fn say(&mut self, now: Now, from: &Name, to: &Name, message: Message, with_records: bool) {
+        let Some(index) = self.index(from) else { return };
+        let mut frames = Vec::new();
+        if let (Message::Offer { dvipa, .. }, true) = (&message, with_records) {
+            let (phase1, phase2) = act::records(&mut self.stacks[index], now, *dvipa);
+            let first = Records { dvipa: Some(*dvipa), first: true, ..Records::default() };
+            frames.push(Frame::Records(first));
+            let part = |phase1, phase2| {
+                Frame::Records(Records { dvipa: Some(*dvipa), first: false, phase1, phase2 })
+            };
+            frames.extend(phase1.chunks(RECORDS).map(|c| part(c.to_vec(), vec![])));
+            frames.extend(phase2.chunks(RECORDS).map(|c| part(vec![], c.to_vec())));
+        }
+        frames.push(Frame::Message(message));
+        for frame in frames {
+            let relay = ToStack::Relay { to: to.as_str().to_owned(), bytes: frame.encode() };
+            self.stacks[index].send(relay);
+        }
+    }
+
+    /// Another system says something.
+    fn relayed(&mut self, now: Now, index: StackIndex, from: &str, bytes: &[u8]) {
+        let Ok(from) = Name::parse(from) else { return };
+        match Frame::decode(bytes) {
+            Ok(Frame::Records(records)) => {
+                let Some(dvipa) =
+                    records.dvipa.filter(|d| self.config.dvipas.iter().any(|c| c.address == *d))
+                else {
+                    return;
+                };
+                let handed = self.takeovers.handed.entry(dvipa).or_default();
+                if records.first {
+                    *handed = Contents::default();
+                }
+                handed.phase1.extend(records.phase1);
+                handed.phase2.extend(records.phase2);
+            }
+            Ok(Frame::Message(mut message)) => {
+                if let Message::Offer { dvipa, handed, .. } = &mut message
+                    && let Some(contents) = self.takeovers.handed.remove(dvipa)
+                {
+                    *handed = Some(left(&contents, now));
+                    self.takeovers.found.insert(*dvipa, contents);
+                }
+                let to = self.stacks[index].entry.name.clone();
+                self.takeover(now, Input::Message { from, to, message });
+            }
+            Err(e) => {
+                warn!(stack = %self.stacks[index].entry.name, %from, "message of another system refused: {e}")
+            }
+        }
+    }
+
+    /// What a stack says about takeovers and other stacks.
+    pub(super) fn takeover_message(&mut self, now: Now, index: StackIndex, message: FromStack) {
+        let stack = self.stacks[index].entry.name.clone();
+        let input = match message {
+            FromStack::Heard(heard) => {
+                let Ok(member) = Name::parse(&heard.member) else { return };
+                let alive = heard.alive;
+                self.heard.insert((index, member.clone()), (now.instant, heard));
+                Input::Heard { stack: member, alive }
+            }
+            FromStack::OwnerHeard { dvipa, owner, epoch, ceiling } => {
+                let Ok(owner) = Name::parse(&owner) else { return };
+                if self.config.dvipas.iter().any(|d| d.address == dvipa) {
+                    self.order(Order::Heard { dvipa, seen: Progress { epoch, ceiling } });
+                }
+                Input::OwnerHeard { dvipa, owner, epoch }
+            }
+            FromStack::Rebuilt { dvipa, epoch, connections, missing } => {
+                if !missing.is_empty() {
+                    warn!(%dvipa, %stack, "targets that did not report their connections: {}", missing.join(", "));
+                }
+                Input::Rebuilt { dvipa, epoch, connections, missing: missing.len() }
+            }
+            FromStack::Idle { dvipa } => Input::Drained { dvipa, stack },
+            FromStack::Relayed { from, bytes } => return self.relayed(now, index, &from, &bytes),
+            _ => return,
+        };
+        self.takeover(now, input);
+    }
+
+    /// What the coupling facility's task says about owners and stacks; the rest is given back.
+    pub(super) fn takeover_report(&mut self, now: Now, report: Report) -> Option<Report> {
+        let input = match report {
+            Report::Owned { dvipa, stack, epoch, left: contents } => {
+                self.unprotected.remove(&dvipa);
+                self.takeovers.moved.retain(|(d, _), _| *d != dvipa);
+                let Ok(stack) = Name::parse(&stack) else { return None };
+                let records = left(&contents, now);
+                info!(%dvipa, %stack, epoch, phase1 = contents.phase1.len(), phase2 = contents.phase2.len(),
+                    "claimed; records of earlier epochs found");
+                let since = contents.acquired.map(|at| now.instant.saturating_duration_since(at));
+                let acquired = now.boot.saturating_sub(since.unwrap_or_default());
+                self.takeovers.found.insert(dvipa, *contents);
+                Input::Claimed { dvipa, stack, epoch, acquired, records }
+            }
+            Report::NotOwned { dvipa, stack, reason } => {
+                info!(%dvipa, %stack, "not taken: {reason}");
+                let failure = match reason {
+                    NotOwned::Withdrawn => ClaimFailure::Withdrawn,
+                    NotOwned::Faster | NotOwned::Changed | NotOwned::Alive { .. } | NotOwned::Held { .. } => {
+                        ClaimFailure::Overtaken
+                    }
+                };
+                Input::ClaimFailed { dvipa, failure }
+            }
+            Report::Lost(dvipa) => Input::Fenced { dvipa },
+            Report::StoreSetBack { dvipa, seen, found } => {
+                warn!(%dvipa, seen = seen.epoch, found = found.epoch, "the coupling facility was set back");
+                self.tell_owner(dvipa);
+                Input::SetBack { dvipa }
+            }
+            Report::Written { dvipa, keys } => {
+                if self.unprotected.remove(&dvipa).is_some() {
+                    info!(%dvipa, "records are written again: takeover is protected");
+                }
+                self.stacks.iter_mut().for_each(|s| s.ledger.written(dvipa, &keys));
+                for key in keys {
+                    let older = self.takeovers.moved.remove(&(dvipa, key)).unwrap_or_default();
+                    for key in older.into_iter().chain([key]) {
+                        self.takeover(now, Input::Record { dvipa, key, outcome: Outcome::Stored });
+                    }
+                }
+                return None;
+            }
+            Report::Cleared(dvipa) => Input::Cleared { dvipa },
+            Report::Renewed { stack, sent_boot_ns, .. } => {
+                let Ok(stack) = Name::parse(&stack) else { return None };
+                Input::Renewed { stack, sent: Duration::from_nanos(sent_boot_ns) }
+            }
+            Report::Member { system, stack, member } => {
+                self.member(now, &system, &stack, member);
+                return None;
+            }
+            Report::Alive { system, stack, revision, alive } => {
+                let (Ok(stack), Ok(system)) = (Name::parse(&stack), Name::parse(&system)) else {
+                    return None;
+                };
+                let ended = alive.is_some_and(|a| a.ended);
+                Input::Alive { stack, system, revision: revision.0, ended }
+            }
+            Report::OwnerIs { dvipa, owner, .. } => {
+                self.tell_owner(dvipa);
+                let known = owner.and_then(|o| {
+                    let (stack, system) = (Name::parse(&o.stack).ok()?, Name::parse(&o.system).ok());
+                    Some(Known { stack, system, epoch: o.epoch })
+                });
+                Input::OwnerIs { dvipa, owner: known }
+            }
+            Report::Protected { protected, reason } => {
+                match protected {
+                    true => info!("the coupling facility works: takeover is protected"),
+                    false => warn!("takeover not protected: {reason}; traffic goes on, it is tried again"),
+                }
+                self.facility = Some((protected, reason));
+                return None;
+            }
+            Report::Facility { works } => Input::Facility { works },
+            Report::Synced => Input::Synced,
+            other => return Some(other),
+        };
+        self.takeover(now, input);
+        None
+    }
+
+    fn tell_owner(&mut self, dvipa: IpAddr) {
+        self.takeovers.told.insert(dvipa);
+    }
+
+    /// A stack of another system came or went.
+    fn member(&mut self, now: Now, system: &str, stack: &str, member: Option<Member>) {
+        let (Ok(system), Ok(stack)) = (Name::parse(system), Name::parse(stack)) else { return };
+        if self.index(&stack).is_some() {
+            if system != self.config.system {
+                warn!(%stack, %system, "another system has a stack of this name: names must be unique in a sysplex");
+            }
+            return;
+        }
+        let before = match member {
+            Some(m) => {
+                self.takeovers.members.insert(stack, (system, m.clone())).is_none_or(|(_, old)| old != m)
+            }
+            // Its lease in the store ran out; its messages say better whether it is there.
+            None => false,
+        };
+        if before {
+            self.configure_all(now, None);
+        }
+    }
+
+    /// A stack of this system is now so far.
+    pub(super) fn stack_is(&mut self, now: Now, index: StackIndex, state: StackState) {
+        let stack = self.stacks[index].entry.name.clone();
+        self.takeover(now, Input::Stack { stack, state });
+    }
+
+    /// This daemon ends: what others can take is given to them first.
+    pub fn hand_over(&mut self, now: Now) {
+        self.takeovers.machine.stop(now.boot);
+        self.carry_out(now);
+    }
+
+    /// Nothing is left that somebody else could take.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.takeovers.machine.is_stopped()
+    }
+}
+
+/// Why a record is not negotiated again, if it is not.
+fn why_not(contents: &Contents, key: RecordKey, now: Now) -> Option<Outcome> {
+    let of = |id| contents.phase1.iter().find(|(p, ..)| *p == id).map(|(.., p)| p);
+    match key {
+        RecordKey::Phase1(id) => {
+            let mut children = contents.phase2.iter().filter(|(.., c)| c.phase1 == id).peekable();
+            if children.peek().is_none() {
+                return Some(Outcome::Dropped("no dynamic tunnel belongs to it".into()));
+            }
+            let mut outcomes = children.map(|(c, ..)| why_not(contents, RecordKey::Phase2(*c), now));
+            let first = outcomes.next().flatten();
+            if outcomes.any(|o| o.is_none()) { None } else { first }
+        }
+        RecordKey::Phase2(id) => {
+            let (.., child) = contents.phase2.iter().find(|(c, ..)| *c == id)?;
+            match of(child.phase1) {
+                None => Some(Outcome::Dropped("the record of its IKE tunnel is missing".into())),
+                // Only the peer can begin (distributor.md R16).
+                Some(p) if p.nat_remote => {
+                    Some(Outcome::Waiting(format!("{} is behind a NAT: it must begin", p.remote)))
+                }
+                Some(_) if child.vpn_life_ends.is_some_and(|t| t <= now.unix) => {
+                    Some(Outcome::Dropped("its VpnLife has ended".into()))
+                }
+                Some(_) => None,
+            }
+        }
+        RecordKey::Keys(_) => None,
+    }
+}
+
+/// The records of `contents`, with what is known of each already.
+fn left(contents: &Contents, now: Now) -> Vec<Left> {
+    let phase1 = contents.phase1.iter().map(|(id, ..)| RecordKey::Phase1(*id));
+    let phase2 = contents.phase2.iter().map(|(id, ..)| RecordKey::Phase2(*id));
+    phase1.chain(phase2).map(|key| Left { key, outcome: why_not(contents, key, now) }).collect()
+}
+
+/// One line for each takeover.
+fn log_entry(e: &Entry) {
+    let c = &e.counts;
+    let ready = e.ready().map_or(0.0, |d| d.as_secs_f64() * 1000.0);
+    let from = e.from.as_ref().map_or("-", Name::as_str);
+    let reason = e.reason.as_deref().unwrap_or("-").escape_debug();
+    match e.progress {
+        Done::Done | Done::Running => {
+            info!(dvipa = %e.dvipa, from, to = %e.to, epoch = e.epoch, cause = %e.cause,
+            result = %e.progress, ready_ms = format_args!("{ready:.1}"), connections = e.connections, records = c.total,
+            remade = c.remade, continued = c.continued, "takeover: {e}")
+        }
+        Done::Incomplete | Done::Overtaken | Done::Failed => {
+            warn!(dvipa = %e.dvipa, from, to = %e.to, epoch = e.epoch, cause = %e.cause, result = %e.progress,
+                ready_ms = format_args!("{ready:.1}"), connections = e.connections, records = c.total, remade = c.remade,
+                continued = c.continued, waiting = c.waiting, failed = c.failed, reason = %reason, "takeover: {e}");
+        }
+    }
+}
