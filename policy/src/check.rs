@@ -1,7 +1,7 @@
 //! What single values cannot show: rules that contradict themselves, can never match, or lead nowhere.
 
 use crate::compile::{self, Filter, MAX_FILTERS, MAX_FILTERS_PER_RULE};
-use crate::model::{Connect, Direction, FilterRule, LocalDynVpnRule, Policy, Protocol, Routing};
+use crate::model::{Connect, Direction, Encap, FilterRule, LocalDynVpnRule, Policy, Protocol, Routing};
 use crate::resolve::Context;
 use crate::select::{self, covers_bytes};
 use crate::source::Span;
@@ -35,7 +35,7 @@ pub(crate) fn filter_rule(rule: &FilterRule, at: Span, cx: &mut Context<'_, '_>)
         }
         return false;
     }
-    if rule.dyn_vpn().is_none() {
+    if rule.dyn_vpn().is_none() && rule.man_vpn().is_none() {
         return true;
     }
     if rule.services.iter().any(|s| !matches!(s.direction, Direction::Bidirectional(_))) {
@@ -48,6 +48,16 @@ pub(crate) fn filter_rule(rule: &FilterRule, at: Span, cx: &mut Context<'_, '_>)
         cx.findings
             .error(at, format!("IpSec rule `{}` selects routed traffic by ports, types or codes", rule.name))
             .label("routed fragments do not show them: expected all ports");
+    }
+    if let Some(vpn) = rule.man_vpn() {
+        let v4 =
+            |set: &crate::model::AddressSet| set.ranges().iter().any(crate::model::AddressRange::is_ipv4);
+        if vpn.encap == Encap::Transport && (!v4(&rule.source) && v4(&vpn.local)) {
+            cx.findings
+                .warning(at, format!("no packet of IpFilterRule `{}` fits its manual tunnel", rule.name))
+                .label("transport mode keeps the addresses, and the endpoints are of the other family");
+        }
+        return true;
     }
     if rule.services.iter().any(|s| !has_selector(&s.protocol)) {
         cx.findings
@@ -64,6 +74,8 @@ fn has_selector(protocol: &Protocol) -> bool {
         Protocol::Typed { kind: None, code, .. } => code.is_none(),
         Protocol::Typed { kind: Some(kind), code, .. } => code.is_none() || kind.low() == kind.high(),
         Protocol::Any | Protocol::Ports { .. } | Protocol::Other(_) => true,
+        // No selector of IKE says "a protocol that is not shown".
+        Protocol::Opaque => false,
     }
 }
 
@@ -74,11 +86,16 @@ pub(crate) fn filter_rules(rules: &[Member<FilterRule>], cx: &mut Context<'_, '_
     let mut left = MAX_COMPARISONS;
     for (index, Member { at, rule, .. }) in rules.iter().enumerate() {
         let (earlier, mine) = (&filters[..index], &filters[index]);
+        // What a rule that is not always in force takes, it does not always take.
+        let earlier_at = &rules[..index];
         // The rule is dead when for each of its filters an earlier rule takes every packet.
         let mut by = None;
         let dead = !mine.is_empty()
             && mine.iter().all(|filter| {
-                let hit = earlier.iter().enumerate().find(|(_, theirs)| {
+                let hit = earlier.iter().enumerate().find(|(i, theirs)| {
+                    if earlier_at.get(*i).is_some_and(|m| !m.rule.times.is_empty()) {
+                        return false;
+                    }
                     left = left.saturating_sub(theirs.len());
                     left > 0 && theirs.iter().any(|f| covers(f, filter))
                 });
@@ -110,6 +127,7 @@ fn covers(outer: &Filter<'_>, inner: &Filter<'_>) -> bool {
         && outer.inbound == inner.inbound
         && (outer.connect == Connect::Either || outer.connect == inner.connect)
         && (!outer.service.fragments_only || inner.service.fragments_only)
+        && (!outer.opaque || inner.opaque)
         && (outer.protocol.is_none() || outer.protocol == inner.protocol)
         && outer.source.covers(&inner.source)
         && outer.destination.covers(&inner.destination)

@@ -4,7 +4,7 @@
 //! each direction; they stand where the rule stands and are numbered from 1 (FilterNameExtension).
 
 use crate::model::{
-    AddressRange, ByteRange, Connect, Direction, FilterRule, Policy, PortRange, Protocol, Service,
+    AddressRange, ByteRange, Connect, Direction, FilterRule, Moment, Policy, PortRange, Protocol, Service,
 };
 
 /// Filters that one rule may become.
@@ -27,8 +27,10 @@ pub struct Filter<'p> {
     pub source: AddressRange,
     /// Destination addresses of the packet.
     pub destination: AddressRange,
-    /// IP protocol, `None` = any.
+    /// IP protocol, `None` = any, or one that cannot be seen if [`Filter::opaque`].
     pub protocol: Option<u8>,
+    /// Matches nothing but fragments that do not show their protocol.
+    pub opaque: bool,
     /// Source ports of the packet.
     pub source_ports: PortRange,
     /// Destination ports of the packet.
@@ -44,6 +46,20 @@ pub struct Filter<'p> {
 /// Every filter of the policy in search order.
 pub fn filters(policy: &Policy) -> impl Iterator<Item = Filter<'_>> {
     policy.filter.rules.iter().flat_map(rule_filters)
+}
+
+/// Every filter that is in force at an instant, in search order.
+pub fn filters_at(policy: &Policy, at: Moment) -> impl Iterator<Item = Filter<'_>> {
+    policy.filter.rules.iter().filter(move |rule| rule.in_force(at)).flat_map(rule_filters)
+}
+
+/// When the filters in force may be others, or a manual tunnel is installed or taken away: seconds since 1970 UTC.
+/// `None`: never, nothing is bound to a time any more.
+#[must_use]
+pub fn next_change(policy: &Policy, after: Moment) -> Option<i64> {
+    let rules = policy.filter.rules.iter();
+    let times = rules.flat_map(|r| r.times.iter().chain(r.man_vpn().into_iter().flat_map(|m| &m.times)));
+    times.filter_map(|t| t.next_change(after)).min()
 }
 
 /// The filters of one rule.
@@ -85,10 +101,15 @@ pub fn pairs(rule: &FilterRule) -> impl Iterator<Item = (&Service, AddressRange,
 
 /// ICMP is IPv4's, ICMPv6 and the mobility header are IPv6's.
 const fn family_fits(protocol: &Protocol, v4: bool) -> bool {
-    match protocol.number() {
-        Some(1) => v4,
-        Some(58 | 135) => !v4,
-        _ => true,
+    match protocol {
+        Protocol::Opaque => !v4,
+        Protocol::Any | Protocol::Ports { .. } | Protocol::Typed { .. } | Protocol::Other(_) => {
+            match protocol.number() {
+                Some(1) => v4,
+                Some(58 | 135) => !v4,
+                _ => true,
+            }
+        }
     }
 }
 
@@ -100,11 +121,13 @@ fn sides<'p>(
 ) -> impl Iterator<Item = Filter<'p>> {
     let (local_ports, remote_ports) = match service.protocol {
         Protocol::Ports { source, destination, .. } => (source, destination),
-        Protocol::Any | Protocol::Typed { .. } | Protocol::Other(_) => (PortRange::ANY, PortRange::ANY),
+        Protocol::Any | Protocol::Typed { .. } | Protocol::Other(_) | Protocol::Opaque => {
+            (PortRange::ANY, PortRange::ANY)
+        }
     };
     let (kind, code) = match service.protocol {
         Protocol::Typed { kind, code, .. } => (kind, code),
-        Protocol::Any | Protocol::Ports { .. } | Protocol::Other(_) => (None, None),
+        Protocol::Any | Protocol::Ports { .. } | Protocol::Other(_) | Protocol::Opaque => (None, None),
     };
     let connect = match service.direction {
         Direction::Bidirectional(connect) => connect,
@@ -118,6 +141,7 @@ fn sides<'p>(
         source: local,
         destination: remote,
         protocol: service.protocol.number(),
+        opaque: service.protocol == Protocol::Opaque,
         source_ports: local_ports,
         destination_ports: remote_ports,
         kind,

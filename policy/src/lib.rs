@@ -3,7 +3,7 @@
 //! ```text
 //!  bytes ──► lex ──► parse ──► statement::* ──► check ──► model::Policy ──► compile (filters of a stack)
 //!  Source    tokens  ast       values,          rules                  └──► select  (tunnels to start)
-//!                              resolve: …Ref    together
+//!                              resolve: …Ref    together             └──► explain (what happens to a packet)
 //! ```
 //!
 //! [`load`] says all that is wrong at once, each with file, line, column and what was expected; a policy with one
@@ -11,12 +11,15 @@
 //!
 //! The language is that of z/OS Communications Server. What differs: `HowToInitiate` is IKEv2 where it is not coded,
 //! `HowToAuthMe` is PresharedKey, offers are AES_CBC 256 with HMAC_SHA2_256_128 and HMAC_SHA2_256; there are
-//! `Group31` (Curve25519), `AES_GCM_16` in KeyExchangeOffer and `HowToRespondIKEv2`. DES, MD5 and the groups 1, 2, 5
-//! and 24 are refused.
+//! `Group31` (Curve25519), `AES_GCM_16` in KeyExchangeOffer and `HowToRespondIKEv2`. DES, 3DES, MD5 and the groups 1,
+//! 2, 5 and 24 are refused unless the block says `AllowWeak Yes`. What a stack cannot do yet is refused by
+//! [`load_for`], which is told what it can.
 
 mod ast;
 mod check;
 pub mod compile;
+pub mod explain;
+mod feature;
 mod lex;
 pub mod model;
 mod parse;
@@ -26,6 +29,7 @@ pub mod select;
 mod source;
 mod statement;
 
+pub use feature::Feature;
 pub use model::Policy;
 pub use report::{Diagnostic, Report, Severity};
 pub use source::{Layer, MAX_FILE_BYTES, Source};
@@ -37,24 +41,24 @@ use source::Span;
 
 /// The three blocks that are no objects.
 const BLOCKS: [&str; 3] = ["IpFilterPolicy", "KeyExchangePolicy", "LocalDynVpnPolicy"];
-/// Global statements of the language that are not supported yet.
-const NOT_YET: [(&str, &str); 3] = [
-    ("IpManVpnAction", "manual tunnels are not implemented"),
-    ("IpTimeCondition", "time conditions are not implemented"),
-    ("IpTimeConditionGroup", "time conditions are not implemented"),
-];
-
 /// Reads the policy of one stack: the common files first, then those of the stack, if there are any.
 ///
 /// `Ok` carries warnings. `Err` carries everything that was found, errors and warnings.
+///
+/// Every [`Feature`] of the language is accepted; [`load_for`] is for who serves some of them only.
 pub fn load(files: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Report> {
+    load_for(files, Feature::ALL)
+}
+
+/// [`load`] for stacks that have these features; a policy that asks for another one is refused, with its place.
+pub fn load_for(files: &[Source], supported: &[Feature]) -> Result<(Policy, Vec<Diagnostic>), Report> {
     let mut findings = Findings::new(files);
     let parsed: Vec<Vec<Statement<'_>>> = files
         .iter()
         .enumerate()
         .map(|(index, source)| parse::parse(&lex::lex(source, index, &mut findings), &mut findings))
         .collect();
-    let mut cx = Context::new(findings);
+    let mut cx = Context::new(findings, supported);
     let mut blocks: [Option<&Statement<'_>>; 3] = [None; 3];
     for statement in parsed.iter().flatten() {
         if let Some(index) = BLOCKS.iter().position(|name| statement.is(name)) {
@@ -84,6 +88,11 @@ pub fn load(files: &[Source]) -> Result<(Policy, Vec<Diagnostic>), Report> {
         key_exchange: exchange.flatten(),
         local_dyn_vpn: starts.iter().map(|(_, rule)| rule.clone()).collect(),
     });
+    if let (Some(true), Some(weak)) = (policy.as_ref().map(|p| p.filter.fips140), cx.weak) {
+        cx.findings
+            .error(weak.span, format!("{} does not go with FIPS140 Yes", escaped(weak.text)))
+            .label("it is no approved algorithm");
+    }
     if let Some(policy) = &policy {
         check::policy(policy, &starts, filter_at, &mut cx);
     } else if !cx.findings.has_errors() {
@@ -129,10 +138,6 @@ fn take_block<'a>(
 /// A statement that is of no kind that may stand here.
 fn unknown<'a>(statement: &'a Statement<'a>, cx: &mut Context<'a, '_>) {
     let word = statement.keyword;
-    if let Some((name, why)) = NOT_YET.iter().find(|(name, _)| statement.is(name)) {
-        cx.findings.error(word.span, format!("{name} is not supported yet")).label(*why);
-        return;
-    }
     cx.findings
         .error(word.span, format!("unknown statement `{}`", escaped(word.text)))
         .label("expected a statement of the policy language")

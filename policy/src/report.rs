@@ -192,7 +192,7 @@ fn excerpt(line: &str, column: usize, width: usize) -> (String, (usize, usize)) 
 }
 
 /// Column in characters from which on a line is secret: what follows `Ascii`, `Ebcdic` or `Hex`, and everything
-/// behind a keyword that is, or looks like, `SharedKey`.
+/// behind a keyword that is, or looks like, `SharedKey` or `Key`.
 fn secret_column(line: &str) -> Option<usize> {
     let mut words = Vec::new();
     let mut column = 0;
@@ -208,7 +208,8 @@ fn secret_column(line: &str) -> Option<usize> {
         return words.get(at + 1).map(|(column, _)| *column);
     }
     let (_, first) = words.first()?;
-    (distance(&first.to_ascii_lowercase(), "sharedkey") <= 3)
+    let first = first.to_ascii_lowercase();
+    (distance(&first, "sharedkey") <= 3 || distance(&first, "key") <= 1)
         .then(|| words.get(1).map(|(column, _)| *column))
         .flatten()
 }
@@ -368,8 +369,14 @@ mod tests {
 
     #[test]
     fn t27_an_excerpt_hides_the_key_however_the_keyword_is_spelt() {
-        for line in ["  SharedKey Ascii geheim", "SharedKy Asci geheim", "SharedKey geheim", "  x Hex geheim"]
-        {
+        for line in [
+            "Key geheim",
+            "Kye geheim",
+            "  SharedKey Ascii geheim",
+            "SharedKy Asci geheim",
+            "SharedKey geheim",
+            "  x Hex geheim",
+        ] {
             let (shown, _) = excerpt(line, 0, 3);
             assert!(!shown.contains("geheim"), "{shown}");
             assert!(shown.contains("***"), "{shown}");

@@ -3,16 +3,17 @@
 //! An object is made when it is first asked for, and once; what nobody asked for is made at the end, so that its
 //! faults are found too.
 
-use crate::ast::Statement;
+use crate::ast::{Statement, Word};
+use crate::feature::Feature;
 use crate::model::{
     DataOffer, DynVpnAction, ExchangeAction, ExchangeOffer, ExchangeRule, FilterRule, IdentityPattern,
-    LocalDynVpnRule, LocalStart, Name, Service,
+    LocalDynVpnRule, LocalStart, ManVpnAction, Name, Service, TimeCondition,
 };
 use crate::report::{Findings, escaped};
 use crate::source::Span;
 use crate::statement::params::{self, Params};
 use crate::statement::value::Args;
-use crate::statement::{action, address, endpoint, filter, key_exchange, local_dyn_vpn, service};
+use crate::statement::{action, address, endpoint, filter, key_exchange, local_dyn_vpn, service, time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -82,6 +83,9 @@ kinds! {
     address_groups: address::Group,
     generic_actions: action::GenericAction,
     dyn_vpn_actions: DynVpnAction,
+    man_vpn_actions: ManVpnAction,
+    time_conditions: TimeCondition,
+    time_groups: time::Group,
     data_offers: DataOffer,
     local_starts: LocalStart,
     exchange_rules: ExchangeRule,
@@ -103,11 +107,29 @@ pub(crate) struct Context<'a, 's> {
     made_up: u32,
     /// Filters that the rules read so far become.
     pub(crate) filters: usize,
+    /// What the stacks can do.
+    pub(crate) supported: &'s [Feature],
+    /// AllowWeak of the block that is being read.
+    pub(crate) allow_weak: bool,
+    /// The first weak value that AllowWeak let pass.
+    pub(crate) weak: Option<Word<'a>>,
 }
 
 impl<'a, 's> Context<'a, 's> {
-    pub(crate) fn new(findings: Findings<'s>) -> Self {
-        Self { findings, tables: Tables::default(), made_up: 0, filters: 0 }
+    pub(crate) fn new(findings: Findings<'s>, supported: &'s [Feature]) -> Self {
+        let tables = Tables::default();
+        Self { findings, tables, made_up: 0, filters: 0, supported, allow_weak: false, weak: None }
+    }
+
+    /// Whether the stacks can do what is asked for at this word; if not, that is said.
+    pub(crate) fn uses(&mut self, feature: Feature, at: Word<'_>) -> bool {
+        let supported = self.supported.contains(&feature);
+        if !supported {
+            self.findings
+                .error(at.span, format!("{} is not supported yet", escaped(at.text)))
+                .label(format!("this stack has no {feature}"));
+        }
+        supported
     }
 
     /// A name for an inline object without one; `~` cannot be mistaken for a name that somebody chose.

@@ -195,7 +195,7 @@ fn finish<'p>(
             Ok(Start { rule, exchange, local_endpoint, remote_endpoint, traffic })
         }
         Action::Ipsec { .. } => Err(NoStart::NotInitiator),
-        Action::Permit { .. } | Action::Deny { .. } => Err(NoStart::NoFilterRule),
+        Action::Permit { .. } | Action::Deny { .. } | Action::Manual { .. } => Err(NoStart::NoFilterRule),
     }
 }
 
@@ -221,7 +221,7 @@ fn covers_traffic(rule: &Protocol, wanted: &LocalTraffic) -> bool {
             number == n && covers_bytes(kind, k) && covers_bytes(code, c)
         }
         (Protocol::Other(number), LocalTraffic::Other(n)) => number == n,
-        (Protocol::Ports { .. } | Protocol::Typed { .. } | Protocol::Other(_), _) => false,
+        (Protocol::Ports { .. } | Protocol::Typed { .. } | Protocol::Other(_) | Protocol::Opaque, _) => false,
     }
 }
 
@@ -246,5 +246,6 @@ fn matches_packet(service: &Protocol, packet: &Packet) -> bool {
                 && packet.destination_port <= destination.high()
         }
         Protocol::Typed { number, .. } | Protocol::Other(number) => number == packet.protocol,
+        Protocol::Opaque => false,
     }
 }

@@ -37,6 +37,7 @@ fn show(name: &str) -> String {
                 policy::model::Action::Permit { .. } => "permit".to_owned(),
                 policy::model::Action::Deny { .. } => "deny".to_owned(),
                 policy::model::Action::Ipsec { vpn, .. } => format!("ipsec {}", vpn.name),
+                policy::model::Action::Manual { vpn, .. } => format!("manual {}", vpn.name),
             }
         )
         .unwrap();
@@ -71,6 +72,18 @@ fn host_to_host() {
 #[test]
 fn subnet() {
     insta::assert_snapshot!(show("subnet"));
+}
+
+#[test]
+fn manual() {
+    insta::assert_snapshot!(show("manual"));
+    insta::assert_debug_snapshot!("manual_in_full", read("manual").0.filter.rules.last().unwrap().man_vpn());
+}
+
+#[test]
+fn all_features() {
+    insta::assert_snapshot!(show("all_features"));
+    insta::assert_debug_snapshot!("all_features_in_full", read("all_features").0);
 }
 
 #[test]

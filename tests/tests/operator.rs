@@ -142,6 +142,9 @@ fn the_examples_are_valid() -> Result<()> {
     for name in ["iked.toml", "policy.conf", "servauth.toml"] {
         std::fs::copy(examples.join(name), dir.path().join(name))?;
     }
+    // It holds a key.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(dir.path().join("policy.conf"), private)?;
     let key = dir.path().join("sysplex.key");
     std::fs::write(&key, "5a".repeat(32))?;
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

@@ -57,9 +57,9 @@ impl PolicySource for Files {
         for (number, file) in [common, own].into_iter().enumerate() {
             let Some((text, path)) = file else { continue };
             let (bytes, mode) = text?;
-            if mode & 0o007 != 0 && holds_secret(&bytes) {
-                self.warn(format!(
-                    "{} holds shared keys and its mode {:03o} lets every user of this host use it",
+            if mode & 0o077 != 0 && holds_secret(&bytes) {
+                return Err(format!(
+                    "{}: it holds keys and its mode {:03o} lets others than its owner use it: chmod 600",
                     path.display(),
                     mode & 0o777
                 ));
@@ -70,7 +70,8 @@ impl PolicySource for Files {
         if sources.is_empty() {
             return Err("the configuration names no policy file".to_owned());
         }
-        let (policy, warnings) = policy::load(&sources).map_err(|report| report.to_string())?;
+        let (policy, warnings) =
+            policy::load_for(&sources, super::SUPPORTED).map_err(|report| report.to_string())?;
         for warning in warnings.iter().map(Diagnostic::to_string) {
             self.warn(warning);
         }
@@ -104,8 +105,10 @@ fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
     Ok((bytes, meta.mode()))
 }
 
+/// Whether a parameter of it is a key: SharedKey, or Key of a manual tunnel.
 fn holds_secret(bytes: &[u8]) -> bool {
-    bytes.split(|b| b.is_ascii_whitespace()).any(|word| word.eq_ignore_ascii_case(b"SharedKey"))
+    let mut words = bytes.split(|b| b.is_ascii_whitespace());
+    words.any(|word| [&b"SharedKey"[..], b"Key"].iter().any(|key| word.eq_ignore_ascii_case(key)))
 }
 
 /// A policy, as the core sees it, and the settings that are not policy's.
@@ -151,7 +154,8 @@ impl StackPolicy for Translated {
 mod tests {
     use super::super::tests::SAMPLE;
     use super::*;
-    use std::fs::write;
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
 
     fn files(common: Option<&Path>) -> Files {
         Files { common: common.map(Path::to_owned), settings: Settings::default(), warned: BTreeSet::new() }
@@ -170,11 +174,48 @@ mod tests {
         }
     }
 
+    fn write_secret(path: &Path, text: &str) {
+        write(path, text).unwrap();
+        set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn t27_a_file_with_keys_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.conf");
+        for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
+            write(&path, SAMPLE).unwrap();
+            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let error = files(Some(&path)).load(&entry(None)).err().unwrap();
+            assert!(error.contains("policy.conf: it holds keys and its mode"), "{error}");
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+        set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        assert!(files(Some(&path)).load(&entry(None)).is_ok());
+        // Without keys it is nobody's secret.
+        write_secret(
+            &path,
+            "IpFilterPolicy\n{\n  IpFilterRule a\n  {\n    IpGenericFilterAction\n    {\n      IpFilterAction  Deny\n    }\n  }\n}\n",
+        );
+        set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert!(files(Some(&path)).load(&entry(None)).is_ok());
+    }
+
+    #[test]
+    fn what_the_stacks_cannot_do_is_refused_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.conf");
+        write_secret(&path, include_str!("../../../policy/tests/accept/manual.conf"));
+        let error = files(Some(&path)).load(&entry(None)).err().unwrap();
+        assert!(error.contains("IpManVpnActionRef is not supported yet"), "{error}");
+        assert!(error.contains("policy.conf:9:5"), "{error}");
+    }
+
     #[test]
     fn a_file_becomes_filters_rules_and_starts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.conf");
-        write(&path, SAMPLE).unwrap();
+        write_secret(&path, SAMPLE);
         let policy = files(Some(&path)).load(&entry(None)).unwrap();
         assert_eq!(policy.filters().rules.len(), 10);
         assert_eq!(policy.rules().exchange.len(), 2);
@@ -189,7 +230,7 @@ mod tests {
     fn a_stacks_own_file_replaces_blocks_of_the_common_one() {
         let dir = tempfile::tempdir().unwrap();
         let (common, own) = (dir.path().join("common.conf"), dir.path().join("own.conf"));
-        write(&common, SAMPLE).unwrap();
+        write_secret(&common, SAMPLE);
         write(&own, "IpFilterPolicy\n{\n  PreDecap On\n  IpFilterRuleRef web\n}\n").unwrap();
         let policy = files(Some(&common)).load(&entry(Some(own))).unwrap();
         assert!(policy.filters().predecap);

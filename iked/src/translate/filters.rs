@@ -73,6 +73,8 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
             let on_demand = select::on_demand(policy, rule);
             (FilterAction::Ipsec { on_demand }, *log_permit, *log_deny, *discard)
         }
+        // Without the tunnel in the stack its packets are dropped.
+        Action::Manual { log_deny, discard, .. } => (FilterAction::Deny, false, *log_deny, *discard),
     };
     FilterRule {
         name: rule.name.to_string(),

@@ -17,6 +17,10 @@ use policy::Policy;
 use policy::model::DfBit;
 use stack::control::DfMode;
 
+/// What the stacks and the IKE engine can do of what the language knows beyond the usual; a policy that asks for
+/// more is refused by [`Files`], with its place.
+pub const SUPPORTED: &[policy::Feature] = &[];
+
 /// What the stack must know about the outer headers of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OuterHeader {
@@ -55,7 +59,7 @@ pub(crate) mod tests {
 
     /// A policy in the language; a fault in it fails the test.
     pub(crate) fn policy(text: &str) -> Policy {
-        match policy::load(&[policy::Source::common("test.conf", text.into())]) {
+        match policy::load_for(&[policy::Source::common("test.conf", text.into())], SUPPORTED) {
             Ok((policy, _)) => policy,
             Err(report) => panic!("{report}"),
         }

@@ -7,7 +7,7 @@ use crate::ike::types::{
 };
 use policy::Policy;
 use policy::compile;
-use policy::model::{self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Protocol, Service};
+use policy::model::{self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Protection, Protocol, Service};
 use policy::select::{self, NoStart, Packet, Start, Traffic};
 use stack::control::Acquire;
 
@@ -16,7 +16,7 @@ use stack::control::Acquire;
 pub fn rules(policy: &Policy) -> Rules {
     let exchange = policy.key_exchange.as_ref().map_or(&[][..], |k| &k.rules);
     Rules {
-        exchange: exchange.iter().map(exchange_rule).collect(),
+        exchange: exchange.iter().filter_map(exchange_rule).collect(),
         child: policy.filter.rules.iter().flat_map(child_rules).collect(),
     }
 }
@@ -70,14 +70,15 @@ fn initiate(start: &Start<'_>) -> Initiate {
     }
 }
 
-fn exchange_rule(rule: &model::ExchangeRule) -> ExchangeRule {
-    ExchangeRule {
+/// `None`: it asks for what [`super::SUPPORTED`] has not, so that no policy with it is loaded.
+fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
+    Some(ExchangeRule {
         name: rule.name.to_string(),
         action: rule.action.name.to_string(),
-        local_id: identity(&rule.local.identity),
+        local_id: identity(&rule.local.identity)?,
         local_location: location(&rule.local.location),
         remote_id: match &rule.remote.identity {
-            model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)),
+            model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)?),
             model::IdentityPattern::Addresses(range) => IdentityPattern::Addresses(addresses(*range)),
             model::IdentityPattern::FqdnSuffix(suffix) => IdentityPattern::FqdnSuffix(suffix.clone()),
             model::IdentityPattern::UserSuffix(suffix) => IdentityPattern::UserFqdnSuffix(suffix.clone()),
@@ -85,25 +86,29 @@ fn exchange_rule(rule: &model::ExchangeRule) -> ExchangeRule {
         remote_location: location(&rule.remote.location),
         initiate: rule.initiate,
         respond: rule.action.respond,
-        shared_key: Secret(rule.shared_key.expose().to_vec()),
-        offers: rule.action.offers.iter().map(ike_offer).collect(),
+        shared_key: Secret(rule.shared_key.as_ref()?.expose().to_vec()),
+        offers: rule.action.offers.iter().filter_map(ike_offer).collect(),
         allow_nat: rule.allow_nat,
         reauth_interval: rule.action.reauth_interval,
-    }
+    })
 }
 
-fn ike_offer(offer: &model::ExchangeOffer) -> IkeOffer {
-    IkeOffer {
-        encryption: encryption(offer.encryption),
-        integrity: offer.integrity.map(integrity),
+fn ike_offer(offer: &model::ExchangeOffer) -> Option<IkeOffer> {
+    Some(IkeOffer {
+        encryption: encryption(offer.encryption)?,
+        integrity: match offer.integrity {
+            Some(algorithm) => Some(integrity(algorithm)?),
+            None => None,
+        },
         prf: match offer.prf {
             model::Prf::HmacSha256 => Prf::HmacSha256,
             model::Prf::HmacSha384 => Prf::HmacSha384,
             model::Prf::HmacSha512 => Prf::HmacSha512,
+            model::Prf::HmacSha1 | model::Prf::AesXcbc | model::Prf::HmacMd5 => return None,
         },
-        group: group(offer.group),
+        group: group(offer.group)?,
         lifetime: offer.lifetime,
-    }
+    })
 }
 
 /// One child rule for each service and family: selectors of two services must not be mixed.
@@ -122,9 +127,13 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
             model::Initiation::None => Initiation::None,
         },
         modes: vpn.encap.iter().copied().map(mode).collect(),
-        pfs_initiate: vpn.pfs_initiate.map(group),
-        pfs_accept: vpn.pfs_accept.iter().map(|g| g.map(group)).collect(),
-        offers: vpn.offers.iter().map(child_offer).collect(),
+        pfs_initiate: vpn.pfs_initiate.and_then(group),
+        pfs_accept: vpn
+            .pfs_accept
+            .iter()
+            .filter_map(|g| g.map_or(Some(None), |g| group(g).map(Some)))
+            .collect(),
+        offers: vpn.offers.iter().filter_map(child_offer).collect(),
         vpn_life: vpn.vpn_life,
         local_endpoint: start.and_then(|s| s.local_endpoint),
         remote_endpoint: start.and_then(|s| s.remote_endpoint),
@@ -154,21 +163,25 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
     made.into_iter().map(|(_, _, child)| child).collect()
 }
 
-fn child_offer(offer: &model::DataOffer) -> ChildOffer {
-    ChildOffer {
-        encryption: encryption(offer.encryption),
-        integrity: offer.integrity.map(integrity),
+fn child_offer(offer: &model::DataOffer) -> Option<ChildOffer> {
+    let Protection::Esp { encryption: cipher, integrity: auth } = offer.protection else { return None };
+    Some(ChildOffer {
+        encryption: encryption(cipher)?,
+        integrity: match auth {
+            Some(algorithm) => Some(integrity(algorithm)?),
+            None => None,
+        },
         esn: true,
         lifetime: offer.lifetime,
         lifesize_bytes: offer.lifesize_bytes,
-    }
+    })
 }
 
 /// The selectors of both sides. Type and code stand in both, as one range (RFC 7296 section 3.13.1).
 fn selectors(traffic: &Traffic) -> (TrafficSelector, TrafficSelector) {
     let any = (0, u16::MAX);
     let (protocol, local, remote) = match traffic.protocol {
-        Protocol::Any => (0, any, any),
+        Protocol::Any | Protocol::Opaque => (0, any, any),
         Protocol::Ports { number, source, destination } => {
             (number, (source.low(), source.high()), (destination.low(), destination.high()))
         }
@@ -197,13 +210,14 @@ const fn addresses(range: model::AddressRange) -> AddressRange {
     AddressRange { low: range.low(), high: range.high() }
 }
 
-fn identity(id: &model::Identity) -> Identity {
-    match id {
+fn identity(id: &model::Identity) -> Option<Identity> {
+    Some(match id {
         model::Identity::Address(address) => Identity::Address(*address),
         model::Identity::Fqdn(name) => Identity::Fqdn(name.clone()),
         model::Identity::UserAtFqdn(name) => Identity::UserFqdn(name.clone()),
         model::Identity::KeyId(bytes) => Identity::KeyId(bytes.clone()),
-    }
+        model::Identity::Dn(_) => return None,
+    })
 }
 
 const fn mode(encap: Encap) -> Mode {
@@ -213,27 +227,37 @@ const fn mode(encap: Encap) -> Mode {
     }
 }
 
-const fn encryption(encryption: model::Encryption) -> Encryption {
+const fn encryption(encryption: model::Encryption) -> Option<Encryption> {
     match encryption {
-        model::Encryption::AesCbc(bits) => Encryption::AesCbc(bits.bits()),
-        model::Encryption::AesGcm16(bits) => Encryption::AesGcm16(bits.bits()),
+        model::Encryption::AesCbc(bits) => Some(Encryption::AesCbc(bits.bits())),
+        model::Encryption::AesGcm16(bits) => Some(Encryption::AesGcm16(bits.bits())),
+        model::Encryption::Null | model::Encryption::TripleDes | model::Encryption::Des => None,
     }
 }
 
-const fn integrity(integrity: model::Integrity) -> Integrity {
+const fn integrity(integrity: model::Integrity) -> Option<Integrity> {
     match integrity {
-        model::Integrity::HmacSha256 => Integrity::HmacSha256,
-        model::Integrity::HmacSha384 => Integrity::HmacSha384,
-        model::Integrity::HmacSha512 => Integrity::HmacSha512,
+        model::Integrity::HmacSha256 => Some(Integrity::HmacSha256),
+        model::Integrity::HmacSha384 => Some(Integrity::HmacSha384),
+        model::Integrity::HmacSha512 => Some(Integrity::HmacSha512),
+        model::Integrity::HmacSha1
+        | model::Integrity::AesXcbc
+        | model::Integrity::AesGmac(_)
+        | model::Integrity::HmacMd5 => None,
     }
 }
 
-const fn group(group: model::Group) -> Group {
+const fn group(group: model::Group) -> Option<Group> {
     match group {
-        model::Group::Modp2048 => Group::Modp2048,
-        model::Group::Ecp256 => Group::Ecp256,
-        model::Group::Ecp384 => Group::Ecp384,
-        model::Group::Curve25519 => Group::Curve25519,
+        model::Group::Modp2048 => Some(Group::Modp2048),
+        model::Group::Ecp256 => Some(Group::Ecp256),
+        model::Group::Ecp384 => Some(Group::Ecp384),
+        model::Group::Curve25519 => Some(Group::Curve25519),
+        model::Group::Ecp521
+        | model::Group::Modp768
+        | model::Group::Modp1024
+        | model::Group::Modp1536
+        | model::Group::Modp2048Subgroup256 => None,
     }
 }
 

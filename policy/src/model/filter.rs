@@ -1,6 +1,8 @@
 //! IpFilterPolicy and its rules.
 
-use super::{AddressSet, DynVpnAction, Name, NonEmpty, Service};
+use super::{
+    AddressSet, DynVpnAction, IdentityPattern, ManVpnAction, Moment, Name, NonEmpty, Service, TimeCondition,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ pub struct FilterPolicy {
     pub allow_on_demand: bool,
     /// ImplicitDiscardAction: what the sender of a packet that no rule matched is told.
     pub implicit_discard: Discard,
+    /// FIPS140: only approved algorithms.
+    pub fips140: bool,
     /// The rules in search order, groups opened.
     pub rules: Vec<FilterRule>,
 }
@@ -49,6 +53,10 @@ pub struct FilterRule {
     pub action: Action,
     /// IpLocalStartAction, only with [`Action::Ipsec`].
     pub local_start: Option<Arc<LocalStart>>,
+    /// IpTimeConditions, one of which has to hold; none: always in force.
+    pub times: Vec<Arc<TimeCondition>>,
+    /// RemoteIdentity: the peers whose tunnels the rule is for; has a meaning with FilterByIdentity only.
+    pub remote_identity: Option<Arc<IdentityPattern>>,
 }
 
 impl FilterRule {
@@ -57,8 +65,21 @@ impl FilterRule {
     pub fn dyn_vpn(&self) -> Option<&DynVpnAction> {
         match &self.action {
             Action::Ipsec { vpn, .. } => Some(vpn),
-            Action::Permit { .. } | Action::Deny { .. } => None,
+            Action::Permit { .. } | Action::Deny { .. } | Action::Manual { .. } => None,
         }
+    }
+    /// The IpManVpnAction of an ipsec rule.
+    #[must_use]
+    pub fn man_vpn(&self) -> Option<&ManVpnAction> {
+        match &self.action {
+            Action::Manual { vpn, .. } => Some(vpn),
+            Action::Permit { .. } | Action::Deny { .. } | Action::Ipsec { .. } => None,
+        }
+    }
+    /// Whether it is in force: a rule outside of its time is not installed.
+    #[must_use]
+    pub fn in_force(&self, at: Moment) -> bool {
+        self.times.is_empty() || self.times.iter().any(|t| t.holds(at))
     }
 }
 
@@ -88,6 +109,17 @@ pub enum Action {
         /// IpDynVpnAction.
         vpn: Arc<DynVpnAction>,
     },
+    /// Protected by a manual tunnel, otherwise dropped.
+    Manual {
+        /// Log what the tunnel carried.
+        log_permit: bool,
+        /// Log what it did not.
+        log_deny: bool,
+        /// What the sender is told.
+        discard: Discard,
+        /// IpManVpnAction.
+        vpn: Arc<ManVpnAction>,
+    },
 }
 
 /// IpLocalStartAction: how a negotiation that starts here is made out of rule and packet.
@@ -111,6 +143,8 @@ pub struct LocalStart {
     pub icmp_type: Granularity,
     /// ICMP code.
     pub icmp_code: Granularity,
+    /// Type of a mobility header.
+    pub mh_type: Granularity,
     /// Own security endpoint, if it is not the data endpoint.
     pub local_endpoint: Option<IpAddr>,
     /// The peer's security endpoint, if it is not the data endpoint.

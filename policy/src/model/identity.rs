@@ -16,6 +16,8 @@ pub enum Identity {
     UserAtFqdn(String),
     /// KeyID.
     KeyId(Vec<u8>),
+    /// X500dn, as text.
+    Dn(String),
 }
 
 /// Identities of a peer that a rule accepts.
@@ -51,6 +53,8 @@ pub struct RemoteEndpoint {
     pub identity: IdentityPattern,
     /// Addresses of the peer.
     pub location: AddressSet,
+    /// Labels of the certificate authorities that are accepted (CaLabel); none: all that are trusted.
+    pub ca_labels: Vec<String>,
 }
 
 /// Secret bytes: wiped when dropped, never printed.

@@ -11,13 +11,20 @@ pub struct KeyExchangePolicy {
     pub nat_keepalive: Duration,
     /// LivenessInterval; zero: never.
     pub liveness: Duration,
+    /// Checks of identities and certificates, the defaults of the actions.
+    pub validation: Validation,
     /// The rules in search order, groups opened.
     pub rules: Vec<ExchangeRule>,
 }
 
 impl Default for KeyExchangePolicy {
     fn default() -> Self {
-        Self { nat_keepalive: Duration::from_secs(20), liveness: Duration::from_secs(30), rules: Vec::new() }
+        Self {
+            nat_keepalive: Duration::from_secs(20),
+            liveness: Duration::from_secs(30),
+            validation: Validation::default(),
+            rules: Vec::new(),
+        }
     }
 }
 
@@ -38,8 +45,62 @@ pub struct ExchangeRule {
     pub initiate: bool,
     /// NAT traversal is allowed.
     pub allow_nat: bool,
-    /// SharedKey, for both sides.
-    pub shared_key: Secret,
+    /// FilterByIdentity: child SAs are for filter rules whose RemoteIdentity fits.
+    pub filter_by_identity: bool,
+    /// SharedKey, for both sides; there with [`AuthMethod::PresharedKey`].
+    pub shared_key: Option<Secret>,
+}
+
+/// HowToAuthMe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// Shared key.
+    PresharedKey,
+    /// RSA signature (RFC 7296).
+    RsaSignature,
+    /// ECDSA-256 (RFC 4754).
+    Ecdsa256,
+    /// ECDSA-384.
+    Ecdsa384,
+    /// ECDSA-521.
+    Ecdsa521,
+    /// Digital signature (RFC 7427).
+    DigitalSignature,
+}
+
+/// CertificateURLLookupPreference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UrlLookup {
+    /// Neither asked for nor refused.
+    Tolerate,
+    /// Asked for.
+    Allow,
+    /// Refused.
+    Disallow,
+}
+
+/// RevocationChecking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// Not checked.
+    None,
+    /// A certificate is accepted where nothing is known of its revocation.
+    Loose,
+    /// A certificate is accepted only if it is known not to be revoked.
+    Strict,
+}
+
+/// How peers' identities and certificates are looked at, as far as it is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Validation {
+    /// FilterByIdentity.
+    pub filter_by_identity: Option<bool>,
+    /// BypassIpValidation: an IpAddr identity need not be the packet's address.
+    pub bypass_ip: Option<bool>,
+    /// CertificateURLLookupPreference.
+    pub url_lookup: Option<UrlLookup>,
+    /// RevocationChecking.
+    pub revocation: Option<Revocation>,
 }
 
 /// KeyExchangeAction.
@@ -53,6 +114,10 @@ pub struct ExchangeAction {
     pub respond: bool,
     /// AllowNat; `None`: as the policy says.
     pub allow_nat: Option<bool>,
+    /// HowToAuthMe.
+    pub auth: AuthMethod,
+    /// Checks of identities and certificates; what is not coded is as the policy says.
+    pub validation: Validation,
     /// ReauthInterval; `None`: never.
     pub reauth_interval: Option<Duration>,
     /// Offers, the preferred one first.

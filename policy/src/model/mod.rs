@@ -1,7 +1,7 @@
 //! What a policy means: the values that [`crate::load`] makes out of the text.
 //!
 //! No invalid value can be built: ranges are ordered and of one family, names are short and printable, lists that
-//! must not be empty cannot be, an algorithm that is not implemented has no variant.
+//! must not be empty cannot be.
 
 pub mod address;
 pub mod algorithm;
@@ -9,17 +9,21 @@ pub mod filter;
 pub mod identity;
 pub mod key_exchange;
 pub mod local_dyn_vpn;
+pub mod manual;
 pub mod service;
+pub mod time;
 pub mod vpn;
 
 pub use address::{AddressRange, AddressSet};
 pub use algorithm::{Encryption, Group, Integrity, Prf};
 pub use filter::{Action, Discard, FilterPolicy, FilterRule, Granularity, LocalStart};
 pub use identity::{Identity, IdentityPattern, LocalEndpoint, RemoteEndpoint, Secret};
-pub use key_exchange::{ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy};
+pub use key_exchange::{AuthMethod, ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy};
 pub use local_dyn_vpn::LocalDynVpnRule;
+pub use manual::ManVpnAction;
 pub use service::{ByteRange, Connect, Direction, PortRange, Protocol, Routing, Service};
-pub use vpn::{DataOffer, DfBit, DynVpnAction, Encap, Initiation};
+pub use time::{Moment, TimeCondition};
+pub use vpn::{DataOffer, DfBit, DynVpnAction, Encap, Initiation, Protection};
 
 use std::fmt;
 use std::ops::Deref;

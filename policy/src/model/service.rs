@@ -44,6 +44,8 @@ pub enum Protocol {
     },
     /// Another protocol.
     Other(u8),
+    /// IPv6 fragments that do not show their protocol.
+    Opaque,
 }
 
 impl Protocol {
@@ -51,7 +53,7 @@ impl Protocol {
     #[must_use]
     pub const fn number(&self) -> Option<u8> {
         match *self {
-            Self::Any => None,
+            Self::Any | Self::Opaque => None,
             Self::Ports { number, .. } | Self::Typed { number, .. } | Self::Other(number) => Some(number),
         }
     }
@@ -59,7 +61,7 @@ impl Protocol {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         match self {
-            Self::Any | Self::Other(_) => false,
+            Self::Any | Self::Other(_) | Self::Opaque => false,
             Self::Ports { source, destination, .. } => !source.is_any() || !destination.is_any(),
             Self::Typed { kind, code, .. } => kind.is_some() || code.is_some(),
         }

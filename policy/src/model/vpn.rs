@@ -59,17 +59,64 @@ pub enum DfBit {
     Set,
 }
 
-/// IpDataOffer: one combination for a child SA, always ESP.
+/// What protects the packets of an SA pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// ESP.
+    Esp {
+        /// Encryption.
+        encryption: Encryption,
+        /// Integrity: `None` if, and only if, the encryption is an AEAD.
+        integrity: Option<Integrity>,
+    },
+    /// AH.
+    Ah {
+        /// Integrity.
+        integrity: Integrity,
+    },
+    /// ESP that encrypts within AH that authenticates.
+    AhEsp {
+        /// Integrity of AH.
+        integrity: Integrity,
+        /// Encryption of ESP.
+        encryption: Encryption,
+    },
+}
+
+impl Protection {
+    /// Encryption, if there is ESP.
+    #[must_use]
+    pub const fn encryption(&self) -> Option<Encryption> {
+        match *self {
+            Self::Esp { encryption, .. } | Self::AhEsp { encryption, .. } => Some(encryption),
+            Self::Ah { .. } => None,
+        }
+    }
+    /// Integrity apart from that of an AEAD.
+    #[must_use]
+    pub const fn integrity(&self) -> Option<Integrity> {
+        match *self {
+            Self::Esp { integrity, .. } => integrity,
+            Self::Ah { integrity } | Self::AhEsp { integrity, .. } => Some(integrity),
+        }
+    }
+    /// Whether an algorithm of it is broken by a nonce that is used twice.
+    #[must_use]
+    pub const fn needs_nonces(&self) -> bool {
+        matches!(self.encryption(), Some(Encryption::AesGcm16(_)))
+            || matches!(self.integrity(), Some(Integrity::AesGmac(_)))
+    }
+}
+
+/// IpDataOffer: one combination for a child SA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataOffer {
     /// Name.
     pub name: Name,
     /// Encapsulation; decides the preference where the action says Either.
     pub encap: Encap,
-    /// Encryption.
-    pub encryption: Encryption,
-    /// Integrity: `None` if, and only if, the encryption is an AEAD.
-    pub integrity: Option<Integrity>,
+    /// ESP, AH or both, and their algorithms.
+    pub protection: Protection,
     /// Lifetime.
     pub lifetime: Duration,
     /// Lifesize in bytes.

@@ -99,7 +99,9 @@ impl Object for DynVpnAction {
         });
         let life = params.value("VpnLife", cx, |args, cx| args.number(0, 9_999_999, cx));
         let life = life.unwrap_or(VPN_LIFE_MINUTES);
+        super::offer::allow_weak(params, cx);
         let (pfs_initiate, pfs_accept) = pfs(params, cx);
+        cx.allow_weak = false;
         let both = params.value("HowToEncapIKEv2", cx, |args, cx| {
             args.choice(
                 &[
@@ -110,17 +112,7 @@ impl Object for DynVpnAction {
                 cx,
             )
         });
-        let df = params.value("PassthroughDF", cx, |args, cx| {
-            if args.yes_no(cx)? {
-                return Some(DfBit::Copy);
-            }
-            if args.take_if("Set") {
-                return Some(DfBit::Set);
-            }
-            args.take_if("Clear");
-            Some(DfBit::Clear)
-        });
-        let copy_dscp = params.value("PassthroughDSCP", cx, Args::yes_no).unwrap_or(true);
+        let (df, copy_dscp) = passthrough(params, cx);
         let coded = params.has(&[DataOffer::KEYWORD, DataOffer::REF]);
         let offers = params.objects::<DataOffer>(cx);
         if !coded {
@@ -142,7 +134,7 @@ impl Object for DynVpnAction {
             pfs_initiate,
             pfs_accept,
             encap,
-            df: df.unwrap_or(DfBit::Copy),
+            df,
             copy_dscp,
             offers,
         })
@@ -150,6 +142,22 @@ impl Object for DynVpnAction {
     fn table<'c, 'a>(tables: &'c mut Tables<'a>) -> &'c mut Table<'a, Self> {
         &mut tables.dyn_vpn_actions
     }
+}
+
+/// PassthroughDF and PassthroughDSCP.
+pub(super) fn passthrough<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> (DfBit, bool) {
+    let df = params.value("PassthroughDF", cx, |args, cx| {
+        if args.yes_no(cx)? {
+            return Some(DfBit::Copy);
+        }
+        if args.take_if("Set") {
+            return Some(DfBit::Set);
+        }
+        args.take_if("Clear");
+        Some(DfBit::Clear)
+    });
+    let copy_dscp = params.value("PassthroughDSCP", cx, Args::yes_no).unwrap_or(true);
+    (df.unwrap_or(DfBit::Copy), copy_dscp)
 }
 
 /// Pfs, InitiateWithPfs and AcceptablePfs.

@@ -175,6 +175,26 @@ pub(crate) const LOCATION: Place = Place {
     words: ANY,
     embedded: false,
 };
+/// Own end of a manual tunnel.
+pub(crate) const MANUAL_LOCAL: Place = Place {
+    value: "LocalSecurityEndpointAddr",
+    single: "LocalSecurityEndpointAddrRef",
+    set: "LocalSecurityEndpointAddrSet",
+    set_ref: "LocalSecurityEndpointAddrSetRef",
+    group: "LocalSecurityEndpointAddrGroupRef",
+    words: ANY,
+    embedded: false,
+};
+/// The peer's end of a manual tunnel.
+pub(crate) const MANUAL_REMOTE: Place = Place {
+    value: "RemoteSecurityEndpointAddr",
+    single: "RemoteSecurityEndpointAddrRef",
+    set: "RemoteSecurityEndpointAddrSet",
+    set_ref: "RemoteSecurityEndpointAddrSetRef",
+    group: "RemoteSecurityEndpointAddrGroupRef",
+    words: ANY,
+    embedded: false,
+};
 /// Own data endpoint of a LocalDynVpnRule.
 pub(crate) const LOCAL_IP: Place = Place {
     value: "LocalIp",

@@ -4,6 +4,7 @@ use super::address::{self, Coded, LOCATION};
 use super::params::Params;
 use super::value::{Args, Choice};
 use crate::ast::Word;
+use crate::feature::Feature;
 use crate::model::{AddressRange, AddressSet, Identity, IdentityPattern, Name, Secret};
 use crate::resolve::{Context, Object, Table, Tables};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub(crate) struct Remote {
     /// As [`Local::faulty`].
     pub(crate) faulty: bool,
     pub(crate) location: AddressSet,
+    pub(crate) ca_labels: Vec<String>,
 }
 
 impl Object for Local {
@@ -51,11 +53,15 @@ impl Object for Remote {
                 .error(*at, "Identity and RemoteIdentity in one RemoteSecurityEndpoint")
                 .label("expected one of them");
         }
-        params.not_yet("CaLabel", "certificates are not implemented", cx);
+        if let Some(word) = params.each(&["CaLabel"]).first().map(|s| s.keyword) {
+            cx.uses(Feature::Signatures, word);
+        }
+        let ca_labels = params.values("CaLabel", cx, |args, cx| args.rest("a label", cx));
         let identity = coded.or_else(|| object.map(|(_, o)| Arc::unwrap_or_clone(o)));
         let coded = ["Identity", IdentityPattern::KEYWORD, IdentityPattern::REF];
         let faulty = identity.is_none() && params.has(&coded);
-        Some(Self { name, identity, faulty, location: location(params, cx) })
+        let ca_labels = ca_labels.into_iter().map(|(_, label)| label).collect();
+        Some(Self { name, identity, faulty, location: location(params, cx), ca_labels })
     }
     fn table<'c, 'a>(tables: &'c mut Tables<'a>) -> &'c mut Table<'a, Self> {
         &mut tables.remote_endpoints
@@ -90,6 +96,7 @@ enum Kind {
     Fqdn,
     User,
     KeyId,
+    Dn,
 }
 
 const KINDS: [(&str, Choice<Kind>); 5] = [
@@ -97,7 +104,7 @@ const KINDS: [(&str, Choice<Kind>); 5] = [
     ("Fqdn", Choice::Is(Kind::Fqdn)),
     ("UserAtFqdn", Choice::Is(Kind::User)),
     ("KeyID", Choice::Is(Kind::KeyId)),
-    ("X500dn", Choice::NotYet("distinguished names go with certificates")),
+    ("X500dn", Choice::Needs(Kind::Dn, Feature::Signatures)),
 ];
 
 /// An identity that this side proves: no wildcard.
@@ -113,6 +120,7 @@ fn own_identity<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Ide
             exact(word, is_user, "user@domain", args, cx).map(Identity::UserAtFqdn)
         }
         Kind::KeyId => key_id(args, cx).map(Identity::KeyId),
+        Kind::Dn => args.rest("a distinguished name", cx).map(Identity::Dn),
     }
 }
 
@@ -154,6 +162,7 @@ fn pattern<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Identity
             Some(IdentityPattern::Exact(Identity::UserAtFqdn(name)))
         }
         Kind::KeyId => Some(IdentityPattern::Exact(Identity::KeyId(key_id(args, cx)?))),
+        Kind::Dn => Some(IdentityPattern::Exact(Identity::Dn(args.rest("a distinguished name", cx)?))),
     }
 }
 
@@ -192,33 +201,53 @@ pub(super) fn shared_key<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> O
     secret_bytes(args, cx).and_then(Secret::new)
 }
 
-/// `Ascii text` or `Hex digits`. No message repeats the words: they are secret.
+/// `Ascii text`, `Ebcdic text` or `Hex digits`. No message repeats the words: they are secret.
 fn secret_bytes<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Zeroizing<Vec<u8>>> {
-    let expected = "Ascii text or Hex digits";
+    let expected = "Ascii text, Ebcdic text or Hex digits";
     let format = args.word(expected, cx)?;
-    if format.text.eq_ignore_ascii_case("Ebcdic") {
-        cx.findings
-            .error(format.span, format!("{} Ebcdic is not supported yet", args.keyword))
-            .label("expected Ascii, or the EBCDIC bytes as Hex digits");
-        return None;
-    }
-    let hex = format.text.eq_ignore_ascii_case("Hex");
-    if !hex && !format.text.eq_ignore_ascii_case("Ascii") {
+    let is = |name: &str| format.text.eq_ignore_ascii_case(name);
+    let (read, label): (fn(&str) -> Option<Zeroizing<Vec<u8>>>, _) = if is("Hex") {
+        (hex_bytes, "an even number of hexadecimal digits")
+    } else if is("Ascii") {
+        (ascii_bytes, "ASCII characters, without blanks")
+    } else if is("Ebcdic") {
+        (ebcdic_bytes, "printable ASCII characters, without blanks")
+    } else {
         cx.findings
             .error(format.span, format!("the value of {} does not begin with its form", args.keyword))
             .label(format!("expected {expected}"));
         return None;
-    }
-    let word = args.word(if hex { "hexadecimal digits" } else { "text without blanks" }, cx)?;
-    let bytes = if hex { hex_bytes(word.text) } else { ascii_bytes(word.text) };
+    };
+    let word = args.word(label, cx)?;
+    let bytes = read(word.text);
     if bytes.is_none() {
-        cx.findings.error(word.span, format!("not a value for {}", args.keyword)).label(if hex {
-            "expected an even number of hexadecimal digits"
-        } else {
-            "expected ASCII characters"
-        });
+        cx.findings
+            .error(word.span, format!("not a value for {}", args.keyword))
+            .label(format!("expected {label}"));
     }
     bytes
+}
+
+/// What the printable ASCII characters from `!` to `~` are in EBCDIC, code page 1047.
+const EBCDIC: [u8; 94] = [
+    0x5a, 0x7f, 0x7b, 0x5b, 0x6c, 0x50, 0x7d, 0x4d, 0x5d, 0x5c, 0x4e, 0x6b, 0x60, 0x4b, 0x61, // ! to /
+    0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7, 0xf8, 0xf9, // digits
+    0x7a, 0x5e, 0x4c, 0x7e, 0x6e, 0x6f, 0x7c, // : to @
+    0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8, 0xc9, 0xd1, 0xd2, 0xd3, 0xd4, // A to M
+    0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xe2, 0xe3, 0xe4, 0xe5, 0xe6, 0xe7, 0xe8, 0xe9, // N to Z
+    0xad, 0xe0, 0xbd, 0x5f, 0x6d, 0x79, // [ to `
+    0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x91, 0x92, 0x93, 0x94, // a to m
+    0x95, 0x96, 0x97, 0x98, 0x99, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xa9, // n to z
+    0xc0, 0x4f, 0xd0, 0xa1, // { to ~
+];
+
+/// The text as the original would hold it: code page 1047.
+fn ebcdic_bytes(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+    for byte in text.bytes() {
+        bytes.push(*EBCDIC.get(usize::from(byte.checked_sub(b'!')?))?);
+    }
+    Some(bytes)
 }
 
 fn ascii_bytes(text: &str) -> Option<Zeroizing<Vec<u8>>> {

@@ -4,13 +4,14 @@ use super::action::{GenericAction, Kind, discard};
 use super::address::{Coded, DESTINATION, SOURCE};
 use super::members::{self, members};
 use super::params::Params;
-use super::service;
 use super::value::{Args, Choice};
+use super::{manual, service};
 use crate::ast::Statement;
 use crate::check;
+use crate::feature::Feature;
 use crate::model::{
-    Action, AddressSet, Connect, Direction, Discard, DynVpnAction, FilterPolicy, FilterRule, LocalStart,
-    Name, NonEmpty, Protocol, Routing, Service,
+    Action, AddressSet, Connect, Direction, Discard, DynVpnAction, FilterPolicy, FilterRule, IdentityPattern,
+    LocalStart, ManVpnAction, Name, NonEmpty, Protocol, Routing, Service,
 };
 use crate::resolve::{Context, Object, Table, Tables};
 use crate::source::Span;
@@ -56,9 +57,8 @@ pub(crate) fn policy<'a>(statement: &'a Statement<'a>, cx: &mut Context<'a, '_>)
     let log_implicit = params.value("IpFilterLogImplicit", cx, Args::yes_no).unwrap_or(false);
     let allow_on_demand = params.value("AllowOnDemand", cx, Args::yes_no).unwrap_or(false);
     let implicit_discard = params.value("ImplicitDiscardAction", cx, discard).unwrap_or(Discard::Silent);
-    params.value("FIPS140", cx, |args, cx| {
-        let yes = Choice::NotYet("the algorithms are not a validated module");
-        args.choice(&[("No", Choice::Is(())), ("Yes", yes)], cx)
+    let fips140 = params.value("FIPS140", cx, |args, cx| {
+        args.choice(&[("No", Choice::Is(false)), ("Yes", Choice::Needs(true, Feature::Fips))], cx)
     });
     if !params.has(&[FilterRule::KEYWORD, FilterRule::REF, Group::KEYWORD, Group::REF]) {
         params.missing("at least one IpFilterRule", cx);
@@ -68,7 +68,8 @@ pub(crate) fn policy<'a>(statement: &'a Statement<'a>, cx: &mut Context<'a, '_>)
     check::filter_rules(&members, cx);
     let rules =
         members.into_iter().map(|m| FilterRule { group: m.group, ..Arc::unwrap_or_clone(m.rule) }).collect();
-    Some(FilterPolicy { predecap, logging, log_implicit, allow_on_demand, implicit_discard, rules })
+    let fips140 = fips140.unwrap_or(false);
+    Some(FilterPolicy { predecap, logging, log_implicit, allow_on_demand, implicit_discard, fips140, rules })
 }
 
 impl Object for FilterRule {
@@ -78,40 +79,61 @@ impl Object for FilterRule {
         let source = SOURCE.read(params, cx);
         let destination = DESTINATION.read(params, cx);
         let services = services(params, cx);
-        params.not_yet("IpTimeCondition", "time conditions are not implemented", cx);
-        params.not_yet("IpTimeConditionRef", "time conditions are not implemented", cx);
-        params.not_yet("IpTimeConditionGroupRef", "time conditions are not implemented", cx);
-        params.not_yet("IpManVpnAction", "manual tunnels are not implemented", cx);
-        params.not_yet("IpManVpnActionRef", "manual tunnels are not implemented", cx);
-        params.not_yet("RemoteIdentity", "filters by identity are not implemented", cx);
-        params.not_yet("RemoteIdentityRef", "filters by identity are not implemented", cx);
+        let times = super::time::conditions(params, cx);
+        for word in params.each(&[IdentityPattern::KEYWORD, IdentityPattern::REF]).iter().map(|s| s.keyword) {
+            cx.uses(Feature::FilterByIdentity, word);
+        }
+        let remote_identity = params.object::<IdentityPattern>(cx).map(|(_, identity)| identity);
         if !params.has(&[GenericAction::KEYWORD, GenericAction::REF]) {
             params.missing("IpGenericFilterAction or IpGenericFilterActionRef", cx);
         }
         let generic = params.object::<GenericAction>(cx);
         let vpn = params.object::<DynVpnAction>(cx);
+        for word in params.each(&[ManVpnAction::KEYWORD, ManVpnAction::REF]).iter().map(|s| s.keyword) {
+            manual::used(word, cx);
+        }
+        let man_vpn = params.object::<ManVpnAction>(cx);
         let start = params.object::<LocalStart>(cx);
         let (generic_at, generic) = generic?;
         let has_vpn = params.has(&[DynVpnAction::KEYWORD, DynVpnAction::REF]);
+        let has_manual = params.has(&[ManVpnAction::KEYWORD, ManVpnAction::REF]);
         let has_start = params.has(&[LocalStart::KEYWORD, LocalStart::REF]);
         let is_ipsec = generic.kind == Kind::Ipsec;
-        let misplaced = vpn.as_ref().map(|v| v.0).or(start.as_ref().map(|s| s.0));
+        let misplaced =
+            (vpn.as_ref().map(|v| v.0)).or(man_vpn.as_ref().map(|m| m.0)).or(start.as_ref().map(|s| s.0));
         if let (false, Some(at)) = (is_ipsec, misplaced) {
             cx.findings
                 .error(at, "a rule that is not IpSec has no VPN action and no local start action")
                 .label("IpFilterAction of this rule is Permit or Deny")
                 .related(generic_at, "its generic action");
         }
-        if is_ipsec && !has_vpn && !params.has(&["IpManVpnAction", "IpManVpnActionRef"]) {
+        if let (true, true, Some((at, _))) = (has_vpn, has_manual, &man_vpn) {
+            cx.findings
+                .error(*at, "IpDynVpnAction and IpManVpnAction in one rule")
+                .label("expected one of them: the keys are negotiated or coded");
+            return None;
+        }
+        if let (true, Some((at, _))) = (is_ipsec && has_manual, &start) {
+            cx.findings
+                .error(*at, "IpLocalStartAction goes with IpDynVpnAction only")
+                .label("a manual tunnel is not negotiated");
+        }
+        if is_ipsec && !has_vpn && !has_manual {
             let at = if has_start { start.as_ref().map_or(generic_at, |s| s.0) } else { generic_at };
             cx.findings
-                .error(at, "an IpSec rule needs an IpDynVpnAction")
+                .error(at, "an IpSec rule needs an IpDynVpnAction or an IpManVpnAction")
                 .label("the generic action is IpSec")
                 .help("add `IpDynVpnActionRef name` to the rule");
         }
         let action = match (generic.kind, vpn) {
             (Kind::Permit, _) => Action::Permit { log: generic.log_permit },
             (Kind::Deny, _) => Action::Deny { log: generic.log_deny, discard: generic.discard },
+            (Kind::Ipsec, None) if has_manual => Action::Manual {
+                log_permit: generic.log_permit,
+                log_deny: generic.log_deny,
+                discard: generic.discard,
+                vpn: man_vpn?.1,
+            },
             (Kind::Ipsec, vpn) => Action::Ipsec {
                 log_permit: generic.log_permit,
                 log_deny: generic.log_deny,
@@ -129,6 +151,8 @@ impl Object for FilterRule {
             action_name: generic.name.clone(),
             action,
             local_start: start.map(|(_, start)| start),
+            times,
+            remote_identity,
         };
         check::filter_rule(&rule, params.at, cx).then_some(rule)
     }

@@ -5,9 +5,11 @@ use super::members::{self, members};
 use super::params::Params;
 use super::value::{Args, Choice};
 use crate::ast::Statement;
+use crate::feature::Feature;
+use crate::model::key_exchange::{Revocation, UrlLookup, Validation};
 use crate::model::{
-    ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy, LocalEndpoint, Name, NonEmpty,
-    RemoteEndpoint,
+    AuthMethod, ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy, LocalEndpoint, Name,
+    NonEmpty, RemoteEndpoint,
 };
 use crate::resolve::{Context, Object, Table, Tables};
 use crate::source::Span;
@@ -15,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const IKEV1: &str = "IKEv1 is not implemented";
-const SIGNATURES: &str = "signatures and certificates are not implemented";
 
 /// KeyExchangeGroup.
 pub(crate) struct Group {
@@ -59,7 +60,7 @@ pub(crate) fn policy<'a>(
     let keepalive = params.value("NatKeepAliveInterval", cx, |args, cx| args.number(0, 999, cx));
     let initiate = params.value("HowToInitiate", cx, how_to_initiate).unwrap_or(true);
     let liveness = params.value("LivenessInterval", cx, |args, cx| args.number(0, 86_400, cx));
-    validation(&mut params, cx);
+    let checks = validation(&mut params, cx);
     let members = members::<ExchangeRule, Group>(&mut params, cx);
     params.finish(cx);
     let default = KeyExchangePolicy::default();
@@ -67,12 +68,16 @@ pub(crate) fn policy<'a>(
     Some(KeyExchangePolicy {
         nat_keepalive: seconds(keepalive, default.nat_keepalive),
         liveness: seconds(liveness, default.liveness),
+        validation: checks,
         rules: members
             .into_iter()
             .map(|m| ExchangeRule {
                 group: m.group,
                 initiate: m.rule.action.initiate.unwrap_or(initiate),
                 allow_nat: m.rule.action.allow_nat.unwrap_or(allow_nat),
+                filter_by_identity: (m.rule.action.validation.filter_by_identity)
+                    .or(checks.filter_by_identity)
+                    .unwrap_or(false),
                 ..Arc::unwrap_or_clone(m.rule)
             })
             .collect(),
@@ -92,21 +97,40 @@ fn how_to_initiate<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<
     )
 }
 
-/// Parameters about identities and certificates that policy and action share: only their `No` is supported.
-fn validation<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) {
-    params.value("FilterByIdentity", cx, |args, cx| {
+/// Parameters about identities and certificates that policy and action share.
+fn validation<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Validation {
+    let filter_by_identity = params.value("FilterByIdentity", cx, |args, cx| {
+        args.choice(&[("No", Choice::Is(false)), ("Yes", Choice::Needs(true, Feature::FilterByIdentity))], cx)
+    });
+    let bypass_ip = params.value("BypassIpValidation", cx, Args::yes_no);
+    if bypass_ip == Some(false) {
+        cx.findings
+            .warning(params.at, "BypassIpValidation No has no effect")
+            .label("an IpAddr identity is never compared with the packet's address");
+    }
+    let url_lookup = params.value("CertificateURLLookupPreference", cx, |args, cx| {
+        let signatures = Feature::Signatures;
         args.choice(
-            &[("No", Choice::Is(())), ("Yes", Choice::NotYet("filters by identity are not implemented"))],
+            &[
+                ("Tolerate", Choice::Needs(UrlLookup::Tolerate, signatures)),
+                ("Allow", Choice::Needs(UrlLookup::Allow, signatures)),
+                ("Disallow", Choice::Needs(UrlLookup::Disallow, signatures)),
+            ],
             cx,
         )
     });
-    params.not_yet(
-        "BypassIpValidation",
-        "an IpAddr identity is never compared with the packet's address",
-        cx,
-    );
-    params.not_yet("CertificateURLLookupPreference", SIGNATURES, cx);
-    params.not_yet("RevocationChecking", SIGNATURES, cx);
+    let revocation = params.value("RevocationChecking", cx, |args, cx| {
+        let signatures = Feature::Signatures;
+        args.choice(
+            &[
+                ("None", Choice::Needs(Revocation::None, signatures)),
+                ("Loose", Choice::Needs(Revocation::Loose, signatures)),
+                ("Strict", Choice::Needs(Revocation::Strict, signatures)),
+            ],
+            cx,
+        )
+    });
+    Validation { filter_by_identity, bypass_ip, url_lookup, revocation }
 }
 
 impl Object for ExchangeRule {
@@ -122,13 +146,16 @@ impl Object for ExchangeRule {
                 params.missing(&format!("{object} or {reference}"), cx);
             }
         }
-        if !params.has(&["SharedKey"]) {
-            params.missing("SharedKey", cx);
-        }
         let local = params.object::<endpoint::Local>(cx);
         let remote = params.object::<endpoint::Remote>(cx);
         let action = params.object::<ExchangeAction>(cx);
+        let key_coded = params.has(&["SharedKey"]);
         let shared_key = params.value("SharedKey", cx, shared_key);
+        // Of an action that is wrong nothing can be said about keys; the usual one needs a key.
+        let needs_key = action.as_ref().is_none_or(|(_, a)| a.auth == AuthMethod::PresharedKey);
+        if needs_key && !key_coded {
+            params.missing("SharedKey", cx);
+        }
         let mut identity_missing = |at: Span| {
             cx.findings
                 .error(at, "the security endpoint of a KeyExchangeRule needs an Identity")
@@ -152,6 +179,7 @@ impl Object for ExchangeRule {
                 name: remote.name.clone(),
                 identity: identity.clone(),
                 location: remote.location.clone(),
+                ca_labels: remote.ca_labels.clone(),
             }),
             None => {
                 if !remote.faulty {
@@ -169,8 +197,9 @@ impl Object for ExchangeRule {
             // Where the action is silent the policy decides, see `policy`.
             initiate: action.initiate.unwrap_or(true),
             allow_nat: action.allow_nat.unwrap_or(false),
+            filter_by_identity: action.validation.filter_by_identity.unwrap_or(false),
+            shared_key: if needs_key { Some(shared_key?) } else { shared_key },
             action,
-            shared_key: shared_key?,
         })
     }
     fn table<'c, 'a>(tables: &'c mut Tables<'a>) -> &'c mut Table<'a, Self> {
@@ -192,22 +221,23 @@ impl Object for ExchangeAction {
             });
         }
         let respond = params.value("HowToRespondIKEv2", cx, Args::yes_no).unwrap_or(true);
-        params.value("HowToAuthMe", cx, |args, cx| {
+        let auth = params.value("HowToAuthMe", cx, |args, cx| {
+            let signatures = Feature::Signatures;
             args.choice(
                 &[
-                    ("PresharedKey", Choice::Is(())),
-                    ("RsaSignature", Choice::NotYet(SIGNATURES)),
-                    ("ECDSA-256", Choice::NotYet(SIGNATURES)),
-                    ("ECDSA-384", Choice::NotYet(SIGNATURES)),
-                    ("ECDSA-521", Choice::NotYet(SIGNATURES)),
-                    ("DigitalSignature", Choice::NotYet(SIGNATURES)),
+                    ("PresharedKey", Choice::Is(AuthMethod::PresharedKey)),
+                    ("RsaSignature", Choice::Needs(AuthMethod::RsaSignature, signatures)),
+                    ("ECDSA-256", Choice::Needs(AuthMethod::Ecdsa256, signatures)),
+                    ("ECDSA-384", Choice::Needs(AuthMethod::Ecdsa384, signatures)),
+                    ("ECDSA-521", Choice::Needs(AuthMethod::Ecdsa521, signatures)),
+                    ("DigitalSignature", Choice::Needs(AuthMethod::DigitalSignature, signatures)),
                 ],
                 cx,
             )
         });
         let allow_nat = params.value("AllowNat", cx, Args::yes_no);
         let reauth = params.value("ReauthInterval", cx, |args, cx| args.number(0, 9_999_999, cx));
-        validation(params, cx);
+        let validation = validation(params, cx);
         let coded = params.has(&[ExchangeOffer::KEYWORD, ExchangeOffer::REF]);
         let offers = params.objects::<ExchangeOffer>(cx);
         if !coded {
@@ -218,6 +248,8 @@ impl Object for ExchangeAction {
             initiate,
             respond,
             allow_nat,
+            auth: auth.unwrap_or(AuthMethod::PresharedKey),
+            validation,
             reauth_interval: reauth.filter(|m| *m > 0).map(|m| Duration::from_secs(u64::from(m) * 60)),
             offers: NonEmpty::new(offers.into_iter().map(|(_, o)| (*o).clone()).collect())?,
         })

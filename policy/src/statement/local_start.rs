@@ -19,7 +19,7 @@ impl Object for LocalStart {
         let remote_port = granularity_of("RemotePortGranularity", cx);
         let icmp_type = granularity_of("IcmpTypeGranularity", cx).unwrap_or(Granularity::Rule);
         let icmp_code = granularity_of("IcmpCodeGranularity", cx).unwrap_or(Granularity::Rule);
-        params.not_yet("MIPv6TypeGranularity", "mobility headers are not negotiated", cx);
+        let mh_type = granularity_of("MIPv6TypeGranularity", cx).unwrap_or(Granularity::Rule);
         let local = params.object::<endpoint::Local>(cx);
         let remote = params.object::<endpoint::Remote>(cx);
         let mut address = |at, location: &crate::model::AddressSet| {
@@ -41,6 +41,7 @@ impl Object for LocalStart {
             remote_port,
             icmp_type,
             icmp_code,
+            mh_type,
             local_endpoint: local.and_then(|(at, e)| address(at, &e.location)),
             remote_endpoint: remote.and_then(|(at, e)| address(at, &e.location)),
         })

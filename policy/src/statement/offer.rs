@@ -2,8 +2,9 @@
 
 use super::params::Params;
 use super::value::{Args, Choice};
+use crate::feature::Feature;
 use crate::model::algorithm::KeyBits;
-use crate::model::{DataOffer, Encap, Encryption, ExchangeOffer, Group, Integrity, Name, Prf};
+use crate::model::{DataOffer, Encap, Encryption, ExchangeOffer, Group, Integrity, Name, Prf, Protection};
 use crate::resolve::{Context, Object, Table, Tables};
 use crate::source::Span;
 use std::time::Duration;
@@ -14,22 +15,16 @@ const LIFETIME: (u32, u32) = (1, 9_999);
 const CHILD_MINUTES: u32 = 240;
 /// Default lifetime of an IKE SA, in minutes.
 const IKE_MINUTES: u32 = 480;
-/// What is wrong with the algorithms that are refused for good.
-const BROKEN: &str = "it is not secure any more";
+/// What is said of HMAC-SHA1.
+const SHA1: &str = "SHA-1 is being retired (RFC 8221 section 6)";
 
 impl Object for DataOffer {
     const KEYWORD: &'static str = "IpDataOffer";
     const REF: &'static str = "IpDataOfferRef";
     fn read<'a>(name: Name, params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Option<Self> {
+        allow_weak(params, cx);
         let encap = params.value("HowToEncap", cx, encap).unwrap_or(Encap::Tunnel);
-        let coded = params.has(&["HowToEncrypt"]);
-        let encryption = params.value("HowToEncrypt", cx, |args, cx| {
-            encryption(args, ("DoNot", Choice::NotYet("ESP without encryption")), cx)
-        });
-        let encryption = if coded { encryption } else { Some(Encryption::AesCbc(KeyBits::B256)) };
-        let auth = params.only(&["HowToAuth"], cx);
-        let at = auth.map_or(params.at, |s| s.head());
-        let coded_auth = auth.map(|s| Args::of("HowToAuth", s, cx).and_then(|a| a.read_all(cx, how_to_auth)));
+        let coding = Coding::read(params, cx);
         let minutes =
             params.value("RefreshLifetimeProposed", cx, |a, cx| a.number(LIFETIME.0, LIFETIME.1, cx));
         // IKEv2 does not negotiate lifetimes (RFC 7296 section 2.8): the range is checked, and of no effect.
@@ -38,17 +33,13 @@ impl Object for DataOffer {
         params.value("RefreshLifesizeAccepted", cx, |args, cx| {
             if args.take_if("None") { Some(()) } else { args.range(1, u32::MAX, cx).map(|_| ()) }
         });
-        let encryption = encryption?;
-        let integrity = match coded_auth {
-            Some(faulty_or_value) => child_integrity(encryption, faulty_or_value?, at, cx)?,
-            None if encryption.is_aead() => None,
-            None => Some(Integrity::HmacSha256),
-        };
+        let protection = coding.protection(cx);
+        cx.allow_weak = false;
+        let protection = protection?;
         Some(Self {
             name,
             encap,
-            encryption,
-            integrity,
+            protection,
             lifetime: minutes_to_duration(minutes.unwrap_or(CHILD_MINUTES)),
             lifesize_bytes: kbytes.map(|k| u64::from(k) * 1024),
         })
@@ -58,49 +49,111 @@ impl Object for DataOffer {
     }
 }
 
-/// AES-GCM protects integrity itself; AES-CBC without integrity is open to anybody who changes bits.
-fn child_integrity(
-    encryption: Encryption,
-    auth: Option<Integrity>,
+/// AllowWeak: from here on the weak algorithms of this block are accepted.
+pub(super) fn allow_weak<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) {
+    cx.allow_weak = params.value("AllowWeak", cx, Args::yes_no).unwrap_or(false);
+}
+
+/// HowToEncrypt and HowToAuth as they are coded; the outer `None`: coded wrongly, which was said.
+pub(super) struct Coding {
+    encryption: Option<Encryption>,
+    auth: Option<Auth>,
     at: Span,
-    cx: &mut Context<'_, '_>,
-) -> Option<Option<Integrity>> {
-    match (encryption.is_aead(), auth) {
-        (true, None) => Some(None),
-        (false, Some(integrity)) => Some(Some(integrity)),
-        (true, Some(_)) => {
-            cx.findings
-                .error(at, "AES_GCM_16 protects integrity itself")
-                .label("expected HowToAuth ESP NULL, or nothing");
+}
+
+/// HowToAuth.
+enum Auth {
+    NotCoded,
+    Esp(Option<Integrity>),
+    Ah(Option<Integrity>),
+}
+
+impl Coding {
+    pub(super) fn read<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Self {
+        let coded = params.has(&["HowToEncrypt"]);
+        let encryption = params
+            .value("HowToEncrypt", cx, |args, cx| encryption(args, ("DoNot", Choice::Is(Cipher::Null)), cx));
+        let encryption = if coded { encryption } else { Some(Encryption::AesCbc(KeyBits::B256)) };
+        let auth = params.only(&["HowToAuth"], cx);
+        let at = auth.map_or(params.at, |s| s.head());
+        let auth = match auth {
+            None => Some(Auth::NotCoded),
+            Some(s) => Args::of("HowToAuth", s, cx).and_then(|a| a.read_all(cx, how_to_auth)),
+        };
+        Self { encryption, auth, at }
+    }
+
+    /// What both say together.
+    pub(super) fn protection(self, cx: &mut Context<'_, '_>) -> Option<Protection> {
+        let (encryption, auth) = (self.encryption?, self.auth?);
+        let mut wrong = |message: &str, label: &str| {
+            cx.findings.error(self.at, message).label(label);
             None
-        }
-        (false, None) => {
+        };
+        let protection = match auth {
+            Auth::NotCoded if encryption.is_aead() => Protection::Esp { encryption, integrity: None },
+            Auth::NotCoded => Protection::Esp { encryption, integrity: Some(Integrity::HmacSha256) },
+            Auth::Esp(Some(_)) if encryption.is_aead() => {
+                return wrong(
+                    "AES_GCM_16 protects integrity itself",
+                    "expected HowToAuth ESP NULL, or nothing",
+                );
+            }
+            Auth::Esp(None) if encryption == Encryption::Null => {
+                return wrong("neither encryption nor authentication", "expected an HMAC, or a HowToEncrypt");
+            }
+            Auth::Esp(None) if !encryption.is_aead() => {
+                return wrong(
+                    "HowToAuth ESP NULL goes with AES_GCM_16 only",
+                    "expected an HMAC: encryption alone does not protect integrity",
+                );
+            }
+            Auth::Esp(Some(Integrity::AesGmac(_))) if encryption != Encryption::Null => {
+                return wrong(
+                    "AES-GMAC in ESP goes with HowToEncrypt DoNot only",
+                    "expected an HMAC, or AES_GCM_16 with ESP NULL",
+                );
+            }
+            Auth::Esp(integrity) => Protection::Esp { encryption, integrity },
+            Auth::Ah(None) => {
+                return wrong("HowToAuth AH NULL does not protect anything", "expected an algorithm");
+            }
+            Auth::Ah(Some(integrity)) if encryption == Encryption::Null => Protection::Ah { integrity },
+            Auth::Ah(Some(integrity)) => Protection::AhEsp { integrity, encryption },
+        };
+        let is_bare = matches!(protection, Protection::Esp { encryption: Encryption::Null, .. });
+        if is_bare && !cx.supported.contains(&Feature::NoEncryption) {
             cx.findings
-                .error(at, "HowToAuth ESP NULL goes with AES_GCM_16 only")
-                .label("expected an HMAC: AES_CBC alone does not protect integrity");
-            None
+                .error(self.at, "HowToEncrypt DoNot is not supported yet")
+                .label(format!("this stack has no {}", Feature::NoEncryption));
+            return None;
         }
+        if protection.integrity() == Some(Integrity::HmacSha1) {
+            cx.findings.warning(self.at, "HMAC_SHA1 is weak").label(SHA1);
+        }
+        Some(protection)
     }
 }
 
-/// `ESP algorithm`; `Some(None)` is NULL.
-fn how_to_auth<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Option<Integrity>> {
-    args.choice(&[("ESP", Choice::Is(())), ("AH", Choice::NotYet("only ESP is implemented"))], cx)?;
-    args.choice(
+/// `ESP algorithm` or `AH algorithm`.
+fn how_to_auth<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Auth> {
+    let is_ah = args.choice(&[("ESP", Choice::Is(false)), ("AH", Choice::Needs(true, Feature::Ah))], cx)?;
+    let algorithm = args.choice(
         &[
             ("HMAC_SHA2_256_128", Choice::Is(Some(Integrity::HmacSha256))),
             ("HMAC_SHA2_384_192", Choice::Is(Some(Integrity::HmacSha384))),
             ("HMAC_SHA2_512_256", Choice::Is(Some(Integrity::HmacSha512))),
             ("Null", Choice::Is(None)),
-            ("HMAC_MD5", Choice::Refused(BROKEN)),
-            ("HMAC_SHA", Choice::NotYet("HMAC-SHA1 is not implemented")),
-            ("HMAC_SHA1", Choice::NotYet("HMAC-SHA1 is not implemented")),
-            ("AES128_XCBC_96", Choice::NotYet("AES-XCBC is not implemented")),
-            ("AES_GMAC_128", Choice::NotYet("AES-GMAC is not implemented")),
-            ("AES_GMAC_256", Choice::NotYet("AES-GMAC is not implemented")),
+            ("HMAC_MD5", Choice::Weak(Some(Integrity::HmacMd5))),
+            ("HMAC_SHA", Choice::Needs(Some(Integrity::HmacSha1), Feature::HmacSha1)),
+            ("HMAC_SHA1", Choice::Needs(Some(Integrity::HmacSha1), Feature::HmacSha1)),
+            ("AES128_XCBC_96", Choice::Needs(Some(Integrity::AesXcbc), Feature::AesXcbc)),
+            ("AES_GMAC_128", Choice::Needs(Some(Integrity::AesGmac(KeyBits::B128)), Feature::AesGmac)),
+            ("AES_GMAC_256", Choice::Needs(Some(Integrity::AesGmac(KeyBits::B256)), Feature::AesGmac)),
         ],
         cx,
-    )
+    )?;
+    Some(if is_ah { Auth::Ah(algorithm) } else { Auth::Esp(algorithm) })
 }
 
 /// HowToEncrypt: `AES`, `AES_CBC KeyLength n`, `AES_GCM_16 KeyLength n`; KeyLength may be left out.
@@ -114,13 +167,13 @@ fn encryption<'a>(
             ("AES_GCM_16", Choice::Is(Cipher::Gcm)),
             ("AES_CBC", Choice::Is(Cipher::Cbc)),
             ("AES", Choice::Is(Cipher::Aes)),
-            ("DES", Choice::Refused(BROKEN)),
-            ("3DES", Choice::Refused(BROKEN)),
+            ("DES", Choice::Weak(Cipher::Des)),
+            ("3DES", Choice::Weak(Cipher::TripleDes)),
             extra,
         ],
         cx,
     )?;
-    let bits = if cipher != Cipher::Aes && args.take_if("KeyLength") {
+    let bits = if matches!(cipher, Cipher::Cbc | Cipher::Gcm) && args.take_if("KeyLength") {
         args.choice(
             &[
                 ("128", Choice::Is(KeyBits::B128)),
@@ -135,6 +188,9 @@ fn encryption<'a>(
     Some(match cipher {
         Cipher::Gcm => Encryption::AesGcm16(bits),
         Cipher::Cbc | Cipher::Aes => Encryption::AesCbc(bits),
+        Cipher::Null => Encryption::Null,
+        Cipher::TripleDes => Encryption::TripleDes,
+        Cipher::Des => Encryption::Des,
     })
 }
 
@@ -143,10 +199,13 @@ enum Cipher {
     Aes,
     Cbc,
     Gcm,
+    Null,
+    TripleDes,
+    Des,
 }
 
 /// HowToEncap.
-fn encap<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Encap> {
+pub(super) fn encap<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Encap> {
     args.choice(&[("Tunnel", Choice::Is(Encap::Tunnel)), ("Transport", Choice::Is(Encap::Transport))], cx)
 }
 
@@ -165,11 +224,11 @@ const GROUPS: [(&str, Choice<Option<Group>>); 9] = [
     ("Group19", Choice::Is(Some(Group::Ecp256))),
     ("Group20", Choice::Is(Some(Group::Ecp384))),
     ("Group31", Choice::Is(Some(Group::Curve25519))),
-    ("Group1", Choice::Refused(BROKEN)),
-    ("Group2", Choice::Refused(BROKEN)),
-    ("Group5", Choice::Refused(BROKEN)),
-    ("Group21", Choice::NotYet("the 521-bit group is not implemented")),
-    ("Group24", Choice::Refused(BROKEN)),
+    ("Group1", Choice::Weak(Some(Group::Modp768))),
+    ("Group2", Choice::Weak(Some(Group::Modp1024))),
+    ("Group5", Choice::Weak(Some(Group::Modp1536))),
+    ("Group21", Choice::Needs(Some(Group::Ecp521), Feature::Group21)),
+    ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256))),
 ];
 
 /// A group or None (`Some(None)`).
@@ -181,6 +240,7 @@ impl Object for ExchangeOffer {
     const KEYWORD: &'static str = "KeyExchangeOffer";
     const REF: &'static str = "KeyExchangeOfferRef";
     fn read<'a>(name: Name, params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Option<Self> {
+        allow_weak(params, cx);
         let coded = params.has(&["HowToEncrypt"]);
         let encryption = params.value("HowToEncrypt", cx, |args, cx| {
             encryption(args, ("DoNot", Choice::Refused("an IKE SA is always encrypted")), cx)
@@ -202,25 +262,28 @@ impl Object for ExchangeOffer {
                     ("SHA2_384", Choice::Is(())),
                     ("SHA2_512", Choice::Is(())),
                     ("SHA1", Choice::Is(())),
-                    ("MD5", Choice::Refused(BROKEN)),
+                    ("MD5", Choice::Weak(())),
                 ],
                 cx,
             )
         });
         params.ikev1_only("HowToAuthPeers", cx, |args, cx| {
-            args.choice(
-                &[
-                    ("PresharedKey", Choice::Is(())),
-                    ("RsaSignature", Choice::NotYet("signatures are not implemented")),
-                ],
-                cx,
-            )
+            args.choice(&[("PresharedKey", Choice::Is(())), ("RsaSignature", Choice::Is(()))], cx)
         });
         let minutes =
             params.value("RefreshLifetimeProposed", cx, |a, cx| a.number(LIFETIME.0, LIFETIME.1, cx));
         params.ikev1_only("RefreshLifetimeAccepted", cx, |a, cx| a.range(LIFETIME.0, LIFETIME.1, cx));
         for keyword in ["RefreshLifesizeProposed", "RefreshLifesizeAccepted"] {
             params.value(keyword, cx, |args, cx| args.choice(&[("None", Choice::Is(()))], cx));
+        }
+        cx.allow_weak = false;
+        for (is_sha1, what) in [
+            (integrity == Some(Integrity::HmacSha1), "HowToVerifyMsgs HMAC_SHA1_96"),
+            (prf == Prf::HmacSha1, "PseudoRandomFunction HMAC_SHA1"),
+        ] {
+            if is_sha1 {
+                cx.findings.warning(params.at, format!("{what} is weak")).label(SHA1);
+            }
         }
         let encryption = encryption?;
         Some(Self {
@@ -243,9 +306,9 @@ fn how_to_verify<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<In
             ("HMAC_SHA2_256_128", Choice::Is(Integrity::HmacSha256)),
             ("HMAC_SHA2_384_192", Choice::Is(Integrity::HmacSha384)),
             ("HMAC_SHA2_512_256", Choice::Is(Integrity::HmacSha512)),
-            ("HMAC_MD5_96", Choice::Refused(BROKEN)),
-            ("HMAC_SHA1_96", Choice::NotYet("HMAC-SHA1 is not implemented")),
-            ("AES128_XCBC_96", Choice::NotYet("AES-XCBC is not implemented")),
+            ("HMAC_MD5_96", Choice::Weak(Integrity::HmacMd5)),
+            ("HMAC_SHA1_96", Choice::Needs(Integrity::HmacSha1, Feature::HmacSha1)),
+            ("AES128_XCBC_96", Choice::Needs(Integrity::AesXcbc, Feature::AesXcbc)),
         ],
         cx,
     )
@@ -257,9 +320,9 @@ fn prf<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Prf> {
             ("HMAC_SHA2_256", Choice::Is(Prf::HmacSha256)),
             ("HMAC_SHA2_384", Choice::Is(Prf::HmacSha384)),
             ("HMAC_SHA2_512", Choice::Is(Prf::HmacSha512)),
-            ("HMAC_MD5", Choice::Refused(BROKEN)),
-            ("HMAC_SHA1", Choice::NotYet("HMAC-SHA1 is not implemented")),
-            ("AES128_XCBC", Choice::NotYet("AES-XCBC is not implemented")),
+            ("HMAC_MD5", Choice::Weak(Prf::HmacMd5)),
+            ("HMAC_SHA1", Choice::Needs(Prf::HmacSha1, Feature::HmacSha1)),
+            ("AES128_XCBC", Choice::Needs(Prf::AesXcbc, Feature::AesXcbc)),
         ],
         cx,
     )

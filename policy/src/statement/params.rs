@@ -1,7 +1,7 @@
 //! The parameters of one statement: each is asked for by name, and what nobody asked for is an error.
 
 use super::value::Args;
-use crate::ast::Statement;
+use crate::ast::{Statement, Word};
 use crate::model::Name;
 use crate::report::escaped;
 use crate::resolve::{Context, Object};
@@ -99,15 +99,6 @@ impl<'a> Params<'a> {
             .collect()
     }
 
-    /// A parameter that the language has and we do not support yet.
-    pub(crate) fn not_yet(&mut self, keyword: &'static str, why: &str, cx: &mut Context<'a, '_>) {
-        for statement in self.each(&[keyword]) {
-            cx.findings
-                .error(statement.keyword.span, format!("{keyword} is not supported yet"))
-                .label(why.to_owned());
-        }
-    }
-
     /// A parameter that only IKEv1 uses: checked, without effect, said.
     pub(crate) fn ikev1_only<T>(
         &mut self,
@@ -132,6 +123,11 @@ impl<'a> Params<'a> {
     pub(crate) fn object<T: Object>(&mut self, cx: &mut Context<'a, '_>) -> Option<(Span, Arc<T>)> {
         let statement = self.only(&[T::KEYWORD, T::REF], cx)?;
         Some((statement.head(), cx.object::<T>(statement)?))
+    }
+
+    /// The first word behind a parameter, without reading it.
+    pub(crate) fn peek(&self, keyword: &str) -> Option<Word<'a>> {
+        self.items.iter().find(|item| item.is(keyword)).and_then(|item| item.args.first()).copied()
     }
 
     /// Whether a parameter of one of these names is there, without reading it.

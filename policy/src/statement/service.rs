@@ -2,6 +2,7 @@
 
 use super::params::Params;
 use super::value::{Args, Choice, number};
+use crate::feature::Feature;
 use crate::model::{Connect, Direction, Name, PortRange, Protocol, Routing, Service};
 use crate::resolve::{Context, Object, Table, Tables};
 use std::sync::Arc;
@@ -28,7 +29,13 @@ impl Object for Service {
     const KEYWORD: &'static str = "IpService";
     const REF: &'static str = "IpServiceRef";
     fn read<'a>(name: Name, params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Option<Self> {
-        let number = params.value("Protocol", cx, protocol);
+        let opaque = params.peek("Protocol").filter(|word| word.text.eq_ignore_ascii_case("Opaque"));
+        if let Some(word) = opaque {
+            cx.uses(Feature::Opaque, word);
+        }
+        let number = params.value("Protocol", cx, |args, cx| {
+            if args.take_if("Opaque") { Some(None) } else { protocol(args, cx) }
+        });
         // Of a protocol that is wrong nothing can be said about ports and types.
         let known = number.is_some() || !params.has(&["Protocol"]);
         let number = number.flatten();
@@ -52,6 +59,7 @@ impl Object for Service {
             }
         }
         let protocol = match number {
+            None if opaque.is_some() => Protocol::Opaque,
             None => Protocol::Any,
             Some(number) if has_ports => Protocol::Ports {
                 number,
@@ -123,12 +131,6 @@ pub(crate) fn protocol<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Opt
     let word = args.word(expected, cx)?;
     if word.text.eq_ignore_ascii_case("All") {
         return Some(None);
-    }
-    if word.text.eq_ignore_ascii_case("Opaque") {
-        cx.findings
-            .error(word.span, "Protocol Opaque is not supported yet")
-            .label(format!("expected {expected}"));
-        return None;
     }
     let named = PROTOCOLS.iter().find(|(name, _)| word.text.eq_ignore_ascii_case(name)).map(|(_, n)| *n);
     match named.or_else(|| number(word.text).and_then(|n| u8::try_from(n).ok())) {

@@ -1,6 +1,7 @@
 //! The words behind a keyword: numbers, ranges, words of a list.
 
 use crate::ast::{Statement, Word};
+use crate::feature::Feature;
 use crate::model::{ByteRange, PortRange};
 use crate::report::escaped;
 use crate::resolve::Context;
@@ -19,6 +20,10 @@ pub(crate) enum Choice<T> {
     Is(T),
     /// The language has it, we do not support it yet, because.
     NotYet(&'static str),
+    /// A value that not every stack can serve.
+    Needs(T, Feature),
+    /// A value that AllowWeak allows.
+    Weak(T),
     /// It is refused, because.
     Refused(&'static str),
 }
@@ -87,6 +92,16 @@ impl<'a> Args<'a> {
         self.next += 1;
         word
     }
+    /// All words that are left, with one blank between them; an error if there is none.
+    pub(crate) fn rest(&mut self, expected: &str, cx: &mut Context<'a, '_>) -> Option<String> {
+        let mut text = self.word(expected, cx)?.text.to_owned();
+        while let Some(word) = self.peek() {
+            text.push(' ');
+            text.push_str(word.text);
+            self.next += 1;
+        }
+        Some(text)
+    }
     /// Says that `word` is no value for this parameter.
     pub(crate) fn wrong<T>(&self, word: Word<'a>, expected: &str, cx: &mut Context<'a, '_>) -> Option<T> {
         cx.findings
@@ -101,10 +116,16 @@ impl<'a> Args<'a> {
         choices: &[(&'static str, Choice<T>)],
         cx: &mut Context<'a, '_>,
     ) -> Option<T> {
+        let (supported, weak) = (cx.supported, cx.allow_weak);
         let listed = || {
             choices
                 .iter()
-                .filter(|(_, c)| matches!(c, Choice::Is(_)))
+                .filter(|(_, c)| match c {
+                    Choice::Is(_) => true,
+                    Choice::Needs(_, feature) => supported.contains(feature),
+                    Choice::Weak(_) => weak,
+                    Choice::NotYet(_) | Choice::Refused(_) => false,
+                })
                 .map(|(text, _)| *text)
                 .collect::<Vec<_>>()
         };
@@ -116,6 +137,39 @@ impl<'a> Args<'a> {
         let word = self.word(&expected, cx)?;
         match choices.iter().find(|(text, _)| word.text.eq_ignore_ascii_case(text)) {
             Some((_, Choice::Is(value))) => Some(*value),
+            Some((text, Choice::Needs(value, feature))) => {
+                if !cx.supported.contains(feature) {
+                    cx.findings
+                        .error(word.span, format!("{} {text} is not supported yet", self.keyword))
+                        .label(if expected.is_empty() {
+                            format!("this stack has no {feature}")
+                        } else {
+                            format!("this stack has no {feature}: expected {expected}")
+                        });
+                    return None;
+                }
+                Some(*value)
+            }
+            Some((text, Choice::Weak(value))) => {
+                if !cx.allow_weak {
+                    cx.findings
+                        .error(
+                            word.span,
+                            format!("{} {text} is refused: it is not secure any more", self.keyword),
+                        )
+                        .label(format!("expected {expected}"))
+                        .help("`AllowWeak Yes` in this block accepts it all the same");
+                    return None;
+                }
+                if !cx.uses(Feature::WeakAlgorithms, word) {
+                    return None;
+                }
+                cx.weak.get_or_insert(word);
+                cx.findings
+                    .warning(word.span, format!("{text} is weak"))
+                    .label("AllowWeak accepts it; whoever records the traffic can hope to read or forge it");
+                Some(*value)
+            }
             Some((text, Choice::NotYet(why))) => {
                 cx.findings
                     .error(word.span, format!("{} {text} is not supported yet: {why}", self.keyword))

@@ -42,17 +42,35 @@ enum What {
         #[arg(long, default_value_t = 100)]
         file_mb: u64,
     },
+    /// The compiled filter table at 10, 1,000 and 100,000 rules: lookup, build, memory (bench `filter` of `stack`).
+    Filter,
 }
 
 fn main() -> ExitCode {
-    let What::Throughput { rounds, seconds, file_mb } = Arguments::parse().what;
-    match e2e::node::build(&["e2e"]).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000)) {
+    let outcome = match Arguments::parse().what {
+        What::Throughput { rounds, seconds, file_mb } => {
+            e2e::node::build(&["e2e"]).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000))
+        }
+        What::Filter => filter(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             say(&format!("compare: failed: {e:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The bench of the crate that has the table.
+fn filter() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["bench", "--quiet", "--package", "stack", "--no-default-features", "--bench", "filter"])
+        .status()
+        .context("cargo bench")?;
+    ensure!(status.success(), "cargo bench: {status}");
+    Ok(())
 }
 
 /// One measurement.
