@@ -18,6 +18,8 @@ const DEFAULT_MARK: (u32, u32) = (0x4900_0000, 0xff00_0000);
 const DEFAULT_CONNECTIONS: u32 = 262_144;
 /// How long a renewal lets a stack use its DVIPAs, unless the file says otherwise.
 const DEFAULT_LEASE_MS: u32 = 1000;
+/// DVIPAs: a stack's lease is renewed on the condition that all of its DVIPAs are still its own, in one transaction.
+const MAX_DVIPAS: usize = crate::cf::PAGE;
 /// Endpoints of an etcd cluster.
 const MAX_ENDPOINTS: usize = 16;
 /// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
@@ -325,6 +327,9 @@ impl Checker<'_> {
         has_sysplex: bool,
         uses: &mut Uses,
     ) -> Vec<Dvipa> {
+        if let Some(beyond) = entries.get(MAX_DVIPAS) {
+            self.problem(beyond.span().start, format!("more than {MAX_DVIPAS} DVIPAs"));
+        }
         if let (Some(first), false) = (entries.first(), has_sysplex) {
             self.problem(first.span().start, "a [[dvipa]] needs a [sysplex] with a name and a key file");
         }

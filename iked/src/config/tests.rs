@@ -144,6 +144,15 @@ fn without_the_feature_etcd_is_refused() {
 }
 
 #[test]
+fn more_dvipas_than_one_transaction_can_ask_for_are_refused() {
+    let many: String =
+        (0..129).map(|n| format!("[[dvipa]]\naddress = \"198.51.100.{n}\"\nowner = \"TCPCS1\"\n")).collect();
+    let (head, _) = GOOD.split_once("[[dvipa]]").unwrap();
+    let errors = Dir::new().errors(&format!("{head}{many}"));
+    assert!(errors.ends_with("more than 128 DVIPAs"), "{errors}");
+}
+
+#[test]
 fn t58_all_contradictions_are_told_at_once() {
     let text = GOOD
         .replace("\"SYSA\"", "\"SYSTEM-NUMBER-1\"")
