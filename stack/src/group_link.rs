@@ -66,7 +66,7 @@ impl GroupHandle {
     /// Puts a configuration in force, of which the engine knows already. `rebind`: the XCF interface is another one.
     ///
     /// # Errors
-    /// The reason, when there can be no socket; the one before is kept then.
+    /// The reason, when there can be no socket. There is none then, until a configuration is put in force again.
     pub async fn configure(&self, config: &StackConfig, rebind: bool) -> Result<(), String> {
         let (done, result) = oneshot::channel();
         self.wish(Wish::Configure { config: Box::new(config.clone()), rebind, done });
@@ -95,7 +95,7 @@ impl GroupHandle {
         answer.await.unwrap_or_default()
     }
 
-    /// Says goodbye to the other stacks.
+    /// Says goodbye to the other stacks, and ends the task.
     pub async fn leave(&self) {
         let (done, result) = oneshot::channel();
         self.wish(Wish::Leave(done));
@@ -204,6 +204,13 @@ impl Shell {
                     self.group.handle_timeout(now());
                 }
                 wish = wished.recv() => match wish {
+                    Some(Wish::Leave(done)) => {
+                        self.group.leave();
+                        self.transmit();
+                        // The daemon waits for it. Whoever says more now would be heard again.
+                        let _ = done.send(());
+                        return;
+                    }
                     Some(wish) => self.obey(wish),
                     None => return,
                 },
@@ -244,11 +251,8 @@ impl Shell {
                 );
                 let _ = reply.send(views);
             }
-            Wish::Leave(done) => {
-                self.group.leave();
-                self.transmit();
-                let _ = done.send(());
-            }
+            // The end of the task, where it is received.
+            Wish::Leave(_) => {}
         }
     }
 

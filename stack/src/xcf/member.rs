@@ -92,8 +92,8 @@ impl Member {
         };
     }
 
-    /// It is not heard: what waits for it is forgotten.
-    pub(super) fn silent(&mut self) {
+    /// It is gone: what waits for it is forgotten.
+    pub(super) fn give_up(&mut self) {
         self.outgoing.end();
         self.asked.clear();
         self.listing.clear();

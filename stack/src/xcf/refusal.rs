@@ -115,6 +115,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_name_is_documented() {
+        let doc = include_str!("../../../docs/datapath.md");
+        let table = doc.split("## Messages between stacks").nth(1).unwrap();
+        for reason in Refusal::ALL {
+            assert!(table.contains(&format!("`{}`", reason.name())), "{}", reason.name());
+        }
+    }
+
+    #[test]
     #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     fn r3_one_line_then_a_count() {
         let now = Instant::now();

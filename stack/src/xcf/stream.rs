@@ -3,7 +3,7 @@
 //! Messages are joined to a stream of octets (length and message), which is cut into numbered records. The receiver keeps
 //! records that arrived out of order and acknowledges all that it has; a record that is not acknowledged in time is sent
 //! again. When the queue overflows, when nothing gets through any more, or when the receiver has lost what it had, the
-//! sender gives the stream up and begins another with a greater *generation*: the receiver knows then that messages are
+//! sender gives the stream up (a short silence is no reason) and begins another with a greater *generation*: the receiver knows then that messages are
 //! missing, and the owner asks for all connections again.
 
 use super::datagram::{Acknowledgement, MAX_RECORD, Record};

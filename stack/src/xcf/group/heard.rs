@@ -169,10 +169,15 @@ impl Group {
                 self.log(false, format!("stack {name} is heard over the XCF link"));
                 member.heartbeat = true;
                 member.left = false;
-                self.begin(now, member);
+                // After a short silence the stream goes on where it was.
+                if !member.outgoing.is_open() {
+                    self.begin(now, member);
+                }
             }
             Change::Silent => {
-                member.silent();
+                if member.left {
+                    member.give_up();
+                }
                 self.log(true, format!("stack {name} is not heard any more over the XCF link"));
             }
             Change::Steady => {}

@@ -131,9 +131,6 @@ impl Group {
         self.take_owners(now, config);
         let mut members = std::mem::take(&mut self.members);
         for member in members.values_mut() {
-            if !member.liveness.is_alive() {
-                member.silent();
-            }
             self.publish(member);
             // The engine forgets with its configuration. Of a member that was never heard nothing is said: that it is dead
             // is not known, and an engine that has just started shall wait for its connections (R10).
@@ -352,8 +349,10 @@ impl Group {
             if let Some(change) = member.liveness.check(now, patience) {
                 self.changed(now, member, change);
             }
-            if member.outgoing.is_stuck(now) {
-                self.reset(now, member, "nothing got through");
+            match member.outgoing.is_stuck(now) {
+                true if member.liveness.is_alive() => self.reset(now, member, "nothing got through"),
+                true => member.give_up(),
+                false => {}
             }
         }
         self.members = members;

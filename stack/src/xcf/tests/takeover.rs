@@ -199,3 +199,29 @@ fn r10_a_restarted_owner_is_not_told_that_members_are_dead_which_it_has_not_hear
     c.run(Duration::ZERO);
     assert!(c.nodes["D2"].orders.iter().any(dead), "said again after a configuration");
 }
+
+#[test]
+fn a_short_silence_loses_nothing_and_a_long_one_only_what_waited() {
+    let mut c = Cluster::new(19);
+    c.run(BEAT * 2);
+    let relayed =
+        |c: &Cluster| c.nodes["D2"].to_iked.iter().filter(|m| matches!(m, FromStack::Relayed { .. })).count();
+    c.cut("D1", "D2", true);
+    c.node("D1").group.relay("D2", vec![1; 200_000]);
+    c.run(BEAT * 10);
+    assert!(!c.nodes["D1"].is_alive("D2"));
+    c.cut("D1", "D2", false);
+    c.run(Duration::from_secs(2));
+    assert_eq!((relayed(&c), c.nodes["D1"].refused("xcf_stream_reset")), (1, 0));
+    c.cut("D1", "D2", true);
+    c.node("D1").group.relay("D2", vec![2; 200_000]);
+    c.run(Duration::from_secs(10));
+    c.node("D1").group.relay("D2", vec![3]);
+    let said = c.node("D1").group.poll_event();
+    assert!(matches!(said, Some(Event::ToIked(FromStack::Refused { .. }))), "{said:?}");
+    c.cut("D1", "D2", false);
+    c.run(Duration::from_secs(1));
+    c.node("D1").group.relay("D2", vec![4]);
+    c.run(Duration::from_secs(1));
+    assert_eq!(relayed(&c), 2);
+}
