@@ -5,6 +5,7 @@ use iked::ike::command::{Command, Restore, Succession};
 use iked::ike::event::Event;
 use iked::ike::rules::{Rules, Settings};
 use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Datagram, Network, Pair, Side, rules};
+use iked::ike::snapshot::IkeSnapshot;
 use iked::ike::types::{Continued, Encryption, Integrity, ReplayState};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -144,6 +145,142 @@ fn a_planned_move_rekeys_nothing() {
     assert_nothing_reused(&pair.wire, true);
 }
 
+fn restore(pair: &mut Pair, snapshot: IkeSnapshot) -> Option<String> {
+    let succession = Succession::Failed { next_sequence: CEILING };
+    let unix = pair.unix();
+    let seen = pair.a.events.len();
+    pair.command(Side::A, Command::Restore(Box::new(Restore { snapshot, unix, succession })));
+    pair.a.events[seen..].iter().find_map(|event| match event {
+        Event::RestoreRefused { reason, .. } => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn t50_a_takeover_that_is_repeated_doubles_nothing() {
+    let mut pair = kept(3);
+    pair.connect(Side::A);
+    let snapshot = pair.a.stored.values().next().unwrap().clone();
+    fail_over(&mut pair, 1, 2);
+    assert_eq!(restore(&mut pair, snapshot).as_deref(), Some("it is here already"));
+    pair.settle();
+    pair.assert_matching();
+    assert_eq!((pair.a.installed.len(), pair.a.engine.ike_tunnels().len()), (1, 1));
+}
+
+#[test]
+fn what_does_not_belong_here_is_refused_with_its_reason() {
+    let mut pair = kept(4);
+    pair.connect(Side::A);
+    let snapshot = pair.a.stored.values().next().unwrap().clone();
+    let mut refused = |settings: &Settings, rules: Rules| {
+        pair.take_over(Side::A, 9, settings, rules);
+        let reason = restore(&mut pair, snapshot.clone()).expect("it is refused");
+        assert!(pair.a.installed.is_empty() && pair.a.engine.is_idle(), "{reason}");
+        reason
+    };
+    let ours = || rules(ADDRESS_A, ADDRESS_B);
+    assert!(refused(&Settings::default(), ours()).contains("not continued here"));
+    assert!(refused(&settings(0), ours()).contains("epoch"), "an owner of before");
+    // IVs would begin again.
+    assert!(refused(&settings(1 + (1 << 16)), ours()).contains("epoch"));
+    assert!(refused(&settings(2), Rules::default()).contains("no KeyExchangeRule"));
+}
+
+#[test]
+fn a_child_whose_rule_is_gone_is_deleted_at_the_peer() {
+    let mut pair = kept(5);
+    pair.connect(Side::A);
+    let mut without = rules(ADDRESS_A, ADDRESS_B);
+    without.child.clear();
+    let snapshot = pair.a.stored.values().next().unwrap().clone();
+    pair.take_over(Side::A, 9, &settings(2), without);
+    assert_eq!(restore(&mut pair, snapshot), None);
+    pair.settle();
+    assert!(pair.a.events.iter().any(|event| matches!(event, Event::Restored { lost: 1, .. })));
+    assert!(pair.a.installed.is_empty() && pair.b.installed.is_empty());
+    assert_eq!(pair.a.failures().len(), 1, "{:?}", pair.a.failures());
+}
+
+#[test]
+fn another_tunnel_with_the_same_numbers_gets_others() {
+    let mut pair = kept(6);
+    pair.connect(Side::A);
+    let snapshot = pair.a.stored.values().next().unwrap().clone();
+    let was = snapshot.tunnel();
+    let mut pair = kept(7);
+    pair.connect(Side::A);
+    assert_eq!(restore(&mut pair, snapshot), None);
+    let restored = |event: &Event| match event {
+        Event::Restored { was, id, .. } => Some((*was, *id)),
+        _ => None,
+    };
+    let (from, to) = pair.a.events.iter().find_map(restored).unwrap();
+    assert!(from == was && to != was);
+    assert_eq!((pair.a.engine.children().len(), pair.a.engine.ike_tunnels().len()), (2, 2));
+}
+
+#[test]
+fn t47_an_owner_that_gave_up_says_nothing_more() {
+    let mut pair = kept(8);
+    pair.store_delay = Duration::from_millis(5);
+    pair.connect(Side::A);
+    let (ike, child) = (pair.a.engine.ike_tunnels()[0].id, pair.a.engine.children()[0].id);
+    // A rekey that waits to be stored.
+    pair.command(Side::A, Command::RekeyChild(child));
+    let sent = pair.a.sent;
+    pair.command(Side::A, Command::Forget(ike));
+    let question = pair.b.engine.children()[0].id;
+    pair.command(Side::B, Command::RekeyChild(question));
+    pair.run(Duration::from_secs(100));
+    assert_eq!(pair.a.sent, sent);
+    assert!(pair.a.engine.is_idle() && pair.a.engine.ike_tunnels().is_empty() && pair.a.installed.is_empty());
+}
+
+#[test]
+fn a_message_waits_for_the_coupling_facility_and_is_not_blamed_on_the_peer() {
+    let mut pair = kept(9);
+    pair.connect(Side::A);
+    // It takes longer than all retransmissions together.
+    pair.store_delay = Duration::from_secs(600);
+    let child = pair.a.engine.children()[0].id;
+    let (sent, heard) = (pair.a.sent, pair.b.sent);
+    pair.command(Side::A, Command::RekeyChild(child));
+    pair.run(Duration::from_secs(590));
+    assert_eq!((pair.a.sent, pair.b.installed.len()), (sent, 0), "nothing went out; the peer has given up");
+    assert!(pair.b.sent > heard);
+    assert_eq!(pair.a.engine.ike_tunnels().len(), 1);
+}
+
+#[test]
+fn children_made_before_are_replaced_when_continuing_is_switched_on() {
+    let mut pair = Pair::with_defaults(10);
+    pair.connect(Side::A);
+    pair.a.engine.set_settings(settings(1));
+    pair.drain(Side::A);
+    pair.settle();
+    assert_eq!(pair.a.installed.values().map(|one| one.generation).collect::<Vec<_>>(), [2]);
+    assert!(pair.a.installed.values().all(|one| one.outlives));
+    fail_over(&mut pair, 4, 2);
+    assert_eq!(continued(&pair), 1);
+    pair.settle();
+    pair.assert_matching();
+}
+
+#[test]
+fn t27_a_snapshot_prints_no_keys() {
+    let mut pair = kept(11);
+    pair.connect(Side::A);
+    let snapshot = pair.a.stored.values().next().unwrap();
+    let shown = format!("{snapshot:?}");
+    assert!(
+        shown.starts_with("IkeSnapshot { tunnel: IkeTunnelId(1), sas: 1,") && shown.len() < 100,
+        "{shown}"
+    );
+    assert_eq!(snapshot.children().count(), 1);
+    assert_eq!((snapshot.local(), snapshot.remote()), (Some(ADDRESS_A), Some(ADDRESS_B)));
+}
+
 /// No child's numbers begin again: an install with keys that were used before goes on above them and accepts nothing.
 fn assert_numbers_grow(pair: &Pair) {
     let mut bases: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
@@ -201,6 +338,38 @@ fn restless(a: bool, cbc: bool) -> Rules {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// What stands in the store is not trusted: damaged in any way, it is refused, or taken up without harm (threats T49).
+    #[test]
+    fn t49_a_damaged_snapshot_harms_nobody(
+        seed in 0_u64..50,
+        open in any::<bool>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let mut pair = kept(seed);
+        pair.connect(Side::A);
+        if open {
+            let child = pair.a.engine.children()[0].id;
+            pair.command(Side::A, Command::RekeyChild(child));
+        }
+        let mut octets = pair.a.stored.values().next().unwrap().encode().to_vec();
+        for (at, value) in damage {
+            let at = at.index(octets.len());
+            octets[at] = value;
+        }
+        if let Some(cut) = cut {
+            octets.truncate(cut.index(octets.len()));
+        }
+        if let Ok(snapshot) = IkeSnapshot::decode(&octets) {
+            prop_assert_eq!(IkeSnapshot::decode(&snapshot.encode()), Ok(snapshot.clone()));
+            pair.take_over(Side::A, seed, &settings(2), rules(ADDRESS_A, ADDRESS_B));
+            pair.a.address = snapshot.local().unwrap_or(ADDRESS_A);
+            if restore(&mut pair, snapshot).is_none() {
+                pair.run(Duration::from_secs(40));
+            }
+        }
+    }
 
     /// Whenever an owner fails, in the middle of whatever exchange, on a bad network and with a slow coupling facility: the
     /// next one goes on with what is stored, nothing is reused, and in the end both sides have the same SAs.

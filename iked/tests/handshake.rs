@@ -8,6 +8,8 @@ use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Integrity, Mode, Prf, Secret, TrafficSelector,
 };
 use iked::ike::view::{IkeProgress, Role, SaState};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use std::time::Duration;
 
 fn pair_of(a: Rules, b: Rules) -> Pair {
@@ -328,4 +330,26 @@ fn a_packet_that_crosses_the_sa_it_asks_for_makes_no_second_one() {
     pair.command(Side::A, command);
     pair.settle();
     assert_eq!(pair.a.installed.len(), 2);
+}
+
+#[test]
+fn initial_contact_is_said_only_when_the_shell_knows_that_it_is_true() {
+    // Another SA of the sysplex, of which this engine knows nothing, must survive.
+    for (told, kept) in [(true, 0), (false, 1)] {
+        let mut pair = Pair::with_defaults(51);
+        pair.connect(Side::A);
+        pair.b.engine.set_settings(Settings { liveness: Duration::ZERO, ..Settings::default() });
+        pair.run(Duration::from_secs(60));
+        let old = pair.b.engine.ike_tunnels()[0].spi_i;
+        let now = pair.now;
+        pair.a.engine = iked::ike::Engine::new(Settings::default(), StdRng::seed_from_u64(5), now);
+        pair.a.engine.set_rules(now, rules(ADDRESS_A, ADDRESS_B));
+        pair.a.installed.clear();
+        let Command::Initiate(mut initiate) = initiate(ADDRESS_A, ADDRESS_B) else { unreachable!() };
+        initiate.initial_contact = told;
+        pair.command(Side::A, Command::Initiate(initiate));
+        pair.settle();
+        let left = pair.b.engine.ike_tunnels().iter().filter(|ike| ike.spi_i == old).count();
+        assert_eq!(left, kept, "told: {told}");
+    }
 }

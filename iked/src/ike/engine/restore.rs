@@ -117,8 +117,10 @@ impl Engine {
         }
         for tunnel in tunnels {
             let was = tunnel.id;
-            let ends = tunnel.vpn_life_in.map(|left| self.now + left.saturating_sub(elapsed));
-            revival.tunnels.insert(was, self.book.restore_child_tunnel(tunnel, ends));
+            let ends = tunnel.vpn_life_in.map(|left| self.now + revival.left(left));
+            if !revival.tunnels.contains_key(&was) {
+                revival.tunnels.insert(was, self.book.restore_child_tunnel(tunnel, ends));
+            }
         }
         self.out.events.push_back(Event::IkeUp(id));
         let mut restored = Vec::new();

@@ -285,7 +285,7 @@ impl RequestRecord {
 /// Keys of a length that exists, and integrity where it belongs.
 fn is_whole(encryption: Encryption, integrity: bool) -> bool {
     let (Encryption::AesCbc(bits) | Encryption::AesGcm16(bits)) = encryption;
-    matches!(bits, 128 | 192 | 256) && encryption.is_aead() != integrity
+    matches!(bits, 128 | 256) && encryption.is_aead() != integrity
 }
 
 fn proper(selectors: &[TrafficSelector]) -> bool {
@@ -313,7 +313,8 @@ pub(crate) struct Revival<'s> {
 }
 
 impl Revival<'_> {
-    fn left(&self, then: Duration) -> Duration {
+    /// What is left of a time that was left then.
+    pub(crate) fn left(&self, then: Duration) -> Duration {
         then.saturating_sub(self.elapsed).min(AT_MOST)
     }
 
