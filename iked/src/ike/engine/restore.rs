@@ -17,6 +17,7 @@ use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::v2::established::Next;
 use crate::ike::v2::record::{self, Revival};
 use crate::ike::v2::sa::{IkeSa, State};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -118,8 +119,8 @@ impl Engine {
         for tunnel in tunnels {
             let was = tunnel.id;
             let ends = tunnel.vpn_life_in.map(|left| self.now + revival.left(left));
-            if !revival.tunnels.contains_key(&was) {
-                revival.tunnels.insert(was, self.book.restore_child_tunnel(tunnel, ends));
+            if let Entry::Vacant(unknown) = revival.tunnels.entry(was) {
+                unknown.insert(self.book.restore_child_tunnel(tunnel, ends));
             }
         }
         self.out.events.push_back(Event::IkeUp(id));
