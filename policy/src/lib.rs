@@ -23,6 +23,7 @@ mod feature;
 mod lex;
 pub mod model;
 mod parse;
+pub mod profile;
 pub mod report;
 mod resolve;
 pub mod select;
