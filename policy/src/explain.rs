@@ -213,10 +213,7 @@ pub fn answer<'p>(policy: &'p Policy, at: Moment, packet: Packet) -> Outcome<'p>
 }
 
 fn verdict(filter: &Filter<'_>, at: Moment, packet: &Packet) -> Verdict {
-    let miss = match first_difference(filter, at, packet) {
-        None => return Verdict::Match,
-        Some(miss) => miss,
-    };
+    let Some(miss) = first_difference(filter, at, packet) else { return Verdict::Match };
     let permits = matches!(filter.rule.action, Action::Permit { .. });
     if miss == Miss::PortsNotShown && !permits { Verdict::Stop } else { Verdict::Miss(miss) }
 }

@@ -1,5 +1,4 @@
 //! TCP/IP profiles: what they mean, and what is said of those that are wrong.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use policy::Source;
 use policy::model::{AddressRange, Connect, Direction, PortRange, Routing};

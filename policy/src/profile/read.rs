@@ -540,8 +540,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         let mut method = Method::BaseWlm;
         let (mut affinity_secs, mut optlocal, mut sysplex_ports) = (0, None, false);
-        loop {
-            let Some(word) = self.peek() else { break };
+        while let Some(word) = self.peek() {
             let option = |name: &str| is(word.text, name);
             if option("DISTMethod") {
                 self.next += 1;

@@ -201,12 +201,15 @@ pub(super) fn shared_key<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> O
     secret_bytes(args, cx).and_then(Secret::new)
 }
 
+/// Text of one form to bytes.
+type Read = fn(&str) -> Option<Zeroizing<Vec<u8>>>;
+
 /// `Ascii text`, `Ebcdic text` or `Hex digits`. No message repeats the words: they are secret.
 fn secret_bytes<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Zeroizing<Vec<u8>>> {
     let expected = "Ascii text, Ebcdic text or Hex digits";
     let format = args.word(expected, cx)?;
     let is = |name: &str| format.text.eq_ignore_ascii_case(name);
-    let (read, label): (fn(&str) -> Option<Zeroizing<Vec<u8>>>, _) = if is("Hex") {
+    let (read, label): (Read, _) = if is("Hex") {
         (hex_bytes, "an even number of hexadecimal digits")
     } else if is("Ascii") {
         (ascii_bytes, "ASCII characters, without blanks")
