@@ -1,5 +1,5 @@
-//! A whole stack, owner of a DVIPA with one tunnel and one remote target, fed by all its ways at once. Whatever comes, what
-//! policy protects never leaves in clear, and everything that leaves lies inside the arena.
+//! A whole stack, owner of a DVIPA with one tunnel and one remote target, fed by all its ways at once while it changes its role.
+//! Whatever comes, what policy protects never leaves in clear, and everything that leaves lies inside the arena.
 
 use stack::control::{
     AddressRange, DfMode, Direction, Distribution, EspSuite, FilterAction, FilterRule, FilterSet, Home,
@@ -41,6 +41,28 @@ fn config() -> StackConfig {
         members: vec![Member { name: "TGT1".to_owned(), xcf: TARGET, start: None }],
         sysplex: None,
         max_connections: 100,
+    }
+}
+
+const LINKS: Links = Links { network_mtu: 1500, xcf_mtu: 9000 };
+
+/// Another role, or another way to choose a target.
+fn change_role(role: &mut Role, to: u8) {
+    match (to % 8, &mut *role) {
+        (0, _) => *role = Role::Target { distributor: Some(TARGET) },
+        (1, _) => *role = Role::Target { distributor: None },
+        (2, _) => *role = Role::Moving { distributor: Some(TARGET) },
+        (3, _) => *role = Role::Backup,
+        (n, Role::Owner { distribution }) => {
+            distribution[0].affinity_secs = u32::from(to >> 4);
+            distribution[0].method = match n {
+                4 => Method::WeightedActive,
+                5 => Method::HotStandby { autoswitchback: to & 8 == 0, healthswitch: to & 16 == 0 },
+                6 => Method::Wlm,
+                _ => Method::Maglev,
+            };
+        }
+        _ => {}
     }
 }
 
@@ -98,10 +120,11 @@ fn pair(ours: bool, suite: EspSuite) -> SaPair {
 
 #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
 pub(crate) fn check(data: &[u8]) {
-    let mut now = Instant::now();
+    let start = Instant::now();
+    let mut now = start;
     let suite = EspSuite::AesGcm16 { key_bits: 128 };
     let mut engine = Engine::new(1);
-    engine.configure(now, &config(), Links { network_mtu: 1500, xcf_mtu: 9000 });
+    engine.configure(now, &config(), LINKS);
     let rules = vec![filter(Direction::Inbound), filter(Direction::Outbound)];
     let set = FilterSet {
         epoch: 1,
@@ -158,6 +181,12 @@ pub(crate) fn check(data: &[u8]) {
             _ => {
                 now += Duration::from_millis(u64::from(*high) * 100);
                 engine.handle_timeout(now, &mut out);
+                if let Some(role) = bytes.first() {
+                    let mut config = config();
+                    config.home[0].epoch = now.duration_since(start).as_secs();
+                    change_role(&mut config.home[0].role, *role);
+                    engine.configure(now, &config, LINKS);
+                }
             }
         }
         if kind & 0x80 != 0 {

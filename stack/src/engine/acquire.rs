@@ -36,6 +36,8 @@ pub struct Held {
     pub packet: Vec<u8>,
     /// Where it came from.
     pub(super) from: Origin,
+    /// It may not be fragmented; of an IPv6 packet its bytes do not say whether its source had.
+    pub(super) df: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -248,7 +250,7 @@ mod tests {
     }
 
     fn held(octets: usize) -> Held {
-        Held { header: VnetHeader::default(), packet: vec![0; octets], from: Origin::Local }
+        Held { header: VnetHeader::default(), packet: vec![0; octets], from: Origin::Local, df: true }
     }
 
     fn wait(t: &mut AcquireTable, now: Instant, n: u32, octets: usize) -> Queued {

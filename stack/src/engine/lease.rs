@@ -105,6 +105,11 @@ impl Engine {
         if role != Some(HomeRole::Owner) || self.lease.holds() { Ok(()) } else { Err(DropReason::LeaseEnded) }
     }
 
+    /// Whether the address is a DVIPA of ours that we cannot prove to own. Costs nothing while the lease holds.
+    pub(super) fn may_not_own(&self, a: IpAddr) -> bool {
+        !self.lease.holds() && self.role(a) == Some(HomeRole::Owner)
+    }
+
     /// Tells `iked` when an SA that has sent comes near its ceiling.
     pub(super) fn note_ceiling(&mut self, handle: SaHandle, out: &mut Output) {
         let Some((dvipa, highest_used)) = self.sad.get(handle).and_then(|sa| sa.take_ceiling_wish()) else {

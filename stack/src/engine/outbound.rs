@@ -311,13 +311,11 @@ impl Engine {
                             Line(&s).to_string()
                         });
                     }
-                    Outbound::Clear => match self.as_owner(self.role(parsed.source)) {
-                        Ok(()) => Self::give_host(header, packet, parsed, out),
-                        Err(reason) => {
-                            let about = || Line(&s).to_string();
-                            self.drop_packet(now, reason, Some(parsed.source), out, about);
-                        }
-                    },
+                    Outbound::Clear if self.may_not_own(parsed.source) => {
+                        let about = || Line(&s).to_string();
+                        self.drop_packet(now, DropReason::LeaseEnded, Some(parsed.source), out, about);
+                    }
+                    Outbound::Clear => Self::give_host(header, packet, parsed, out),
                     Outbound::Protect { spi_in } => {
                         self.protect(now, spi_in, origin, header, packet, parsed, out)
                     }
@@ -358,9 +356,10 @@ impl Engine {
             .sad
             .get(handle)
             .map_or((None, 0), |sa| (Some(sa.pair().local), sa.max_inner(usize::from(sa.path_mtu()))));
-        if let Err(reason) = self.as_owner(local.and_then(|a| self.role(a))) {
+        if local.is_some_and(|a| self.may_not_own(a)) {
             let s = subject(parsed, Direction::Outbound, false);
-            return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
+            let about = || Line(&s).to_string();
+            return self.drop_packet(now, DropReason::LeaseEnded, Some(parsed.source), out, about);
         }
         self.clamp(parsed, packet, header, fits);
         let Some(sa) = self.sad.get_mut(handle) else { return };
@@ -401,7 +400,7 @@ impl Engine {
         let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
         let Some(anchor) = self.spd.anchor(rule) else { return };
         let bytes = packet.get(..parsed.total_len).unwrap_or(packet);
-        let held = || Held { header: *header, packet: bytes.to_vec(), from: origin };
+        let held = || Held { header: *header, packet: bytes.to_vec(), from: origin, df: parsed.df };
         let reason = match self.acquires.wait(now, anchor, &s, parsed.ports(), bytes.len(), held) {
             Queued::Ask(acquire) => return out.acquires.push(acquire),
             Queued::Waits => return,
@@ -417,7 +416,8 @@ impl Engine {
             return;
         }
         for mut held in self.acquires.take_ready() {
-            if let Ok(parsed) = Parsed::parse(&held.packet) {
+            if let Ok(mut parsed) = Parsed::parse(&held.packet) {
+                parsed.df = held.df;
                 self.judge_outbound(now, held.from, &held.header, &mut held.packet, &parsed, out);
             }
         }

@@ -78,6 +78,8 @@ impl Engine {
             AddressRange { low: group().min().unwrap_or(own), high: group().max().unwrap_or(own) }
         }));
         let before = self.homes.clone();
+        let members_before =
+            self.config.as_ref().map(|c| c.members.iter().map(|m| m.xcf).collect::<Vec<_>>());
         let epochs_before = std::mem::take(&mut self.epochs);
         self.homes.clear();
         self.heard.retain(|a, h| config.home.iter().any(|home| home.address == *a && home.epoch < h.epoch));
@@ -91,11 +93,17 @@ impl Engine {
         self.distributor.configure(config, self.own_xcf, owned);
         self.connections.set_limit(config.max_connections as usize);
         let members = &self.members;
-        self.connections.retain(|c| match (homes.get(&c.key.local), c.place) {
-            (Some(HomeRole::Owner), Place::At(xcf)) => members.contains(&xcf),
-            (Some(HomeRole::Owner | HomeRole::Target { .. } | HomeRole::Moving { .. }), Place::Here) => true,
-            _ => false,
-        });
+        // A scan of the whole table, so only where some connection may have lost its place.
+        let left = |m: &IpAddr| Some(*m) != self.own_xcf && !members.contains(m);
+        if before != *homes || members_before.is_none_or(|all| all.iter().any(left)) {
+            self.connections.retain(|c| match (homes.get(&c.key.local), c.place) {
+                (Some(HomeRole::Owner), Place::At(xcf)) => members.contains(&xcf),
+                (Some(HomeRole::Owner | HomeRole::Target { .. } | HomeRole::Moving { .. }), Place::Here) => {
+                    true
+                }
+                _ => false,
+            });
+        }
         self.config = Some(config.clone());
         for home in &config.home {
             let address = home.address;
