@@ -15,7 +15,8 @@ use crate::ike::snapshot::{IkeSnapshot, SaRecord};
 use crate::ike::table::SaKey;
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::v2::established::Next;
-use crate::ike::v2::record::{self, Revival};
+use crate::ike::v2::record;
+use crate::ike::v2::revive::{self, Revival};
 use crate::ike::v2::sa::{IkeSa, State};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,7 +128,7 @@ impl Engine {
         let mut restored = Vec::new();
         for record in sas {
             let mut ctx = context!(self);
-            if let Some(sa) = record::revive(record, &mut ctx, &mut revival) {
+            if let Some(sa) = revive::revive(record, &mut ctx, &mut revival) {
                 restored.push(sa.key);
                 self.store(sa);
             }

@@ -15,6 +15,7 @@ pub(crate) mod receive;
 pub(crate) mod record;
 pub(crate) mod rekey;
 pub(crate) mod rekey_ike;
+pub(crate) mod revive;
 pub(crate) mod sa;
 pub(crate) mod shown;
 pub(crate) mod window;
