@@ -190,7 +190,7 @@ impl World {
                 self.drain(system);
             }
             Event::Input { system, input, .. } => self.input(system, *input),
-            Event::ToStack { stack, incarnation, what, .. } => self.to_stack(stack, incarnation, what),
+            Event::ToStack { stack, incarnation, what, .. } => self.tell_stack(stack, incarnation, what),
             Event::Configured { stack, start, .. } => {
                 if self.stacks[stack].up && self.stacks[stack].start == start {
                     let inputs = self.stacks[stack].unanswered.pop_front().unwrap_or_default();
@@ -531,7 +531,7 @@ impl World {
 
     // The stacks.
 
-    fn to_stack(&mut self, stack: usize, incarnation: u64, what: ToStack) {
+    fn tell_stack(&mut self, stack: usize, incarnation: u64, what: ToStack) {
         let system = self.stacks[stack].system;
         if incarnation != self.systems[system].incarnation {
             return;
