@@ -9,10 +9,11 @@ use crate::cf::keeper::Order;
 use crate::cf::record::{Phase1, Phase2, RecordId};
 use crate::config::Config;
 use crate::core::{Now, Stack};
-use crate::ike::command::Command;
 use crate::ike::event::{ChildInstall, Event, Outcome as Negotiated, Payload, Transmit};
 use crate::ike::rules::IkeOffer;
-use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, Mode, TrafficSelector, TunnelId};
+use crate::ike::types::{
+    Encryption, Identity, IkeTunnelId, Integrity, Mode, StoreTicket, TrafficSelector, TunnelId,
+};
 use crate::ike::view::IkeSuite;
 use crate::topology::{Owners, may_use};
 use stack::control::{
@@ -28,18 +29,29 @@ const REPLAY_WINDOW: u32 = 1024;
 
 /// Acts upon everything that `stack`'s engine has to say.
 ///
-/// Gives the ends of negotiations in the place of an earlier owner's.
+/// Gives what is the core's to act upon.
 pub(crate) fn drain(
     stack: &mut Stack,
     keeper: Option<&mpsc::Sender<Order>>,
     config: &Config,
     owners: &Owners,
     now: Now,
-) -> Vec<(u64, Negotiated)> {
-    let mut negotiated = Vec::new();
+) -> Drained {
+    let mut drained = Drained::default();
     while let Some(event) = stack.engine.poll_event() {
         match event {
-            Event::Renegotiated { item, outcome } => negotiated.push((item, outcome)),
+            Event::Renegotiated { item, outcome } => drained.negotiated.push((item, outcome)),
+            Event::Changed { id, ticket } => drained.changed.push((id, ticket)),
+            Event::Restored { was, id, lost } => {
+                info!(stack = %stack.entry.name, tunnel = %format_args!("K{}", id.0), was = %format_args!("K{}", was.0),
+                    lost, "goes on with an IKE tunnel of another owner");
+                drained.restored.push((was, true));
+            }
+            Event::RestoreRefused { was, reason } => {
+                warn!(stack = %stack.entry.name, was = %format_args!("K{}", was.0),
+                    "IKE tunnel not continued: {}; it is negotiated anew", reason.escape_debug());
+                drained.restored.push((was, false));
+            }
             event => act(stack, keeper, owners, now, event),
         }
     }
@@ -51,7 +63,18 @@ pub(crate) fn drain(
             link.send_datagram(datagram(transmit));
         }
     }
-    negotiated
+    drained
+}
+
+/// What an engine said that is not for its stack.
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    /// Ends of negotiations in the place of an earlier owner's.
+    pub(crate) negotiated: Vec<(u64, Negotiated)>,
+    /// IKE tunnels whose state is to be stored.
+    pub(crate) changed: Vec<(IkeTunnelId, StoreTicket)>,
+    /// IKE tunnels of an earlier owner, by their numbers there, and whether they go on.
+    pub(crate) restored: Vec<(IkeTunnelId, bool)>,
 }
 
 /// Writes the records of a DVIPA's tunnels again, as they are now.
@@ -146,20 +169,11 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
                 stack.send(ToStack::AcquireFailed { id });
             }
         }
-        Event::Changed { ticket, .. } => {
-            // Nothing is stored of this tunnel: its messages need not wait.
-            let released = Command::Stored(ticket);
-            stack.engine.handle_command(now.instant, released);
-        }
-        Event::Restored { was, id, lost } => {
-            info!(stack = %name, tunnel = %format_args!("K{}", id.0), was = %format_args!("K{}", was.0), lost,
-                "goes on with an IKE tunnel of another system");
-        }
-        Event::RestoreRefused { was, reason } => {
-            warn!(stack = %name, was = %format_args!("K{}", was.0), "IKE tunnel not continued: {reason}");
-        }
-        // The caller's.
-        Event::Renegotiated { .. } => {}
+        // The core's.
+        Event::Changed { .. }
+        | Event::Restored { .. }
+        | Event::RestoreRefused { .. }
+        | Event::Renegotiated { .. } => {}
         Event::Notice { peer, text } => info!(stack = %name, %peer, "{}", text.escape_debug()),
     }
 }

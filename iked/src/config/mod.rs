@@ -238,6 +238,8 @@ pub enum Takeover {
     /// The new owner negotiates new ones.
     #[default]
     Renegotiate,
+    /// The new owner goes on with them; their keys stand in the coupling facility.
+    Continue,
 }
 
 /// When the preferred owner takes a DVIPA back.

@@ -190,8 +190,9 @@ impl Core {
             | FromStack::Rebuilt { .. }
             | FromStack::Idle { .. }
             | FromStack::Relayed { .. }) => self.takeover_message(now, index, message),
-            // Nothing goes on without new keys yet.
-            FromStack::CeilingWanted { .. } => debug!("not expected"),
+            FromStack::CeilingWanted { dvipa, epoch, highest_used } => {
+                self.raise_ceiling(dvipa, epoch, highest_used);
+            }
             // The link keeps these.
             FromStack::Hello(_) | FromStack::Answer { .. } => debug!("out of place"),
         }

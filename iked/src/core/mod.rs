@@ -4,6 +4,7 @@
 //! interface, a report of the coupling facility, the time); it drives the engines and queues the effects, all of
 //! which are in [`crate::act`]. Each call takes [`Now`], so tests move the clock by hand.
 
+mod continued;
 mod control;
 mod display;
 pub(crate) mod ledger;
@@ -17,7 +18,7 @@ use crate::cf::seal::SysplexKey;
 use crate::config::{Config, Name, StackEntry};
 use crate::ike::Engine;
 use crate::ike::command::{ActivationMethod, Command};
-use crate::ike::rules::Rules;
+use crate::ike::rules::{Rules, Settings};
 use crate::policies::{PolicySource, StackPolicy};
 use crate::request::{CoreError, CoreRequest};
 use crate::stack_link::{Connection, LinkEvent, StackIndex};
@@ -89,6 +90,8 @@ pub(crate) struct Stack {
     /// Policy in force; `None`: the defaults, because an operator or an error said so.
     pub(crate) policy: Option<Arc<dyn StackPolicy>>,
     filters: FilterSet,
+    /// DVIPAs of which it keeps SAs so that they can go on elsewhere, and their epochs.
+    continued: BTreeMap<IpAddr, u64>,
     /// SA pairs that the stack was told to hold: inbound SPI → tunnel.
     pub(crate) installed: BTreeMap<u32, crate::ike::types::TunnelId>,
     pub(crate) ledger: Ledger,
@@ -104,6 +107,7 @@ pub struct Core {
     internal: mpsc::Sender<Internal>,
     next_tick: Instant,
     takeovers: Takeovers,
+    continuing: continued::Continuing,
     /// For the messages of stacks to each other.
     xcf_key: Option<KeyBytes>,
     /// What stacks say of others, and when they said it.
@@ -142,6 +146,7 @@ impl Core {
                 unreachable: None,
                 policy: None,
                 filters: source.default_filters(),
+                continued: BTreeMap::new(),
                 installed: BTreeMap::new(),
                 ledger: Ledger::new(key.clone()),
             };
@@ -154,7 +159,7 @@ impl Core {
             stack
         });
         let stacks = stacks.collect();
-        let xcf_key = key.map(|k| KeyBytes(k.derive(b"xcf").to_vec()));
+        let xcf_key = key.as_ref().map(|k| KeyBytes(k.derive(b"xcf").to_vec()));
         let takeovers = Takeovers::new(&config);
         let quiesced = takeover::load_quiesced(&config);
         Self {
@@ -162,6 +167,7 @@ impl Core {
             stacks,
             owners: Owners::new(),
             takeovers,
+            continuing: continued::Continuing::new(key),
             xcf_key,
             heard: BTreeMap::new(),
             facility: None,
@@ -283,6 +289,7 @@ impl Core {
             }
         }
         self.takeover_deadline(now);
+        self.release_late(now);
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + TICK;
             self.tick();
@@ -349,9 +356,13 @@ impl Core {
     /// Acts upon everything the engine of a stack wants.
     fn drain(&mut self, now: Now, index: StackIndex) {
         let stack = &mut self.stacks[index];
-        let negotiated = act::drain(stack, self.keeper.as_ref(), &self.config, &self.owners, now);
+        let drained = act::drain(stack, self.keeper.as_ref(), &self.config, &self.owners, now);
+        self.store_changed(now, index, drained.changed);
         self.remade(now, index);
-        for (item, outcome) in negotiated {
+        for (was, goes_on) in drained.restored {
+            self.restored(now, index, was, goes_on);
+        }
+        for (item, outcome) in drained.negotiated {
             self.renegotiated(now, index, item, outcome);
         }
     }
@@ -419,7 +430,7 @@ impl Stack {
         match &policy {
             Some(p) => {
                 self.filters = p.filters();
-                self.engine.set_settings(p.settings());
+                self.engine.set_settings(Settings { continued: self.continued.clone(), ..p.settings() });
                 self.engine.set_rules(now, p.rules());
             }
             None => self.engine.set_rules(now, Rules::default()),

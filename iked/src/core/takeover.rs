@@ -177,7 +177,7 @@ impl Core {
             Output::Configure => self.configure_all(now, None),
             Output::TakeOver { dvipa, stack, epoch, from, planned, again } => {
                 info!(%dvipa, %stack, epoch, from = from.as_ref().map_or("-", Name::as_str), planned, "owned");
-                self.take_over(now, dvipa, &stack, again);
+                self.take_over(now, dvipa, &stack, epoch, again);
             }
             Output::GiveUp { dvipa, stack, epoch, planned } => {
                 info!(%dvipa, %stack, epoch, planned, "given up");
@@ -251,7 +251,7 @@ impl Core {
         }
     }
 
-    fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, again: bool) {
+    fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
         let Some(index) = self.index(stack) else { return };
         let announced = Input::Announced { dvipa, stack: stack.clone() };
         self.configure_all(now, Some((index, announced)));
@@ -266,6 +266,7 @@ impl Core {
         for (path, reason) in &contents.refused {
             warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
         }
+        let goes_on = self.go_on(now, index, dvipa, epoch, &contents);
         let mut items = Vec::new();
         for (id, _, child) in &contents.phase2 {
             let key = RecordKey::Phase2(*id);
@@ -280,6 +281,10 @@ impl Core {
             let item = self.takeovers.next_item;
             let ike = RecordKey::Phase1(child.phase1);
             self.takeovers.items.insert(item, Item { dvipa, child: key, ike });
+            if let Some(was) = goes_on.get(&child.spi_in) {
+                self.continuing.wait(*was, item, initiate);
+                continue;
+            }
             debug!(%dvipa, rule = %initiate.rule, peer = %initiate.remote_endpoint, "negotiating again");
             items.push(Renegotiate { item, initiate });
         }
@@ -308,7 +313,8 @@ impl Core {
         let Some(index) = self.index(stack) else { return };
         let s = &mut self.stacks[index];
         let tunnels = s.engine.tunnels_of(dvipa);
-        if planned {
+        let goes_on = s.continued.remove(&dvipa).is_some();
+        if planned && !goes_on {
             // Said once, while the address is still ours; nobody waits for the answers (distributor.md T7).
             for id in tunnels {
                 s.engine.handle_command(now.instant, Command::DeleteIke(id));
@@ -320,6 +326,16 @@ impl Core {
         let gave_up = Input::GaveUp { dvipa, stack: stack.clone() };
         self.configure_all(now, Some((index, gave_up)));
         self.forget(now, index, dvipa);
+    }
+
+    /// The record of a negotiation in the place of an earlier owner's SA went on instead.
+    pub(super) fn went_on(&mut self, now: Now, items: &[u64]) {
+        for item in items {
+            let Some(Item { dvipa, child, ike }) = self.takeovers.items.remove(item) else { continue };
+            for key in [child, ike] {
+                self.takeover(now, Input::Record { dvipa, key, outcome: Outcome::Continued });
+            }
+        }
     }
 
     /// Nothing is known of the SAs of an address that is another's, and nothing is said to their peers.
@@ -484,6 +500,14 @@ impl Core {
                         self.takeover(now, Input::Record { dvipa, key, outcome: Outcome::Stored });
                     }
                 }
+                return None;
+            }
+            Report::KeysStored { tickets, .. } => {
+                self.keys_stored(now, &tickets);
+                return None;
+            }
+            Report::CeilingRaised { dvipa, epoch, highest } => {
+                self.ceiling_raised(dvipa, epoch, highest);
                 return None;
             }
             Report::Cleared(dvipa) => Input::Cleared { dvipa },

@@ -261,7 +261,7 @@ impl Core {
             stored: sas.2,
             failed: sas.3,
             lease: view.as_ref().and_then(|v| v.lease),
-            ceiling: None,
+            ceiling: self.continuing.ceilings.get(&d.address).copied(),
         }
     }
 
@@ -318,6 +318,7 @@ impl Core {
 const fn mode_of(mode: config::Takeover) -> TakeoverMode {
     match mode {
         config::Takeover::Renegotiate => TakeoverMode::Renegotiate,
+        config::Takeover::Continue => TakeoverMode::Continue,
     }
 }
 

@@ -123,11 +123,14 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     outcomes: BTreeMap<RecordKey, Option<Outcome>>,
+    /// Those whose SA went on.
+    continued: BTreeSet<RecordKey>,
 }
 
 impl Work {
     pub(super) fn new(records: Vec<Left>) -> Self {
-        Self { outcomes: records.into_iter().map(|l| (l.key, l.outcome)).collect() }
+        let outcomes = records.into_iter().map(|l| (l.key, l.outcome)).collect();
+        Self { outcomes, continued: BTreeSet::new() }
     }
 
     /// More records, from elsewhere than the coupling facility.
@@ -140,6 +143,9 @@ impl Work {
     /// Notes an outcome; false: nobody asked. A new SA is never forgotten for a failure that came late.
     pub(super) fn note(&mut self, key: RecordKey, outcome: Outcome) -> bool {
         let Some(now) = self.outcomes.get_mut(&key) else { return false };
+        if outcome == Outcome::Continued {
+            self.continued.insert(key);
+        }
         let settled = |o: &Outcome| matches!(o, Outcome::Remade | Outcome::Stored | Outcome::Continued);
         let stays = now.as_ref().is_some_and(|n| match &outcome {
             Outcome::Stored => false,
@@ -169,10 +175,11 @@ impl Work {
 
     pub(super) fn counts(&self) -> Counts {
         let mut c = Counts::default();
-        for outcome in self.outcomes.values() {
+        for (key, outcome) in &self.outcomes {
             c.total += 1;
             match outcome {
                 None => {}
+                Some(Outcome::Remade | Outcome::Stored) if self.continued.contains(key) => c.continued += 1,
                 Some(Outcome::Remade | Outcome::Stored) => c.remade += 1,
                 Some(Outcome::Continued) => c.continued += 1,
                 Some(Outcome::Waiting(_)) => c.waiting += 1,
@@ -236,7 +243,7 @@ impl Dvipa {
             serving: None,
             moving: BTreeSet::new(),
             step: Step::Steady,
-            work: Work { outcomes: BTreeMap::new() },
+            work: Work { outcomes: BTreeMap::new(), continued: BTreeSet::new() },
             clear_at: None,
             deactivated: BTreeSet::new(),
             held: false,

@@ -1,0 +1,212 @@
+//! SAs that outlive their owner (`takeover = "continue"`): IKE tunnels go to the coupling facility before their messages
+//! go to the peer, outbound numbers stay below a ceiling that stands there, and a new owner goes on from both.
+
+use super::{Core, Now};
+use crate::act;
+use crate::cf::fence::Contents;
+use crate::cf::keeper::Order;
+use crate::cf::record::{RecordId, Secret};
+use crate::cf::seal::SysplexKey;
+use crate::config::Takeover;
+use crate::ike::command::{Command, Initiate, Renegotiate, Restore, Succession};
+use crate::ike::rules::Settings;
+use crate::ike::snapshot::IkeSnapshot;
+use crate::ike::types::{IkeTunnelId, StoreTicket};
+use crate::stack_link::StackIndex;
+use stack::control::ToStack;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Sequence numbers that an owner reserves at a time: some seconds of traffic at a million packets a second.
+const RESERVE: u64 = 1 << 22;
+/// How long a message waits for the coupling facility; then it goes, and a takeover may have to negotiate anew.
+const STORE_TIME: Duration = Duration::from_secs(2);
+
+/// What the core knows of SAs that go on.
+pub(super) struct Continuing {
+    key: Option<SysplexKey>,
+    next_ticket: u64,
+    /// Orders under way: the engine, its ticket, and when it is not waited for any more.
+    tickets: BTreeMap<u64, (StackIndex, StoreTicket, Instant)>,
+    /// Where an IKE tunnel stands.
+    places: BTreeMap<(StackIndex, IkeTunnelId), (IpAddr, RecordId)>,
+    /// Highest sequence numbers that may be sent.
+    pub(super) ceilings: BTreeMap<IpAddr, u64>,
+    /// What is negotiated if an IKE tunnel of an earlier owner does not go on.
+    waiting: BTreeMap<IkeTunnelId, Vec<(u64, Initiate)>>,
+}
+
+impl Continuing {
+    pub(super) const fn new(key: Option<SysplexKey>) -> Self {
+        Self {
+            key,
+            next_ticket: 0,
+            tickets: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ceilings: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn wait(&mut self, was: IkeTunnelId, item: u64, initiate: Initiate) {
+        self.waiting.entry(was).or_default().push((item, initiate));
+    }
+}
+
+impl Core {
+    fn continues(&self, dvipa: IpAddr) -> bool {
+        self.config.dvipas.iter().any(|d| d.address == dvipa && d.takeover == Takeover::Continue)
+    }
+
+    /// A new owner begins: its SAs will outlive it, and those of the owner before go on. Gives the inbound SPIs of their
+    /// children, with the tunnels' numbers at the owner before.
+    pub(super) fn go_on(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        dvipa: IpAddr,
+        epoch: u64,
+        contents: &Contents,
+    ) -> BTreeMap<u32, IkeTunnelId> {
+        let recorded = self.takeovers.machine.view(dvipa, now.boot).and_then(|v| v.recorded) == Some(true);
+        let mut children = BTreeMap::new();
+        // Without the store nothing outlives anybody, and no ceiling would ever be raised.
+        if !self.continues(dvipa) || !recorded {
+            return children;
+        }
+        self.continuing.waiting.clear();
+        let frozen = contents.ceiling.map_or(0, |(_, c)| c.highest);
+        let stack = &mut self.stacks[index];
+        stack.continued.insert(dvipa, epoch);
+        let settings = stack.policy.as_ref().map(|p| p.settings()).unwrap_or_default();
+        stack.engine.set_settings(Settings { continued: stack.continued.clone(), ..settings });
+        stack.send(ToStack::Ceiling { dvipa, epoch, highest: frozen });
+        self.raise_ceiling(dvipa, epoch, frozen);
+        if contents.set_back.is_some() {
+            warn!(%dvipa, "the coupling facility was set back: nothing goes on, SAs are negotiated anew");
+            return children;
+        }
+        for (_, _, secret) in &contents.keys {
+            let snapshot = match IkeSnapshot::decode(secret.octets()) {
+                Ok(snapshot) => snapshot,
+                Err(e) => {
+                    warn!(%dvipa, "IKE tunnel not continued: {e}");
+                    continue;
+                }
+            };
+            let was = snapshot.tunnel();
+            children.extend(snapshot.children().into_iter().map(|c| (c.spi_in, was)));
+            let next_sequence = frozen.saturating_add(1);
+            let restore =
+                Restore { snapshot, unix: now.unix, succession: Succession::Failed { next_sequence } };
+            let engine = &mut self.stacks[index].engine;
+            engine.handle_command(now.instant, Command::Restore(Box::new(restore)));
+        }
+        children
+    }
+
+    /// An IKE tunnel of the owner before goes on, or does not.
+    pub(super) fn restored(&mut self, now: Now, index: StackIndex, was: IkeTunnelId, goes_on: bool) {
+        let items = self.continuing.waiting.remove(&was).unwrap_or_default();
+        if goes_on {
+            let dvipas: Vec<_> = self.stacks[index].continued.keys().copied().collect();
+            for dvipa in dvipas {
+                act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
+            }
+            let items: Vec<u64> = items.into_iter().map(|(item, _)| item).collect();
+            self.went_on(now, &items);
+        } else if !items.is_empty() {
+            let items = items.into_iter().map(|(item, initiate)| Renegotiate { item, initiate }).collect();
+            self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
+            self.drain(now, index);
+        }
+    }
+
+    /// What has changed goes to the coupling facility before the peer hears of it.
+    pub(super) fn store_changed(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        changed: Vec<(IkeTunnelId, StoreTicket)>,
+    ) {
+        let last: BTreeMap<_, _> = changed.into_iter().collect();
+        let mut free = Vec::new();
+        for (id, ticket) in last {
+            let stack = &self.stacks[index];
+            let keys = stack.engine.export(id, now.unix);
+            let at = stack.engine.ike_tunnel(id).map(|v| v.local.ip());
+            let known = self.continuing.places.get(&(index, id)).copied();
+            let place = known.or_else(|| {
+                let (dvipa, key) = (at?, self.continuing.key.as_ref()?);
+                let epoch = *stack.continued.get(&dvipa)?;
+                let name = [epoch.to_be_bytes().as_slice(), id.0.to_be_bytes().as_slice()].concat();
+                Some((dvipa, RecordId(key.name_of(b"keys", &name))))
+            });
+            let Some((dvipa, record)) = place.filter(|(d, _)| stack.continued.contains_key(d)) else {
+                free.push(ticket);
+                continue;
+            };
+            match keys {
+                Some(_) => drop(self.continuing.places.insert((index, id), (dvipa, record))),
+                None => drop(self.continuing.places.remove(&(index, id))),
+            }
+            self.continuing.next_ticket += 1;
+            let number = self.continuing.next_ticket;
+            self.continuing.tickets.insert(number, (index, ticket, now.instant + STORE_TIME));
+            let keys = keys.map(|k| Secret::new(k.encode().to_vec()));
+            self.order(Order::Keys { dvipa, id: record, keys, ticket: number });
+        }
+        self.release(now, index, free);
+    }
+
+    fn release(&mut self, now: Now, index: StackIndex, tickets: Vec<StoreTicket>) {
+        if tickets.is_empty() {
+            return;
+        }
+        for ticket in tickets {
+            self.stacks[index].engine.handle_command(now.instant, Command::Stored(ticket));
+        }
+        self.drain(now, index);
+    }
+
+    /// These stand in the coupling facility.
+    pub(super) fn keys_stored(&mut self, now: Now, tickets: &[u64]) {
+        for number in tickets {
+            if let Some((index, ticket, _)) = self.continuing.tickets.remove(number) {
+                self.release(now, index, vec![ticket]);
+            }
+        }
+    }
+
+    /// What the coupling facility does not take in time goes without it: a peer that hears nothing gives up.
+    pub(super) fn release_late(&mut self, now: Now) {
+        let late = |(_, (.., until)): &(&u64, &(StackIndex, StoreTicket, Instant))| *until <= now.instant;
+        let numbers: Vec<u64> = self.continuing.tickets.iter().filter(late).map(|(n, _)| *n).collect();
+        if !numbers.is_empty() {
+            debug!(
+                messages = numbers.len(),
+                "sent before the coupling facility has them: a takeover may negotiate anew"
+            );
+            self.keys_stored(now, &numbers);
+        }
+    }
+
+    /// Reserves sequence numbers above `used`.
+    pub(super) fn raise_ceiling(&mut self, dvipa: IpAddr, epoch: u64, used: u64) {
+        if self.takeovers.machine.serving(dvipa).is_some_and(|(_, e)| e == epoch) {
+            self.order(Order::Ceiling { dvipa, highest: used.saturating_add(RESERVE) });
+        }
+    }
+
+    /// The coupling facility has a higher ceiling.
+    pub(super) fn ceiling_raised(&mut self, dvipa: IpAddr, epoch: u64, highest: u64) {
+        self.continuing.ceilings.insert(dvipa, highest);
+        let owner =
+            self.takeovers.machine.serving(dvipa).filter(|(_, e)| *e == epoch).map(|(s, _)| s.clone());
+        if let Some(index) = owner.and_then(|s| self.index(&s)) {
+            self.stacks[index].send(ToStack::Ceiling { dvipa, epoch, highest });
+        }
+    }
+}
