@@ -45,12 +45,12 @@ pub(crate) fn drain(
             Event::Restored { was, id, lost } => {
                 info!(stack = %stack.entry.name, tunnel = %format_args!("K{}", id.0), was = %format_args!("K{}", was.0),
                     lost, "goes on with an IKE tunnel of another owner");
-                drained.restored.push((was, true));
+                drained.restored.push((was, Some(id)));
             }
             Event::RestoreRefused { was, reason } => {
                 warn!(stack = %stack.entry.name, was = %format_args!("K{}", was.0),
                     "IKE tunnel not continued: {}; it is negotiated anew", reason.escape_debug());
-                drained.restored.push((was, false));
+                drained.restored.push((was, None));
             }
             event => act(stack, keeper, owners, now, event),
         }
@@ -73,8 +73,8 @@ pub(crate) struct Drained {
     pub(crate) negotiated: Vec<(u64, Negotiated)>,
     /// IKE tunnels whose state is to be stored.
     pub(crate) changed: Vec<(IkeTunnelId, StoreTicket)>,
-    /// IKE tunnels of an earlier owner, by their numbers there, and whether they go on.
-    pub(crate) restored: Vec<(IkeTunnelId, bool)>,
+    /// IKE tunnels of an earlier owner, by their numbers there, and their numbers here if they go on.
+    pub(crate) restored: Vec<(IkeTunnelId, Option<IkeTunnelId>)>,
 }
 
 /// Writes the records of a DVIPA's tunnels again, as they are now.

@@ -35,7 +35,7 @@ pub(super) struct Continuing {
     /// Highest sequence numbers that may be sent.
     pub(super) ceilings: BTreeMap<IpAddr, u64>,
     /// What is negotiated if an IKE tunnel of an earlier owner does not go on.
-    waiting: BTreeMap<IkeTunnelId, Vec<(u64, Initiate)>>,
+    waiting: BTreeMap<(IkeTunnelId, IpAddr), Vec<(u64, Initiate)>>,
 }
 
 impl Continuing {
@@ -50,8 +50,8 @@ impl Continuing {
         }
     }
 
-    pub(super) fn wait(&mut self, was: IkeTunnelId, item: u64, initiate: Initiate) {
-        self.waiting.entry(was).or_default().push((item, initiate));
+    pub(super) fn wait(&mut self, dvipa: IpAddr, was: IkeTunnelId, item: u64, initiate: Initiate) {
+        self.waiting.entry((was, dvipa)).or_default().push((item, initiate));
     }
 }
 
@@ -76,7 +76,7 @@ impl Core {
         if !self.continues(dvipa) || !recorded {
             return children;
         }
-        self.continuing.waiting.clear();
+        self.continuing.waiting.retain(|(_, d), _| *d != dvipa);
         let frozen = contents.ceiling.map_or(0, |(_, c)| c.highest);
         let stack = &mut self.stacks[index];
         stack.continued.insert(dvipa, epoch);
@@ -97,7 +97,7 @@ impl Core {
                 }
             };
             let was = snapshot.tunnel();
-            children.extend(snapshot.children().into_iter().map(|c| (c.spi_in, was)));
+            children.extend(snapshot.children().map(|c| (c.spi_in, was)));
             let next_sequence = frozen.saturating_add(1);
             let restore =
                 Restore { snapshot, unix: now.unix, succession: Succession::Failed { next_sequence } };
@@ -108,13 +108,20 @@ impl Core {
     }
 
     /// An IKE tunnel of the owner before goes on, or does not.
-    pub(super) fn restored(&mut self, now: Now, index: StackIndex, was: IkeTunnelId, goes_on: bool) {
-        let items = self.continuing.waiting.remove(&was).unwrap_or_default();
-        if goes_on {
-            let dvipas: Vec<_> = self.stacks[index].continued.keys().copied().collect();
-            for dvipa in dvipas {
-                act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
-            }
+    pub(super) fn restored(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        was: IkeTunnelId,
+        is: Option<IkeTunnelId>,
+    ) {
+        // Numbers are one owner's own: two DVIPAs may bring the same one (distributor.md R7).
+        let at = is.and_then(|id| self.stacks[index].engine.ike_tunnel(id)).map(|v| v.local.ip());
+        let fits = |(w, d): &&(IkeTunnelId, IpAddr)| *w == was && at.is_none_or(|at| at == *d);
+        let place = self.continuing.waiting.keys().find(fits).copied();
+        let items = place.and_then(|p| self.continuing.waiting.remove(&p)).unwrap_or_default();
+        if let (Some(_), Some(dvipa)) = (is, at) {
+            act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
             let items: Vec<u64> = items.into_iter().map(|(item, _)| item).collect();
             self.went_on(now, &items);
         } else if !items.is_empty() {

@@ -359,8 +359,8 @@ impl Core {
         let drained = act::drain(stack, self.keeper.as_ref(), &self.config, &self.owners, now);
         self.store_changed(now, index, drained.changed);
         self.remade(now, index);
-        for (was, goes_on) in drained.restored {
-            self.restored(now, index, was, goes_on);
+        for (was, is) in drained.restored {
+            self.restored(now, index, was, is);
         }
         for (item, outcome) in drained.negotiated {
             self.renegotiated(now, index, item, outcome);

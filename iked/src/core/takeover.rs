@@ -282,7 +282,7 @@ impl Core {
             let ike = RecordKey::Phase1(child.phase1);
             self.takeovers.items.insert(item, Item { dvipa, child: key, ike });
             if let Some(was) = goes_on.get(&child.spi_in) {
-                self.continuing.wait(*was, item, initiate);
+                self.continuing.wait(dvipa, *was, item, initiate);
                 continue;
             }
             debug!(%dvipa, rule = %initiate.rule, peer = %initiate.remote_endpoint, "negotiating again");
