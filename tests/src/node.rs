@@ -116,15 +116,7 @@ impl Daemon {
         for folder in dir.ancestors().take(2) {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
-        let mut command = match &place {
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(binary("iked")?);
-                command
-            }
-            None => Command::new(binary("iked")?),
-        };
-        command.arg("--config").arg(dir.join("iked.toml"));
+        let command = iked(place.as_deref(), &dir)?;
         let number = (0..).find(|n| !dir.join(format!("iked.{n}.log")).exists()).unwrap_or_default();
         let process = Background::start(command, &dir.join(format!("iked.{number}.log")))?;
         let stacks = stacks.iter().map(|s| (*s).to_owned()).collect();
@@ -143,6 +135,15 @@ impl Daemon {
             Ok(false) => bail!("iked ended at its start:\n{}", daemon.log()),
             Err(e) => Err(e.context(daemon.log())),
         }
+    }
+
+    /// Runs `iked cf …` on its files.
+    ///
+    /// # Errors
+    /// When it fails; with what it said.
+    pub fn cf(&self, line: &str) -> Result<String> {
+        let mut command = iked(self.place.as_deref(), &self.dir)?;
+        crate::process::check(command.arg("cf").args(line.split_whitespace()))
     }
 
     /// The log so far.
@@ -204,6 +205,13 @@ impl Daemon {
         self.process.running()
     }
 
+    /// As [`Daemon::running`], for those who only look.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        // A process that has ended and was not waited for is a zombie: it has no command line.
+        fs::read(format!("/proc/{}/cmdline", self.pid())).is_ok_and(|line| !line.is_empty())
+    }
+
     /// The management socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -263,6 +271,20 @@ impl Daemon {
         let found = entries.iter().find(|e| e["reason"] == reason);
         Ok(found.and_then(|e| e["packets"].as_u64()).unwrap_or(0))
     }
+}
+
+/// The program with its configuration, in its namespace.
+fn iked(place: Option<&str>, dir: &std::path::Path) -> Result<Command> {
+    let mut command = match place {
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(binary("iked")?);
+            command
+        }
+        None => Command::new(binary("iked")?),
+    };
+    command.arg("--config").arg(dir.join("iked.toml"));
+    Ok(command)
 }
 
 fn write_files(lab: &Lab, system: &str, files: &Files) -> Result<PathBuf> {

@@ -78,6 +78,8 @@ pub struct Shape {
     pub giveback: &'static str,
     /// The DVIPA is served by the owner's own host too, for connections that end there.
     pub local_servers: bool,
+    /// A static address of DIST that it protects towards the peer by itself.
+    pub own_address: Option<&'static str>,
     /// Rule, port and filter options of the policy.
     pub options: Options,
 }
@@ -91,6 +93,7 @@ impl Default for Shape {
             gateways: 2,
             giveback: "manual",
             local_servers: false,
+            own_address: None,
             options: Options::default(),
         }
     }
@@ -181,7 +184,9 @@ impl Plex {
         };
         for (stack, host) in stacks {
             let xcf = format!("10.99.0.{host}");
-            stack_table(&mut toml, lab, stack, "[\"ext\"]", Some(&xcf), "[]", None);
+            let own = shape.own_address.filter(|_| *stack == "DIST");
+            let home = own.map_or("[]".to_owned(), |a| format!("[\"{a}\"]"));
+            stack_table(&mut toml, lab, stack, "[\"ext\"]", Some(&xcf), &home, None);
         }
         let gateways: Vec<&str> = GATEWAYS[..shape.gateways].iter().map(|g| g.1).collect();
         let mut targets: Vec<&str> = TARGETS.iter().map(|t| t.0).collect();
@@ -205,10 +210,13 @@ impl Plex {
                 );
             }
         }
-        let pairs = [
+        let mut pairs = vec![
             Pair { name: "web", local: DVIPA4, remote: &shape.options.peer4, start: "toPeer" },
             Pair { name: "many", local: DVIPA4, remote: peers::PREFIX, start: "" },
         ];
+        if let Some(own) = shape.own_address {
+            pairs.push(Pair { name: "own", local: own, remote: &shape.options.peer4, start: "" });
+        }
         Files {
             stacks: toml,
             policy: policy(&pairs, &shape.options),
@@ -282,10 +290,24 @@ impl Plex {
 /// # Errors
 /// When it does not come up.
 pub fn swan_peer(lab: &Lab) -> Result<Swan> {
+    swan_peer_with(lab, &[])
+}
+
+/// As [`swan_peer`], with connections `own0`, `own1`, … to further addresses of DIST.
+///
+/// # Errors
+/// When it does not come up.
+pub fn swan_peer_with(lab: &Lab, more: &[&str]) -> Result<Swan> {
     // After strongSwan's own rule (220); what charon itself sends carries its mark.
     lab.ip("PEER", &format!("rule add pref 300 not fwmark 0x42 to {DVIPA4} lookup 999"))?;
     lab.ip("PEER", "route add blackhole default table 999")?;
-    let mut connection = Connection::host_to_host("v4", PEER4, DVIPA4, SECRET);
-    connection.encap = false;
-    Swan::start(lab, "PEER", &[connection])
+    let mut connections = vec![Connection::host_to_host("v4", PEER4, DVIPA4, SECRET)];
+    for (number, address) in more.iter().enumerate() {
+        lab.ip("PEER", &format!("route add {address}/32 via 192.0.2.1"))?;
+        connections.push(Connection::host_to_host(&format!("own{number}"), PEER4, address, SECRET));
+    }
+    for connection in &mut connections {
+        connection.encap = false;
+    }
+    Swan::start(lab, "PEER", &connections)
 }

@@ -189,6 +189,37 @@ impl Swan {
         fs::read_to_string(self.dir.join("charon.log")).unwrap_or_else(|_| self.process.output())
     }
 
+    /// Every ESP key that charon has made, from its log.
+    #[must_use]
+    pub fn esp_keys(&self) -> Vec<Vec<u8>> {
+        let (log, mut keys) = (self.log(), Vec::new());
+        let mut lines = log.lines();
+        while let Some(line) = lines.next() {
+            let Some((_, rest)) = line
+                .split_once("encryption initiator key => ")
+                .or_else(|| line.split_once("encryption responder key => "))
+            else {
+                continue;
+            };
+            let length = rest.split(' ').next().and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
+            let mut key = Vec::new();
+            while key.len() < length {
+                // "…[CHD]    0: 2B A2 … 16 octets with two digits each, then the same as text.
+                let Some((_, dump)) = lines.next().and_then(|l| l.split_once(": ")) else { break };
+                let wanted = (length - key.len()).min(16);
+                let octets =
+                    dump.split_whitespace().take(wanted).filter_map(|d| u8::from_str_radix(d, 16).ok());
+                let before = key.len();
+                key.extend(octets);
+                if key.len() == before {
+                    break;
+                }
+            }
+            keys.push(key);
+        }
+        keys
+    }
+
     /// Inbound and outbound SPI of each installed child, as `swanctl --list-sas` prints them.
     ///
     /// # Errors
@@ -220,6 +251,7 @@ fn daemon_conf(dir: &Path, plugins: &str) -> String {
       default = 1
       ike = 2
       cfg = 2
+      chd = 4
     }}
   }}
   plugins {{

@@ -24,7 +24,10 @@ fn a_hundred_peers_have_sas_of_their_own_and_an_echo_each() -> Result<()> {
     let peers = Peers::start(&lab, "PEER", 100, DVIPA4.parse()?, Duration::from_millis(500), &targets())?;
     peers.all_echoed(begun, Duration::from_secs(60)).with_context(|| plex.logs())?;
     let seen = peers.finish()?;
-    assert!(seen.iter().all(|s| s.ike_up.len() == 1 && s.child_up.len() == 1 && s.failed.is_empty()), "{seen:?}");
+    assert!(
+        seen.iter().all(|s| s.ike_up.len() == 1 && s.child_up.len() == 1 && s.failed.is_empty()),
+        "{seen:?}"
+    );
     let tunnels = plex.of("DIST")?.entries("-p DIST -y display")?;
     assert_eq!(tunnels.len(), 100);
     Ok(())

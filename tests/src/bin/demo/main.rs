@@ -3,6 +3,12 @@
 //! Makes a peer, a distributor and three targets, lets the peer reach the virtual address through IPsec, shows
 //! what an operator sees, and proves from captures that the network carried nothing in clear. The peer is
 //! strongSwan where it is installed, a second `iked` otherwise (or with `--peer iked`).
+//!
+//! `cargo demo -- takeover` loses the owner of the address under traffic and measures the outage; `cargo demo -- chaos` makes
+//! accidents for as long as one likes.
+
+mod chaos;
+mod takeover;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -33,7 +39,7 @@ struct Arguments {
     #[arg(long)]
     keep: bool,
     #[command(subcommand)]
-    command: Option<Hidden>,
+    command: Option<Show>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,7 +53,11 @@ enum Peer {
 }
 
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Show {
+    /// Lose the owner of the virtual address under traffic and measure the outage
+    Takeover(takeover::Takeover),
+    /// Make random accidents under traffic
+    Chaos(chaos::Chaos),
     /// Serve HTTP (used by the demo itself, inside a target).
     #[command(hide = true)]
     Serve {
@@ -61,8 +71,10 @@ enum Hidden {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
-        Some(Hidden::Serve { name, port }) => http::serve(name, *port),
-        None => as_root().and_then(|()| e2e::node::build(&[])).and_then(|()| demo(&arguments)),
+        Some(Show::Serve { name, port }) => http::serve(name, *port),
+        Some(Show::Takeover(what)) => ready().and_then(|()| takeover::run(what)),
+        Some(Show::Chaos(what)) => ready().and_then(|()| chaos::run(what)),
+        None => ready().and_then(|()| demo(&arguments)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +83,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Root, what the system must have, and the programs built.
+fn ready() -> Result<()> {
+    as_root()?;
+    e2e::node::build(&[])
 }
 
 fn step(line: &str) {
