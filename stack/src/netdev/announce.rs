@@ -7,13 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// When announcements are repeated, counted from the first: neighbours lose frames, and bridges learn late.
-const REPEATS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(400),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
+const REPEATS: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(1), Duration::from_secs(3)];
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// 33:33:00:00:00:01, all nodes (RFC 2464 section 7).
@@ -29,25 +24,37 @@ const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
 
 /// Announcements that are being sent. They end when it is dropped: nobody may announce what another one owns now.
 #[derive(Debug)]
-pub struct Announcing(tokio::task::AbortHandle);
+pub struct Announcing(Option<tokio::task::AbortHandle>);
 
 impl Announcing {
-    /// Starts to send, several times over some seconds.
+    /// Sends at once, before anything else is sent from the addresses (or the answers would go to who had them
+    /// before), and again several times over some seconds.
     #[must_use]
     pub fn start(announcements: Vec<Announcement>) -> Self {
-        Self(tokio::spawn(send(announcements)).abort_handle())
+        match FrameSender::open() {
+            Ok(socket) => {
+                send(&socket, &announcements);
+                Self(Some(tokio::spawn(repeat(socket, announcements)).abort_handle()))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "home addresses cannot be announced; neighbours learn late");
+                Self(None)
+            }
+        }
     }
 
     /// All is sent.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.0.is_finished()
+        self.0.as_ref().is_none_or(tokio::task::AbortHandle::is_finished)
     }
 }
 
 impl Drop for Announcing {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -73,23 +80,20 @@ pub(super) fn announcements(
         .collect()
 }
 
-async fn send(announcements: Vec<Announcement>) {
-    let socket = match FrameSender::open() {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::warn!(%error, "home addresses cannot be announced; neighbours learn late");
-            return;
-        }
-    };
+async fn repeat(socket: FrameSender, announcements: Vec<Announcement>) {
     let mut elapsed = Duration::ZERO;
     for at in REPEATS {
         tokio::time::sleep(at.saturating_sub(elapsed)).await;
         elapsed = at;
-        for a in &announcements {
-            for frame in &a.frames {
-                if let Err(error) = socket.send(a.interface, frame) {
-                    tracing::debug!(%error, interface = a.interface, "announcement not sent");
-                }
+        send(&socket, &announcements);
+    }
+}
+
+fn send(socket: &FrameSender, announcements: &[Announcement]) {
+    for a in announcements {
+        for frame in &a.frames {
+            if let Err(error) = socket.send(a.interface, frame) {
+                tracing::debug!(%error, interface = a.interface, "announcement not sent");
             }
         }
     }
