@@ -37,6 +37,8 @@ pub(super) struct Takeovers {
     next_item: u64,
     /// New records that stand for earlier ones with another id, until they are written.
     moved: BTreeMap<(IpAddr, RecordKey), Vec<RecordKey>>,
+    /// New owners that are being configured: the stack, its epoch, and whether it had the DVIPA before.
+    announcing: BTreeMap<IpAddr, (StackIndex, u64, bool)>,
     /// DVIPAs of which the owner was told.
     told: BTreeSet<IpAddr>,
     /// Stacks of other systems.
@@ -89,6 +91,7 @@ impl Takeovers {
             items: BTreeMap::new(),
             next_item: 0,
             moved: BTreeMap::new(),
+            announcing: BTreeMap::new(),
             told: BTreeSet::new(),
             members: BTreeMap::new(),
         }
@@ -115,8 +118,15 @@ impl Core {
 
     /// Gives the machine an input and does what it wants.
     pub(super) fn takeover(&mut self, now: Now, input: Input) {
+        let announced = match &input {
+            Input::Announced { dvipa, .. } => Some(*dvipa),
+            _ => None,
+        };
         self.takeovers.machine.handle(now.boot, input);
         self.carry_out(now);
+        if let Some(dvipa) = announced {
+            self.negotiate(now, dvipa);
+        }
     }
 
     /// Does what is due for the machine.
@@ -258,6 +268,12 @@ impl Core {
         for other in (0..self.stacks.len()).filter(|i| *i != index) {
             self.forget(now, other, dvipa);
         }
+        self.takeovers.announcing.insert(dvipa, (index, epoch, again));
+    }
+
+    /// The address is announced: peers' answers find their way, and what the owner before had is made again.
+    fn negotiate(&mut self, now: Now, dvipa: IpAddr) {
+        let Some((index, epoch, again)) = self.takeovers.announcing.remove(&dvipa) else { return };
         if again {
             // What lives is written again, under the new epoch.
             act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
@@ -323,6 +339,7 @@ impl Core {
             self.drain(now, index);
         }
         // It stops to speak before its SAs go: what still comes is given on, not refused.
+        self.takeovers.announcing.remove(&dvipa);
         let gave_up = Input::GaveUp { dvipa, stack: stack.clone() };
         self.configure_all(now, Some((index, gave_up)));
         self.forget(now, index, dvipa);

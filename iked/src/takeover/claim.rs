@@ -2,7 +2,7 @@
 
 use super::dvipa::{Acquiring, Giver, Offering, Record, Relieving, Step};
 use super::history::{Cause, Entry, Progress, Step as StepName};
-use super::machine::{ANSWER, GIVE_UP, Life, Machine, OFFER, PAUSE, SILENT};
+use super::machine::{ANSWER, FIRST_START, GIVE_UP, Life, Machine, OFFER, PAUSE, SILENT};
 use super::types::{ClaimFailure, Expected, Known, Left, Message, Output, Over, StackState, Time};
 use crate::config::{Giveback, Name};
 use std::net::IpAddr;
@@ -153,7 +153,7 @@ impl Machine {
                 // Nothing is interrupted yet: the better ones may come up first.
                 let before = d.plan.candidates.iter().take_while(|c| **c != best);
                 let better = u32::try_from(before.filter(|c| !self.is_local(c)).count()).unwrap_or(u32::MAX);
-                let at = self.synced.unwrap_or(now) + self.rank_step() * better;
+                let at = self.synced.unwrap_or(now) + self.rank_step().max(FIRST_START) * better;
                 if at > now {
                     return self.wake(at);
                 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub(super) const ANSWER: Duration = Duration::from_millis(500);
 /// How long a stack of this system may take to give up before its process is ended.
 pub(super) const GIVE_UP: Duration = Duration::from_secs(1);
+/// How much earlier a better stack of another system is let begin where nobody ever owned the DVIPA.
+pub(super) const FIRST_START: Duration = Duration::from_secs(2);
 /// Without leases: how long a stack may be silent that may own a DVIPA.
 pub(super) const SILENT: Duration = Duration::from_secs(12);
 /// How long targets are waited for, beyond the stack's own limit.
