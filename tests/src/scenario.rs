@@ -6,9 +6,10 @@ use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
 use crate::policy::{DENY_ALL, Pair, policy};
 use crate::process::Background;
 use crate::swan::{Connection, Swan};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 /// The DVIPA, IPv4.
 pub const DVIPA4: &str = "192.0.2.100";
@@ -111,6 +112,17 @@ impl Sysplex {
         let daemon = Daemon::start(lab, "SYSA", &sysplex_files(lab, options, &targets), &names)?;
         let servers =
             targets.iter().map(|t| start_server(lab, t, t, PORT)).collect::<Result<Vec<Background>>>()?;
+        // A connection that comes before the owner has heard of a server is refused.
+        crate::wait::until("servers known to the owner", Duration::from_secs(10), || {
+            let report = daemon.json("-p DIST vipa targets")?;
+            let entries = report["entries"].as_array().context("no entries")?;
+            let heard = |t: &&serde_json::Value| {
+                t["ReadyCount"].to_string().trim_matches('"').parse::<u32>().is_ok_and(|n| n > 0)
+            };
+            let known = entries.iter().filter(heard).count();
+            anyhow::ensure!(known >= targets.len(), "{known} targets are ready: {report}");
+            Ok(())
+        })?;
         Ok(Self { daemon, servers, targets })
     }
 }
