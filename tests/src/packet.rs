@@ -48,6 +48,8 @@ pub enum Seen {
     Esp(Ends, u32),
     /// GRE and the addresses of the inner packet.
     Gre(Ends, Option<Ends>),
+    /// A sealed message between stacks: UDP, port 4740 on both ends.
+    Message(Ends),
     /// IP fragment that is not the first.
     Fragment(Ends, u8),
     /// Any other IP packet: protocol.
@@ -91,11 +93,12 @@ impl Seen {
         }
     }
 
-    /// Whether this is a cleartext packet of `address`: neither IKE nor ESP nor GRE nor address resolution.
+    /// Whether this is a cleartext packet of `address`: neither IKE nor ESP nor GRE nor address resolution. Stacks speak
+    /// from their XCF addresses: a message of any other address is none.
     #[must_use]
     pub fn is_clear_of(&self, address: IpAddr) -> bool {
         match self {
-            Self::Clear(ends, _) | Self::Fragment(ends, _) => ends.involves(address),
+            Self::Clear(ends, _) | Self::Fragment(ends, _) | Self::Message(ends) => ends.involves(address),
             _ => false,
         }
     }
@@ -155,6 +158,7 @@ fn udp(ends: Ends, data: &[u8]) -> Seen {
         [0, 0, 0, 0, ..] if on(4500) => Seen::Ike(ends),
         [a, b, c, d, ..] if on(4500) => Seen::EspInUdp(ends, u32::from_be_bytes([*a, *b, *c, *d])),
         _ if on(500) => Seen::Ike(ends),
+        _ if (ends.source_port, ends.destination_port) == (4740, 4740) => Seen::Message(ends),
         _ => Seen::Clear(ends, 17),
     }
 }
@@ -162,7 +166,7 @@ fn udp(ends: Ends, data: &[u8]) -> Seen {
 fn inner_of_gre(gre: &[u8]) -> Option<Ends> {
     let key = usize::from(gre.first()? & 0x20 != 0) * 4;
     match ip_packet(gre.get(4 + key..)?) {
-        Seen::Clear(ends, _) | Seen::Fragment(ends, _) => Some(ends),
+        Seen::Clear(ends, _) | Seen::Fragment(ends, _) | Seen::Message(ends) => Some(ends),
         _ => None,
     }
 }

@@ -165,6 +165,7 @@ fn ends(seen: &Seen) -> Option<Ends> {
         | Seen::Keepalive(e)
         | Seen::Esp(e, _)
         | Seen::Gre(e, _)
+        | Seen::Message(e)
         | Seen::Fragment(e, _)
         | Seen::Clear(e, _) => Some(e),
         Seen::Arp { .. } | Seen::Neighbour(_) | Seen::Other => None,

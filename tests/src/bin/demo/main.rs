@@ -200,13 +200,17 @@ fn judge(network: &Frames, xcf: &Frames, peer: IpAddr) -> Result<usize> {
     say(&format!("network: {ike} IKE, {esp} ESP, {clear} cleartext   {}", network.file.display()));
     let gre = xcf.count(|s| matches!(s, Seen::Gre(..)));
     let other = xcf.count(|s| matches!(s, Seen::Clear(..) | Seen::Ike(_)) || s.is_esp());
-    say(&format!("xcf:     {gre} GRE, {other} other IP packets   {}", xcf.file.display()));
+    let messages = xcf.count(|s| matches!(s, Seen::Message(_)));
+    say(&format!(
+        "xcf:     {gre} GRE, {messages} sealed messages between stacks, {other} other IP packets   {}",
+        xcf.file.display()
+    ));
     ensure!(
         esp > 0 && gre > 0,
         "no ESP on the network or no GRE on the XCF link: the traffic went another way"
     );
     if other > 0 {
-        bail!("the XCF link carried {other} packets that are not GRE");
+        bail!("the XCF link carried {other} packets that are neither GRE nor messages between stacks");
     }
     Ok(clear)
 }
