@@ -47,7 +47,7 @@ pub use roles::Owned;
 pub use sad::InstallError;
 
 use crate::control::{FilterRule, FilterSet, FromStack, SaNotice, SaPair, StackConfig};
-use crate::counters::DropCounters;
+use crate::counters::Counters;
 use crate::wire::packet::{self, Parsed};
 use acquire::AcquireTable;
 use coalesce::Coalescer;
@@ -140,7 +140,7 @@ pub struct Engine {
     /// Where packets of transport mode get their IP header back; reused.
     restored: Vec<u8>,
     errors: icmp::ErrorLimit,
-    drops: DropCounters,
+    drops: Counters<DropReason>,
     log: LogLimit,
 }
 
@@ -182,7 +182,7 @@ impl Engine {
             due: None,
             restored: Vec::new(),
             errors: icmp::ErrorLimit::default(),
-            drops: DropCounters::default(),
+            drops: Counters::default(),
             log: LogLimit::new(seed ^ 7),
         }
     }

@@ -1,60 +1,38 @@
 //! Why something from the XCF link was ignored: each reason has a counter and, within limits, a line in the log.
 
 use crate::control::DropView;
+use crate::counters::{Counters, reasons};
 use std::time::{Duration, Instant};
 
 /// How long a reason is not logged again.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-macro_rules! refusals {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
-        /// Why a datagram or message of another stack was ignored. [`Refusal::name`] is what users see.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Refusal {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Refusal {
-            /// Every reason.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            /// How many there are.
-            pub const COUNT: usize = Self::ALL.len();
-
-            /// The stable name in `snake_case`, beside those of dropped packets.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-refusals! {
-    /// It names no member, or came from another address than that member's.
-    NotMember => "xcf_not_member",
-    /// Another version of the messages.
-    WrongVersion => "xcf_wrong_version",
-    /// No message of a stack, or one that its seal does not make right.
-    Malformed => "xcf_malformed",
-    /// The start that sealed it is not the one that the configuration names, or that is not known yet.
-    UnknownStart => "xcf_unknown_start",
-    /// The seal is broken.
-    BadSeal => "xcf_bad_seal",
-    /// Its counter was seen before, or is too old to tell.
-    Replay => "xcf_replay",
-    /// It is meant for another start of this stack: an old one, or one whose sender has not heard of this.
-    OtherStart => "xcf_other_start",
-    /// It is about a DVIPA, at an epoch that is over.
-    OldEpoch => "xcf_old_epoch",
-    /// Two stacks claim one epoch of a DVIPA.
-    EpochConflict => "xcf_epoch_conflict",
-    /// More DVIPAs than are kept.
-    TooManyDvipas => "xcf_too_many_dvipas",
-    /// A stream grew faster than it was taken: it was begun anew.
-    StreamReset => "xcf_stream_reset",
+reasons! {
+    /// Why a datagram or message of another stack was ignored; the names stand beside those of dropped packets.
+    pub enum Refusal {
+        /// It names no member, or came from another address than that member's.
+        NotMember => "xcf_not_member",
+        /// Another version of the messages.
+        WrongVersion => "xcf_wrong_version",
+        /// No message of a stack, or one that its seal does not make right.
+        Malformed => "xcf_malformed",
+        /// The start that sealed it is not the one that the configuration names, or that is not known yet.
+        UnknownStart => "xcf_unknown_start",
+        /// The seal is broken.
+        BadSeal => "xcf_bad_seal",
+        /// Its counter was seen before, or is too old to tell.
+        Replay => "xcf_replay",
+        /// It is meant for another start of this stack: an old one, or one whose sender has not heard of this.
+        OtherStart => "xcf_other_start",
+        /// It is about a DVIPA, at an epoch that is over.
+        OldEpoch => "xcf_old_epoch",
+        /// Two stacks claim one epoch of a DVIPA.
+        EpochConflict => "xcf_epoch_conflict",
+        /// More DVIPAs than are kept.
+        TooManyDvipas => "xcf_too_many_dvipas",
+        /// A stream grew faster than it was taken: it was begun anew.
+        StreamReset => "xcf_stream_reset",
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,17 +42,22 @@ struct Line {
 }
 
 /// Counters and the pace of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Refusals {
-    counts: [u64; Refusal::COUNT],
-    lines: [Line; Refusal::COUNT],
+    counts: Counters<Refusal>,
+    lines: [Line; Refusal::ALL.len()],
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { counts: Counters::default(), lines: [Line::default(); Refusal::ALL.len()] }
+    }
 }
 
 impl Refusals {
     /// Counts one that is not worth a line.
     pub fn count_quietly(&mut self, reason: Refusal) {
-        let slot = &mut self.counts[reason as usize];
-        *slot = slot.saturating_add(1);
+        self.counts.count(reason);
     }
 
     /// Counts one. If a line may be written, what it says.
@@ -96,17 +79,13 @@ impl Refusals {
     /// How often.
     #[must_use]
     pub fn of(&self, reason: Refusal) -> u64 {
-        self.counts[reason as usize]
+        self.counts.of(reason)
     }
 
     /// The reasons that occurred.
     #[must_use]
     pub fn view(&self) -> Vec<DropView> {
-        Refusal::ALL
-            .iter()
-            .filter(|r| self.of(**r) > 0)
-            .map(|r| DropView { reason: r.name().to_owned(), packets: self.of(*r) })
-            .collect()
+        self.counts.view()
     }
 }
 
