@@ -489,11 +489,11 @@ impl Given {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use clap::Parser;
 
-    fn request(line: &str) -> Result<Request, String> {
+    pub(crate) fn request(line: &str) -> Result<Request, String> {
         let words = std::iter::once("ipsec").chain(line.split_whitespace());
         let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
         Request::new(&arguments).map_err(|e| e.to_string())

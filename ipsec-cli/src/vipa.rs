@@ -136,15 +136,9 @@ fn control_code(results: &[VipaControl]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Arguments;
-    use crate::request::{Action as Any, Request};
-    use clap::Parser;
+    use crate::request::Action as Any;
+    use crate::request::tests::request;
 
-    fn request(line: &str) -> Result<Request, String> {
-        let words = std::iter::once("ipsec").chain(line.split_whitespace());
-        let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
-        Request::new(&arguments).map_err(|e| e.to_string())
-    }
     fn action(line: &str) -> Action {
         match request(line).unwrap().action {
             Any::Vipa(action) => action,

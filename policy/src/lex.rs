@@ -2,7 +2,7 @@
 
 use crate::ast::Word;
 use crate::report::Findings;
-use crate::source::{MAX_FILE_BYTES, Source, Span};
+use crate::source::{Source, Span};
 
 /// Words that one file may have.
 pub(crate) const MAX_WORDS: usize = 1_000_000;
@@ -20,22 +20,8 @@ pub(crate) enum Token<'a> {
 
 /// Cuts a file into tokens. A file that is no policy text at all gives one error and no token.
 pub(crate) fn lex<'a>(source: &'a Source, file: usize, findings: &mut Findings<'_>) -> Vec<Token<'a>> {
-    let bytes = source.bytes();
     let at = |start: usize, end: usize| Span { file, start, end };
-    if bytes.len() > MAX_FILE_BYTES {
-        findings
-            .error(at(0, 0), format!("the file has {} bytes", bytes.len()))
-            .label(format!("at most {MAX_FILE_BYTES} are accepted"));
-        return Vec::new();
-    }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let start = error.valid_up_to();
-            findings.error(at(start, start + 1), "the file is not UTF-8 text").label("first invalid byte");
-            return Vec::new();
-        }
-    };
+    let Some(text) = source.text(file, findings) else { return Vec::new() };
     let skip = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     if let Some(start) = text.find(|c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         findings

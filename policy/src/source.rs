@@ -1,5 +1,6 @@
 //! The files of a policy and places in them.
 
+use crate::report::Findings;
 use zeroize::Zeroizing;
 
 /// Bytes that one file may have.
@@ -37,6 +38,24 @@ impl Source {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+    /// Its text; `None`, with an error, if it is too large or none. `file` is its index.
+    pub(crate) fn text(&self, file: usize, findings: &mut Findings<'_>) -> Option<&str> {
+        let at = |start, end| Span { file, start, end };
+        if self.bytes.len() > MAX_FILE_BYTES {
+            findings
+                .error(at(0, 0), format!("the file has {} bytes", self.bytes.len()))
+                .label(format!("at most {MAX_FILE_BYTES} are accepted"));
+            return None;
+        }
+        std::str::from_utf8(&self.bytes)
+            .inspect_err(|e| {
+                let start = e.valid_up_to();
+                findings
+                    .error(at(start, start + 1), "the file is not UTF-8 text")
+                    .label("first invalid byte");
+            })
+            .ok()
     }
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -502,6 +502,18 @@ impl Pair {
         panic!("the pair does not settle");
     }
 
+    /// Lets what both ends lost be found by liveness, and asks that they agree, then and after another start.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn assert_recovers(&mut self) {
+        self.run(Duration::from_secs(3000));
+        self.settle();
+        self.assert_matching();
+        self.connect(Side::A);
+        self.assert_matching();
+    }
+
     /// Asserts that each SA pair of one side stands at the other one with the same keys the other way round, that both
     /// engines show what is installed, and that the newest of each side is sent on.
     ///

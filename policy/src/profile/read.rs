@@ -7,7 +7,7 @@ use crate::ast::Word;
 use crate::lex::MAX_WORDS;
 use crate::model::{AddressRange, ByteRange, Connect, Direction, PortRange, Routing};
 use crate::report::{Diagnostic, Findings, Report, escaped};
-use crate::source::{MAX_FILE_BYTES, Source, Span};
+use crate::source::{Source, Span};
 use crate::statement::value::number;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,26 +35,12 @@ pub fn load(file: &Source) -> Result<(Profile, Vec<Diagnostic>), Report> {
 
 /// The words of a profile without its comments.
 fn words<'a>(source: &'a Source, findings: &mut Findings<'_>) -> Vec<Word<'a>> {
-    let bytes = source.bytes();
     let at = |start: usize, end: usize| Span { file: 0, start, end };
-    if bytes.len() > MAX_FILE_BYTES {
-        findings
-            .error(at(0, 0), format!("the file has {} bytes", bytes.len()))
-            .label(format!("at most {MAX_FILE_BYTES} are accepted"));
+    let Some(text) = source.text(0, findings) else { return Vec::new() };
+    if text.contains('\0') {
+        findings.error(at(0, 0), "the file holds NUL bytes: it is not a profile");
         return Vec::new();
     }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => text,
-        Ok(_) => {
-            findings.error(at(0, 0), "the file holds NUL bytes: it is not a profile");
-            return Vec::new();
-        }
-        Err(error) => {
-            let start = error.valid_up_to();
-            findings.error(at(start, start + 1), "the file is not UTF-8 text").label("first invalid byte");
-            return Vec::new();
-        }
-    };
     let mut words = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {

@@ -44,8 +44,26 @@ trait Number: Copy + Ord + std::fmt::Debug {
     fn plus(self, other: Self) -> Self;
 }
 
+/// What both widths compute in the same way.
+macro_rules! arithmetic {
+    () => {
+        const LAST: Self = Self::MAX;
+        fn before(self) -> Self {
+            self - 1
+        }
+        fn after(self) -> Self {
+            self + 1
+        }
+        fn minus(self, other: Self) -> Self {
+            self.wrapping_sub(other)
+        }
+        fn plus(self, other: Self) -> Self {
+            self + other
+        }
+    };
+}
+
 impl Number for u32 {
-    const LAST: Self = Self::MAX;
     fn of(a: IpAddr) -> Self {
         match a {
             IpAddr::V4(a) => Self::from(a),
@@ -55,40 +73,17 @@ impl Number for u32 {
     fn small(n: u32) -> Self {
         n
     }
-    fn before(self) -> Self {
-        self - 1
-    }
-    fn after(self) -> Self {
-        self + 1
-    }
-    fn minus(self, other: Self) -> Self {
-        self.wrapping_sub(other)
-    }
-    fn plus(self, other: Self) -> Self {
-        self + other
-    }
+    arithmetic!();
 }
 
 impl Number for u128 {
-    const LAST: Self = Self::MAX;
     fn of(a: IpAddr) -> Self {
         super::number(a)
     }
     fn small(n: u32) -> Self {
         n.into()
     }
-    fn before(self) -> Self {
-        self - 1
-    }
-    fn after(self) -> Self {
-        self + 1
-    }
-    fn minus(self, other: Self) -> Self {
-        self.wrapping_sub(other)
-    }
-    fn plus(self, other: Self) -> Self {
-        self + other
-    }
+    arithmetic!();
 }
 
 /// A box in the five dimensions: source, destination, protocol, source port or type, destination port or code.
