@@ -1,0 +1,154 @@
+//! What a stack can be asked, and what it answers: each answer is one moment's view.
+
+use super::{DfMode, FilterRule, ReplaySnapshot};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What can be asked of a stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// [`Answer::Summary`].
+    Summary,
+    /// [`Answer::Filters`]: the filters in force with their counters, dynamic ones before their anchors.
+    Filters,
+    /// [`Answer::Sas`].
+    Sas,
+    /// [`Answer::Interfaces`].
+    Interfaces,
+    /// [`Answer::Drops`].
+    Drops,
+    /// [`Answer::Distribution`].
+    Distribution,
+}
+
+/// Answers, each one moment's view.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Packet totals of the filters.
+    Summary(FilterTotals),
+    /// Filters.
+    Filters(Vec<FilterView>),
+    /// SA pairs.
+    Sas(Vec<SaView>),
+    /// Interfaces and their addresses.
+    Interfaces(Vec<InterfaceView>),
+    /// Drops by reason, only reasons that occurred.
+    Drops(Vec<DropView>),
+    /// Connections by target.
+    Distribution(Vec<TargetView>),
+}
+
+/// Packets that the filters judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterTotals {
+    /// Permitted.
+    pub permits: u64,
+    /// Denied by a deny action or by no match.
+    pub denies: u64,
+    /// Denied because they came in clear or by another SA than policy wants.
+    pub mismatches: u64,
+}
+
+/// One filter with its counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterView {
+    /// The filter; of a dynamic filter the SA's selectors in the place of the rule's.
+    pub rule: FilterRule,
+    /// What kind it is.
+    pub kind: FilterKind,
+    /// Counters.
+    pub totals: FilterTotals,
+    /// When it was made, seconds since 1970 UTC.
+    pub created: u64,
+}
+
+/// Kind of a filter in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FilterKind {
+    /// From policy, permit or deny.
+    Generic,
+    /// Generated: the common GRE filters of the XCF.
+    Common,
+    /// From policy, ipsec.
+    DynamicAnchor,
+    /// Of a dynamic tunnel (its number).
+    Dynamic(u32),
+}
+
+/// One SA pair with its counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaView {
+    /// Inbound SPI, the key.
+    pub spi_in: u32,
+    /// Tunnel number.
+    pub tunnel: u32,
+    /// Whether outbound traffic uses it.
+    pub outbound_active: bool,
+    /// Packets sent.
+    pub out_packets: u64,
+    /// Bytes of the inner packets sent.
+    pub out_bytes: u64,
+    /// Packets received.
+    pub in_packets: u64,
+    /// Bytes of the inner packets received.
+    pub in_bytes: u64,
+    /// Next sequence number to send.
+    pub next_sequence: u64,
+    /// Highest sequence number accepted.
+    pub highest_received: u64,
+    /// Replay window, for a planned move; `None` where inbound is closed.
+    pub replay: Option<ReplaySnapshot>,
+    /// Milliseconds since the last packet arrived; `None`: never.
+    pub idle_in_ms: Option<u64>,
+    /// Path MTU known for the peer.
+    pub path_mtu: u16,
+    /// DF bit of the outer header, in tunnel mode.
+    pub df: DfMode,
+    /// The DSCP is copied to the outer header, in tunnel mode.
+    pub copy_dscp: bool,
+}
+
+/// One address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// Interface name.
+    pub name: String,
+    /// Address.
+    pub address: IpAddr,
+    /// Security class.
+    pub security_class: u8,
+    /// Interface is up.
+    pub active: bool,
+    /// Address is a DVIPA.
+    pub dvipa: bool,
+}
+
+/// Packets dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropView {
+    /// Name of the reason in `snake_case`, the same in docs, metrics and reports.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Connections of one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// The DVIPA.
+    pub dvipa: IpAddr,
+    /// Port (low end of the range that was hit).
+    pub port: u16,
+    /// Stack name of the target.
+    pub target: String,
+    /// Connections in the table.
+    pub active: u64,
+    /// Connections since the start.
+    pub total: u64,
+    /// Servers that listen there; `None`: nothing was heard of it.
+    pub ready: Option<u32>,
+    /// Weight in force.
+    pub weight: u8,
+    /// It gets no new connections.
+    pub quiesced: bool,
+}
