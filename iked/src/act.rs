@@ -9,6 +9,7 @@ use crate::cf::keeper::Order;
 use crate::cf::record::{Phase1, Phase2, RecordId};
 use crate::config::Config;
 use crate::core::{Now, Stack};
+use crate::events::What;
 use crate::ike::event::{ChildInstall, Event, Outcome as Negotiated, Payload, Transmit};
 use crate::ike::rules::IkeOffer;
 use crate::ike::types::{
@@ -151,20 +152,23 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
             stack.installed.remove(&spi_in);
             stack.send(ToStack::RemoveSa { spi_in });
         }
-        Event::IkeUp(id) => ike_up(stack, keeper, owners, id),
+        Event::IkeUp(id) => ike_up(stack, keeper, owners, now, id),
         Event::IkeDown { id, reason } => {
             info!(stack = %name, tunnel = %format_args!("K{}", id.0), "IKE tunnel ended: {reason}");
+            stack.events.report(now.unix, name.as_str(), What::IkeDown { tunnel: id.0, reason });
             let orders = stack.ledger.ike_down(id);
             order(stack, keeper, orders);
         }
         Event::ChildUp(id) => child_up(stack, keeper, now, id),
         Event::ChildDown { id, reason } => {
             info!(stack = %name, tunnel = %format_args!("Y{}", id.0), "dynamic tunnel ended: {reason}");
+            stack.events.report(now.unix, name.as_str(), What::ChildDown { tunnel: id.0, reason });
             let orders = stack.ledger.child_down(id);
             order(stack, keeper, orders);
         }
         Event::Failed { peer, rule, reason, acquire } => {
             warn!(stack = %name, %peer, rule = rule.as_deref().unwrap_or("-"), "negotiation failed: {reason}");
+            stack.events.report(now.unix, name.as_str(), What::Failed { peer, rule, reason });
             if let Some(id) = acquire {
                 stack.send(ToStack::AcquireFailed { id });
             }
@@ -178,8 +182,22 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
     }
 }
 
-fn ike_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, id: IkeTunnelId) {
+fn ike_up(
+    stack: &mut Stack,
+    keeper: Option<&mpsc::Sender<Order>>,
+    owners: &Owners,
+    now: Now,
+    id: IkeTunnelId,
+) {
     let Some(view) = stack.engine.ike_tunnel(id) else { return };
+    let up = What::IkeUp {
+        tunnel: id.0,
+        generation: view.generation,
+        rule: view.rule.clone(),
+        local: view.local.ip(),
+        remote: view.remote.ip(),
+    };
+    stack.events.report(now.unix, stack.entry.name.as_str(), up);
     info!(stack = %stack.entry.name, tunnel = %format_args!("K{}", id.0), generation = view.generation,
         rule = %view.rule, local = %view.local, peer = %view.remote,
         peer_id = %view.remote_id.as_ref().map_or_else(|| "-".to_owned(), shown),
@@ -198,6 +216,17 @@ fn child_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, i
         ike = %format_args!("K{}", view.ike.0), rule = %view.rule, peer = %view.remote.ip(), mode = ?view.mode,
         udp = view.udp, spi_in = %format_args!("{:08x}", view.spi_in),
         spi_out = %format_args!("{:08x}", view.spi_out), suite = %esp_text(view.encryption, view.integrity), "dynamic tunnel active");
+    let up = What::ChildUp {
+        tunnel: id.0,
+        ike: view.ike.0,
+        generation: view.generation,
+        rule: view.rule.clone(),
+        local: view.local.ip(),
+        remote: view.remote.ip(),
+        spi_in: view.spi_in,
+        spi_out: view.spi_out,
+    };
+    stack.events.report(now.unix, stack.entry.name.as_str(), up);
     // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
     let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
     order(stack, keeper, orders);

@@ -9,6 +9,8 @@ pub mod check;
 pub mod config;
 #[cfg(feature = "shell")]
 pub mod core;
+#[cfg(feature = "shell")]
+pub mod events;
 pub mod ike;
 #[cfg(feature = "shell")]
 pub mod log;

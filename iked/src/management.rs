@@ -1,6 +1,7 @@
 //! Starting, reloading and ending the management interface; the interface itself is [`crate::nmi`].
 
 use crate::config::{Config, NmiText};
+use crate::events::Events;
 use crate::nmi::{Backend, Config as NmiConfig, ServeError, Server};
 use crate::request::CoreRequest;
 use crate::servauth::{Profiles, ServauthError};
@@ -29,6 +30,7 @@ pub(crate) struct Management {
 pub(crate) fn start(
     config: &Config,
     tasks: &TaskTracker,
+    events: Events,
 ) -> Result<(Management, mpsc::Receiver<CoreRequest>), ServeError> {
     let mut nmi = NmiConfig::new(config.nmi.socket.clone(), config.system.as_str());
     nmi.max_clients = config.nmi.max_clients;
@@ -47,7 +49,8 @@ pub(crate) fn start(
     let (profiles, profiles_rx) = watch::channel(Arc::new(profiles));
     let (policy_loaded, policy_loaded_rx) = watch::channel(false);
     let (core, requests) = mpsc::channel(QUEUE);
-    let backend = Backend { profiles: profiles_rx, core: core.clone(), policy_loaded: policy_loaded_rx };
+    let backend =
+        Backend { profiles: profiles_rx, core: core.clone(), policy_loaded: policy_loaded_rx, events };
     let stop = CancellationToken::new();
     tasks.spawn(server.run(backend, stop.clone()));
     let servauth = config.servauth.clone();

@@ -93,7 +93,7 @@ pub struct StackInfo {
 }
 
 /// Parts of a [`Snapshot`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
     /// `ike`, `children`, `engine`, `totals`.
     Summary,

@@ -107,7 +107,7 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
     let tasks = TaskTracker::new();
     let sysplex = start_keeper(&config, report_tx, &tasks)?;
     let mut core = Core::new(config.clone(), source, engine, sysplex, internal_tx, now());
-    let (management, requests) = management::start(&config, &tasks)?;
+    let (management, requests) = management::start(&config, &tasks, core.events())?;
     management.policy_loaded();
 
     let (link_tx, links) = mpsc::channel(1024);

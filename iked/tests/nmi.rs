@@ -6,8 +6,12 @@
     reason = "deadlines of tests over real sockets are measured with the real clock"
 )]
 
+#[path = "nmi/events.rs"]
+mod events;
 #[path = "nmi/fake.rs"]
 mod fake;
+#[path = "nmi/robust.rs"]
+mod robust;
 #[path = "nmi/vipa.rs"]
 mod vipa;
 

@@ -125,6 +125,15 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         function: Option<Vipa>,
     },
+    /// Print what happens as it happens: one JSON object a line, until interrupted
+    Watch {
+        /// Kinds of events, as ike_up, child_down, owner_changed; all without
+        #[arg(value_name = "KIND")]
+        kinds: Vec<String>,
+        /// End after so many events
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+    },
     /// Print the completions of a shell
     Completions {
         /// Shell

@@ -12,7 +12,7 @@ use nmi_proto::value::Time;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the daemon may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came of it.
 pub(crate) struct Outcome {

@@ -13,6 +13,7 @@ mod style;
 mod trace;
 mod traffic;
 mod vipa;
+mod watch;
 
 use args::Verb;
 use clap::{CommandFactory, Parser};
@@ -54,6 +55,10 @@ fn run(arguments: &args::Arguments) -> Result<ExitCode, Failure> {
             let mut page = Vec::new();
             clap_mangen::Man::new(args::Arguments::command()).render(&mut page).map_err(Failure::Output)?;
             print(&page)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Verb::Watch { kinds, count }) => {
+            watch::run(arguments, kinds, *count)?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Verb::Vipa { .. }) | None => {}

@@ -3,10 +3,11 @@
 
 use nmi_proto::answer::with_records;
 use nmi_proto::check::{Body, Request};
-use nmi_proto::code::{Direction, MessageType, ReasonCode, ReturnCode, TunnelStatus};
+use nmi_proto::code::{Direction, EventKind, MessageType, ReasonCode, ReturnCode, TunnelStatus};
 use nmi_proto::codec::{Decoder, Frame};
+use nmi_proto::control::Subscription;
 use nmi_proto::display::{
-    DropCount, FilterRecord, IkeRecord, IkeTunnel, IpFilter, Record, Stack, StackRecord,
+    DropCount, Event, FilterRecord, IkeRecord, IkeTunnel, IpFilter, Record, Stack, StackRecord,
 };
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
@@ -268,6 +269,58 @@ fn a_traffic_test_shows_the_filters_that_match_in_their_order() {
     assert!(text.contains("TestData: 203.0.113.20 192.0.2.10 tcp 0 80 in 0\n"), "{text}");
     assert!(text.contains("TotAvail: 3") && text.ends_with("\n2 entries selected\n"), "{text}");
     assert!(text.find("\nweb|") < text.find("\nrest|") && !text.contains("\nudp|"), "{text}");
+}
+
+#[test]
+fn watch_prints_a_line_for_each_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("s")).unwrap();
+    let daemon = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&MessageHeader::init(PAGE, NOW).to_bytes()).unwrap();
+        let mut decoder = Decoder::new(1 << 20);
+        let frame = receive(&mut stream, &mut decoder).unwrap();
+        let request = Request::check(&frame).unwrap();
+        let asked = (request.message_type(), request.body().unwrap());
+        let header = request.header().clone();
+        stream.write_all(&header.answer(NOW, ReturnCode::OK, ReasonCode::NONE).to_bytes()).unwrap();
+        let event = |sequence| Event {
+            sequence,
+            time: NOW,
+            kind: EventKind::STACK_UP,
+            stack: "DIST".into(),
+            ..Event::default()
+        };
+        let records = [event(1).build(PAGE), event(2).build(PAGE)].concat();
+        let mut head = MessageHeader::new(PAGE, MessageType::EVENT);
+        head.correlator = header.correlator;
+        let head = head.answer(NOW, ReturnCode::OK, ReasonCode::NONE);
+        let head = with_records(head, records.len() as u64, 2, 2).unwrap();
+        stream.write_all(&[head.to_bytes().as_slice(), &records].concat()).unwrap();
+        asked
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipsec"));
+    command.args(["watch", "stack_up", "--count", "2", "--socket"]).arg(folder.path().join("s"));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let line = |n: u32| {
+        format!(r#"{{"time":"2025-03-03T14:07:21Z","sequence":{n},"event":"stack_up","stack":"DIST"}}"#)
+    };
+    assert_eq!(out(&output), format!("{}\n{}\n", line(1), line(2)));
+    let wanted = Subscription { kinds: EventKind::STACK_UP.bit() };
+    assert_eq!(daemon.join().unwrap(), (MessageType::SUBSCRIBE, Body::Subscribe(wanted)));
+}
+
+#[test]
+fn t59_a_full_disk_is_said() {
+    let serve = |_: MessageType, _: &str, _: Option<Body>| -> Reply { Ok(vec![]) };
+    let daemon = Daemon::start(serve);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipsec"));
+    command.args(["-p", "DIST", "--drops", "--socket"]).arg(daemon.folder.path().join("s"));
+    command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).starts_with("ipsec: cannot write: "), "{}", err(&output));
 }
 
 #[test]

@@ -87,12 +87,15 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_DEACTIVATE_IKETUN 0x0206U
 #define NMsec_REFRESH_IKETUN 0x0207U
 #define NMsec_LOAD_POLICY 0x0208U
+#define NMsec_EVENT 0x8001U
 #define NMsec_GET_DROPS 0x8101U
 #define NMsec_GET_DISTRIBUTION 0x8102U
 #define NMsec_GET_DVIPA 0x8103U
 #define NMsec_GET_VIPATARGETS 0x8104U
 #define NMsec_GET_TAKEOVERS 0x8105U
 #define NMsec_GET_AUTHORITY 0x8106U
+#define NMsec_SUBSCRIBE 0x8107U
+#define NMsec_UNSUBSCRIBE 0x8108U
 #define NMsec_MOVE_DVIPA 0x8201U
 #define NMsec_DEACTIVATE_DVIPA 0x8202U
 #define NMsec_REACTIVATE_DVIPA 0x8203U
@@ -410,6 +413,8 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_CAUSE_OWNER_STOPPED 5U /* owner stopped */
 #define NMsec_CAUSE_OWNER_ENDED 6U /* owner ended */
 #define NMsec_CAUSE_LEASE_ENDED 7U /* lease ended */
+#define NMsec_CAUSE_RESTART 8U /* restart */
+#define NMsec_CAUSE_DEACTIVATED 9U /* deactivated */
 
 /* How far a takeover is (NMsTkoResult). */
 #define NMsec_RESULT_RUNNING 0U /* running */
@@ -417,6 +422,22 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_RESULT_INCOMPLETE 2U /* incomplete */
 #define NMsec_RESULT_OVERTAKEN 3U /* overtaken */
 #define NMsec_RESULT_FAILED 4U /* failed */
+
+/* What happened (NMsEvtKind), section 8.14. */
+#define NMsec_EVENT_IKE_UP 1U /* ike_up */
+#define NMsec_EVENT_IKE_REKEYED 2U /* ike_rekeyed */
+#define NMsec_EVENT_IKE_DOWN 3U /* ike_down */
+#define NMsec_EVENT_CHILD_UP 4U /* child_up */
+#define NMsec_EVENT_CHILD_REKEYED 5U /* child_rekeyed */
+#define NMsec_EVENT_CHILD_DOWN 6U /* child_down */
+#define NMsec_EVENT_NEGOTIATION_FAILED 7U /* negotiation_failed */
+#define NMsec_EVENT_OWNER_CHANGED 8U /* owner_changed */
+#define NMsec_EVENT_PROTECTION_LOST 9U /* protection_lost */
+#define NMsec_EVENT_PROTECTION_REGAINED 10U /* protection_regained */
+#define NMsec_EVENT_POLICY_LOADED 11U /* policy_loaded */
+#define NMsec_EVENT_POLICY_FAILED 12U /* policy_failed */
+#define NMsec_EVENT_STACK_UP 13U /* stack_up */
+#define NMsec_EVENT_STACK_DOWN 14U /* stack_down */
 
 /* A step of a takeover, section 8.13. */
 #define NMsec_STEP_DETECT 1U /* detect */
@@ -429,6 +450,7 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_STEP_STORE 8U /* store */
 #define NMsec_STEP_CLEAR 9U /* clear */
 #define NMsec_STEP_OWNER 10U /* owner */
+#define NMsec_STEP_RELIEVE 11U /* relieve */
 
 /* Result for one object of a control request about DVIPAs (NMsVctStatus). */
 #define NMsec_VIPASTATUS_NOT_PROCESSED 0U /* not processed */
@@ -1138,6 +1160,32 @@ NMSEC_SIZE(NMsecCaller, 68);
 #define NMsCalSuperuser_BYTE 0 /* What no profile covers is permitted: uid 0, or BPX.SUPERUSER */
 #define NMsCalSuperuser_MASK 0x80U
 
+/* Section 6.21, 424 bytes. */
+typedef struct NMsecEvent {
+    uint8_t NMsEvtSequence[8];           /*   0: u64: Number of the event, from 1 since the daemon started; all kinds and stacks are counted */
+    uint8_t NMsEvtLost[8];               /*   8: u64: Events before this one that this subscriber did not read in time, since its last one */
+    uint8_t NMsEvtTime[4];               /*  16: time, u32: When it happened */
+    uint8_t NMsEvtKind[2];               /*  20: u16: What happened, section 8.14 */
+    uint8_t NMsFlags22[2];               /*  22: bits, see below */
+    char NMsEvtStack[24];                /*  24: Stack */
+    char NMsEvtTunnelID[48];             /*  48: Tunnel ID */
+    char NMsEvtParentID[48];             /*  96: Dynamic tunnel: ID of its IKE tunnel */
+    char NMsEvtRule[48];                 /* 144: IKE tunnel: KeyExchangeRule. Dynamic tunnel: IpFilterRule */
+    uint8_t NMsEvtLclAddr[16];           /* 192: addr: Local endpoint, or the DVIPA */
+    uint8_t NMsEvtRmtAddr[16];           /* 208: addr: Remote endpoint */
+    uint8_t NMsEvtInSPI[4];              /* 224: u32: Inbound SPI of a dynamic tunnel */
+    uint8_t NMsEvtOutSPI[4];             /* 228: u32: Outbound SPI of a dynamic tunnel */
+    uint8_t NMsEvtGeneration[4];         /* 232: u32: SA number within the tunnel */
+    uint8_t NMsEvtRsvd2[4];              /* 236: Reserved */
+    uint8_t NMsEvtEpoch[8];              /* 240: u64: Epoch of the owner of a DVIPA */
+    char NMsEvtOwner[24];                /* 248: New owner of a DVIPA, blank if nobody is known */
+    char NMsEvtFrom[24];                 /* 272: Owner before */
+    char NMsEvtReason[128];              /* 296: Why, or what is to be said beside */
+} NMsecEvent;
+NMSEC_SIZE(NMsecEvent, 424);
+#define NMsEvtIPv6_BYTE 22 /* Addresses are IPv6 */
+#define NMsEvtIPv6_MASK 0x80U
+
 /* Section 7, 100 bytes. */
 typedef struct NMsecTunnel {
     char NMsTunName[48];                 /*   0: Manual tunnel: IpManVpnAction; dynamic tunnel: LocalDynVpnRule; IKE tunnel: KeyExchangeRule. Blank if not given */
@@ -1168,5 +1216,12 @@ NMSEC_SIZE(NMsecVipaControl, 176);
 #define NMsVctByDVIPA_MASK 0x80U
 #define NMsVctIPv6_BYTE 0 /* The DVIPA is IPv6 */
 #define NMsVctIPv6_MASK 0x40U
+
+/* Section 7.2, 8 bytes. */
+typedef struct NMsecSubscription {
+    uint8_t NMsSubKinds[4];              /*   0: u32: The sum of 2 to the power of each kind that is wanted; 0: all, those of later versions too */
+    uint8_t NMsSubRsvd1[4];              /*   4: Reserved */
+} NMsecSubscription;
+NMSEC_SIZE(NMsecSubscription, 8);
 
 #endif

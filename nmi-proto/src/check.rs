@@ -6,7 +6,7 @@
 
 use crate::code::{InputRule, MessageType, ReasonCode, RequestRule, ReturnCode, TargetRule};
 use crate::codec::Frame;
-use crate::control::{LoadPolicy, Tunnel, VipaControl};
+use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use crate::error::{DecodeError, Part};
 use crate::filter::{Criterion, InFilter};
 use crate::header::{HEADER_BYTES, HEADER_LENGTH, InRecords, MessageHeader, OutRecords};
@@ -72,6 +72,8 @@ pub enum Body {
     LoadPolicy(LoadPolicy),
     /// An action on DVIPAs or their targets; never none.
     Vipa(Vec<VipaControl>),
+    /// Events from now on.
+    Subscribe(Subscription),
 }
 
 impl<'a> Request<'a> {
@@ -177,6 +179,7 @@ impl<'a> Request<'a> {
             InputRule::Tunnels => (0, crate::MAX_TUNNELS),
             InputRule::LoadPolicy => (1, 1),
             InputRule::Vipa => (1, crate::MAX_TUNNELS),
+            InputRule::Subscription => (0, 1),
         };
         if !(least..=most).contains(&self.records.len()) {
             let cause = format!("{} input records, {least} to {most} allowed", self.records.len());
@@ -222,6 +225,10 @@ impl<'a> Request<'a> {
                     return Err(Fault::invalid(ReasonCode::BAD_VALUE, cause));
                 }
                 Ok(Body::Vipa(objects))
+            }
+            InputRule::Subscription => {
+                let mut all: Vec<Subscription> = self.sections()?;
+                Ok(Body::Subscribe(all.pop().unwrap_or_default()))
             }
             InputRule::LoadPolicy => {
                 let mut all: Vec<LoadPolicy> = self.sections()?;

@@ -3,15 +3,16 @@
 use crate::answer::{Answer, Message, input_record, request};
 use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Decoder;
-use crate::control::{LoadPolicy, Tunnel, VipaControl};
+use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use crate::display::{
-    AuthorityRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, FilterRecord,
+    AuthorityRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, Event, FilterRecord,
     IkeRecord, Interface, ManualRecord, Nss, PortTranslation, Record, StackRecord, Statistics,
     TakeoverRecord, VipaTarget,
 };
 use crate::error::DecodeError;
 use crate::filter::InFilter;
 use crate::text::CodePage;
+use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -81,7 +82,13 @@ pub struct Client {
     version: u16,
     correlator: u64,
     trace: Option<fn(Sent, &[u8])>,
+    /// Events that came while an answer was awaited.
+    events: VecDeque<Event>,
+    timeout: Option<Duration>,
 }
+
+/// Events that are kept while an answer is awaited; of more the oldest are lost, and counted in the next.
+const KEPT_EVENTS: usize = 65_536;
 
 /// Whose message a trace is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +125,8 @@ impl Client {
             version: 0,
             correlator: 0,
             trace: None,
+            events: VecDeque::new(),
+            timeout,
         };
         let init = client.receive().map_err(|e| match e {
             ClientError::Timeout => ClientError::NotReady,
@@ -197,7 +206,7 @@ impl Client {
         }
         // A daemon that has just closed says why in a TERM that is still to be read.
         let sent = self.stream.write_all(&bytes);
-        let answer = match (self.receive(), sent) {
+        let answer = match (self.receive_answer(), sent) {
             (Err(ClientError::Closed | ClientError::Io(_)), Err(e)) => return Err(e.into()),
             (answer, _) => answer?,
         };
@@ -209,6 +218,74 @@ impl Client {
             });
         }
         Ok(answer)
+    }
+
+    /// The next message that is no event; events before it are kept for [`Self::next_event`].
+    fn receive_answer(&mut self) -> Result<Message, ClientError> {
+        loop {
+            let message = self.receive()?;
+            if message.header.message_type != MessageType::EVENT {
+                return Ok(message);
+            }
+            self.keep(&message)?;
+        }
+    }
+
+    fn keep(&mut self, message: &Message) -> Result<(), ClientError> {
+        for event in message.parse::<Event>()?.records {
+            self.events.push_back(event);
+            if self.events.len() > KEPT_EVENTS {
+                let lost = self.events.pop_front().map_or(0, |e| e.lost + 1);
+                if let Some(oldest) = self.events.front_mut() {
+                    oldest.lost += lost;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for events (project extension): of one stack, or with a blank `stack` of all that the caller may display.
+    /// `kinds` is a sum of [`EventKind::bit`](crate::code::EventKind::bit)s, or 0 for all. A second subscription
+    /// replaces the first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn subscribe(&mut self, stack: &str, kinds: u32) -> Result<(), ClientError> {
+        let input = [input_record(self.page, &Subscription { kinds })];
+        self.accepted(MessageType::SUBSCRIBE, stack, &input).map(drop)
+    }
+
+    /// Ends the subscription. Events that came before can still be taken.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn unsubscribe(&mut self) -> Result<(), ClientError> {
+        self.accepted(MessageType::UNSUBSCRIBE, "", &[]).map(drop)
+    }
+
+    /// The next event, however long it takes, or `None` if none comes within `timeout`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, ClientError> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        self.stream.set_read_timeout(timeout)?;
+        let received = self.receive();
+        self.stream.set_read_timeout(self.timeout)?;
+        match received {
+            Ok(message) if message.header.message_type == MessageType::EVENT => {
+                self.keep(&message)?;
+                Ok(self.events.pop_front())
+            }
+            Ok(message) => Err(ClientError::Unexpected {
+                found: message.header.message_type,
+                correlator: message.header.correlator,
+            }),
+            Err(ClientError::Timeout) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn accepted(&mut self, ty: MessageType, target: &str, input: &[Vec<u8>]) -> Result<Message, ClientError> {

@@ -8,6 +8,7 @@ use crate::text::CodePage;
 use binrw::{BinRead, BinWrite};
 use std::fmt;
 
+pub use event::EventKind;
 pub use vipa::{
     BackupState, CfProtection, DistributionMethod, DvipaState, Giveback, TakeoverCause, TakeoverMode,
     TakeoverResult, TakeoverStep, VipaStatus,
@@ -66,6 +67,7 @@ macro_rules! open_enum {
 }
 
 // Behind the macro that it uses.
+mod event;
 mod vipa;
 
 open_enum! {
@@ -95,12 +97,15 @@ open_enum! {
         DEACTIVATE_IKETUN = 0x0206 "NMsec_DEACTIVATE_IKETUN",
         REFRESH_IKETUN = 0x0207 "NMsec_REFRESH_IKETUN",
         LOAD_POLICY = 0x0208 "NMsec_LOAD_POLICY",
+        EVENT = 0x8001 "NMsec_EVENT",
         GET_DROPS = 0x8101 "NMsec_GET_DROPS",
         GET_DISTRIBUTION = 0x8102 "NMsec_GET_DISTRIBUTION",
         GET_DVIPA = 0x8103 "NMsec_GET_DVIPA",
         GET_VIPATARGETS = 0x8104 "NMsec_GET_VIPATARGETS",
         GET_TAKEOVERS = 0x8105 "NMsec_GET_TAKEOVERS",
         GET_AUTHORITY = 0x8106 "NMsec_GET_AUTHORITY",
+        SUBSCRIBE = 0x8107 "NMsec_SUBSCRIBE",
+        UNSUBSCRIBE = 0x8108 "NMsec_UNSUBSCRIBE",
         MOVE_DVIPA = 0x8201 "NMsec_MOVE_DVIPA",
         DEACTIVATE_DVIPA = 0x8202 "NMsec_DEACTIVATE_DVIPA",
         REACTIVATE_DVIPA = 0x8203 "NMsec_REACTIVATE_DVIPA",
@@ -144,6 +149,8 @@ pub enum InputRule {
     LoadPolicy,
     /// One [`VipaControl`](crate::control::VipaControl) or more, up to [`MAX_TUNNELS`](crate::MAX_TUNNELS).
     Vipa,
+    /// One [`Subscription`](crate::control::Subscription), or none: everything.
+    Subscription,
 }
 
 /// What section 3 says of a request.
@@ -161,9 +168,11 @@ impl MessageType {
     /// The rule of a request that the daemon serves; `None` for INIT, TERM, CLIENTINFO and unknown types.
     #[must_use]
     pub const fn request_rule(self) -> Option<RequestRule> {
-        use InputRule::{Filters, LoadPolicy, Nothing, Tunnels, Vipa};
+        use InputRule::{Filters, LoadPolicy, Nothing, Subscription, Tunnels, Vipa};
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
+            Self::SUBSCRIBE => (Access::Display, TargetRule::Optional, Subscription),
+            Self::UNSUBSCRIBE => (Access::Anyone, TargetRule::Blank, Nothing),
             Self::GET_AUTHORITY => (Access::Anyone, TargetRule::Blank, Nothing),
             Self::GET_IKENSINFO | Self::GET_DROPS => (Access::Display, TargetRule::Optional, Nothing),
             Self::GET_SUMMARY | Self::GET_IPINTERFACES | Self::GET_DISTRIBUTION => {

@@ -50,6 +50,16 @@ structure! {
     }
 }
 
+structure! {
+    /// Which events a subscriber wants.
+    Subscription = "NMsecSubscription", 8, "7.2" {
+        /// The sum of 2 to the power of each kind that is wanted; 0: all, those of later versions too.
+        [0 C "NMsSubKinds"] kinds: u32,
+    } reserved {
+        [4 C "NMsSubRsvd1"] 32,
+    }
+}
+
 impl VipaControl {
     /// For a DVIPA, a stack, or both.
     #[must_use]

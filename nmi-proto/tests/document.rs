@@ -5,9 +5,9 @@
 
 use nmi_proto::answer::with_records;
 use nmi_proto::code::{self, Access, InputRule, MessageType, ReasonCode, ReturnCode, TargetRule};
-use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
+use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel,
+    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, Event, ExcludedAddress, IkeTunnel,
     IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
     Nss, PortTranslation, Record as _, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
@@ -77,6 +77,7 @@ fn message_types() -> String {
                     InputRule::Filters => "0 to 100 `NMsecInFilter`",
                     InputRule::Tunnels => "0 to 1000 `NMsecTunnel`",
                     InputRule::LoadPolicy => "1 `NMsecLoadPolicy`",
+                    InputRule::Subscription => "0 or 1 `NMsecSubscription`",
                     InputRule::Vipa => "1 to 1000 `NMsecVipaControl`",
                 },
                 match rule.access {
@@ -178,9 +179,11 @@ fn blocks() -> BTreeMap<String, String> {
     structure::<TakeoverStepTime>(&mut b);
     structure::<Authority>(&mut b);
     structure::<Caller>(&mut b);
+    structure::<Event>(&mut b);
     structure::<Tunnel>(&mut b);
     structure::<LoadPolicy>(&mut b);
     structure::<VipaControl>(&mut b);
+    structure::<Subscription>(&mut b);
     let mut add = |name: &str, text: String| b.insert(name.to_owned(), text);
     add("types", message_types());
     add("criteria", criteria());
@@ -198,6 +201,7 @@ fn blocks() -> BTreeMap<String, String> {
     add("cf-state", values(code::CfProtection::KNOWN, |v| v.0.into()));
     add("takeover-cause", values(code::TakeoverCause::KNOWN, |v| v.0.into()));
     add("takeover-step", values(code::TakeoverStep::KNOWN, |v| v.0.into()));
+    add("event-kind", values(code::EventKind::KNOWN, |v| v.0.into()));
     add("vipa-status", values(code::VipaStatus::KNOWN, |v| v.0.into()));
     add("return-codes", values(ReturnCode::KNOWN, |v| v.0.into()));
     add("reason-codes", values(ReasonCode::KNOWN, |v| v.0.into()));

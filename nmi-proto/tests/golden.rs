@@ -2,9 +2,9 @@
 //! table (iconv's): each field with its value, then the structure's bytes in both code pages.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use nmi_proto::control::{LoadPolicy, Tunnel, VipaControl};
+use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, ExcludedAddress, IkeTunnel,
+    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, Event, ExcludedAddress, IkeTunnel,
     IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
     Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
 };
@@ -104,9 +104,11 @@ fn every_structure_has_its_golden_bytes() {
     check::<TakeoverStepTime>();
     check::<Authority>();
     check::<Caller>();
+    check::<Event>();
     check::<Tunnel>();
     check::<LoadPolicy>();
     check::<VipaControl>();
+    check::<Subscription>();
 }
 
 /// The worked examples of `docs/nmi.md`, section 11.

@@ -3,6 +3,7 @@
 
 use super::{Core, Now, Stack};
 use crate::act;
+use crate::events::What;
 use crate::ike::command::{ActivationMethod, Command, Initiate};
 use crate::ike::view::{ChildView, SaState};
 use crate::stack_link::{Connection, StackIndex};
@@ -133,6 +134,7 @@ impl Core {
                 let waited = stack.unanswered.pop_front().unwrap_or_default();
                 if first {
                     info!(stack = %stack.entry.name, "stack active");
+                    stack.events.report(now.unix, stack.entry.name.as_str(), What::StackUp);
                     self.now_ready(now, index);
                     self.make_lost_again(now, index);
                     self.auto_activate(now, index);

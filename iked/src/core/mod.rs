@@ -16,6 +16,7 @@ use crate::act;
 use crate::cf::keeper::{Order, Report};
 use crate::cf::seal::SysplexKey;
 use crate::config::{Config, Name, StackEntry};
+use crate::events::{Events, What};
 use crate::ike::Engine;
 use crate::ike::command::{ActivationMethod, Command};
 use crate::ike::rules::{Rules, Settings};
@@ -95,6 +96,7 @@ pub(crate) struct Stack {
     /// SA pairs that the stack was told to hold: inbound SPI → tunnel.
     pub(crate) installed: BTreeMap<u32, crate::ike::types::TunnelId>,
     pub(crate) ledger: Ledger,
+    pub(crate) events: Events,
 }
 
 /// The core task's state.
@@ -119,6 +121,7 @@ pub struct Core {
     /// DVIPAs whose records could not be written: told once, and once more when it works again.
     unprotected: BTreeMap<IpAddr, String>,
     closing: bool,
+    events: Events,
 }
 
 impl Core {
@@ -132,6 +135,7 @@ impl Core {
         now: Now,
     ) -> Self {
         let (keeper, key) = sysplex.unzip();
+        let events = Events::default();
         let stacks = config.stacks.iter().map(|entry| {
             let mut stack = Stack {
                 entry: entry.clone(),
@@ -149,6 +153,7 @@ impl Core {
                 continued: BTreeMap::new(),
                 installed: BTreeMap::new(),
                 ledger: Ledger::new(key.clone()),
+                events: events.clone(),
             };
             // Grows over restarts of this daemon too, so that a stack can tell old tables from new ones.
             stack.filters.epoch = now.unix << 16;
@@ -178,7 +183,14 @@ impl Core {
             next_tick: now.instant + TICK,
             unprotected: BTreeMap::new(),
             closing: false,
+            events,
         }
+    }
+
+    /// Where this core reports what happens.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events.clone()
     }
 
     /// A link says something.
@@ -191,6 +203,8 @@ impl Core {
             LinkEvent::Down { reason, ended } => {
                 let stack = &mut self.stacks[index];
                 (stack.link, stack.configured, stack.last_config) = (None, false, None);
+                let down = What::StackDown { reason: reason.clone() };
+                self.events.report(now.unix, stack.entry.name.as_str(), down);
                 if !self.closing {
                     warn!(stack = %stack.entry.name, "link to the stack lost: {reason}");
                 }
@@ -247,6 +261,7 @@ impl Core {
             self.stacks.iter_mut().for_each(|s| s.ledger.failed(dvipa, &keys));
             if self.unprotected.get(&dvipa) != Some(&reason) {
                 warn!(%dvipa, "takeover not protected: {reason}; traffic continues, it is tried again");
+                self.report_protection(now, dvipa, Some(reason.clone()));
                 self.unprotected.insert(dvipa, reason);
             }
         }
@@ -381,7 +396,14 @@ impl Core {
     fn load_policy(&mut self, now: Now, index: StackIndex, policy: bool) -> Result<(), CoreError> {
         let stack = &mut self.stacks[index];
         let next = match policy {
-            true => Some(self.source.load(&stack.entry).map_err(CoreError::Policy)?),
+            true => match self.source.load(&stack.entry) {
+                Ok(next) => Some(next),
+                Err(reason) => {
+                    let failed = What::PolicyFailed { reason: reason.clone() };
+                    self.events.report(now.unix, stack.entry.name.as_str(), failed);
+                    return Err(CoreError::Policy(reason));
+                }
+            },
             false => None,
         };
         let next_filters = next.is_none().then(|| self.source.default_filters());
@@ -390,6 +412,7 @@ impl Core {
             stack.filters = FilterSet { epoch: stack.filters.epoch, ..defaults };
         }
         stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
+        self.events.report(now.unix, stack.entry.name.as_str(), What::PolicyLoaded { policy });
         self.now_ready(now, index);
         self.auto_activate(now, index);
         self.drain(now, index);
@@ -420,6 +443,12 @@ impl Core {
                 Err(e) => warn!(stack = %stack.entry.name, rule = %name, "not activated: {e}"),
             }
         }
+    }
+
+    /// To the owner's stack, whether a takeover would find everything.
+    fn report_protection(&self, now: Now, dvipa: IpAddr, missing: Option<String>) {
+        let owner = self.owners.get(&dvipa).map_or("", |o| o.stack.as_str());
+        self.events.report(now.unix, owner, What::Protection { dvipa, missing });
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cf::keeper::{AliveSeen, NotOwned, Order, Progress, Report};
 use crate::cf::record::Member;
 use crate::cf::{self, RecordKey, Revision};
 use crate::config::{Config, Facility, Name};
+use crate::events::What;
 use crate::ike::command::{Command, Renegotiate};
 use crate::ike::event::Outcome as Negotiated;
 use crate::stack_link::StackIndex;
@@ -187,10 +188,20 @@ impl Core {
             Output::Configure => self.configure_all(now, None),
             Output::TakeOver { dvipa, stack, epoch, from, planned, again } => {
                 info!(%dvipa, %stack, epoch, from = from.as_ref().map_or("-", Name::as_str), planned, "owned");
+                let changed = What::OwnerChanged {
+                    dvipa,
+                    owner: Some(stack.as_str().to_owned()),
+                    from: from.as_ref().map(|f| f.as_str().to_owned()),
+                    epoch,
+                };
+                self.events.report(now.unix, stack.as_str(), changed);
                 self.take_over(now, dvipa, &stack, epoch, again);
             }
             Output::GiveUp { dvipa, stack, epoch, planned } => {
                 info!(%dvipa, %stack, epoch, planned, "given up");
+                let from = Some(stack.as_str().to_owned());
+                let changed = What::OwnerChanged { dvipa, owner: None, from, epoch };
+                self.events.report(now.unix, stack.as_str(), changed);
                 self.give_up(now, dvipa, &stack, planned);
             }
             Output::Kill { stack } => {
@@ -509,6 +520,7 @@ impl Core {
             Report::Written { dvipa, keys } => {
                 if self.unprotected.remove(&dvipa).is_some() {
                     info!(%dvipa, "records are written again: takeover is protected");
+                    self.report_protection(now, dvipa, None);
                 }
                 self.stacks.iter_mut().for_each(|s| s.ledger.written(dvipa, &keys));
                 for key in keys {
@@ -555,6 +567,10 @@ impl Core {
                 match protected {
                     true => info!("the coupling facility works: takeover is protected"),
                     false => warn!("takeover not protected: {reason}; traffic goes on, it is tried again"),
+                }
+                let missing = (!protected).then(|| reason.clone());
+                for dvipa in self.owners.keys().copied().collect::<Vec<_>>() {
+                    self.report_protection(now, dvipa, missing.clone());
                 }
                 self.facility = Some((protected, reason));
                 return None;

@@ -81,10 +81,12 @@ impl Core {
             to: e.to.as_str().to_owned(),
             epoch: e.epoch,
             cause: match e.cause {
-                Cause::Start | Cause::Restart => TakeoverCause::Start,
+                Cause::Start => TakeoverCause::Start,
+                Cause::Restart => TakeoverCause::Restart,
                 Cause::ProcessEnded => TakeoverCause::OwnerEnded,
                 Cause::LeaseEnded => TakeoverCause::LeaseEnded,
-                Cause::Operator | Cause::Deactivated => TakeoverCause::Operator,
+                Cause::Operator => TakeoverCause::Operator,
+                Cause::Deactivated => TakeoverCause::Deactivated,
                 Cause::Giveback => TakeoverCause::Giveback,
                 Cause::Stopping => TakeoverCause::OwnerStopped,
             },
@@ -100,7 +102,7 @@ impl Core {
             started_unix: now.unix.saturating_sub(ago),
             duration: e.duration(now.boot),
             ready: e.ready(),
-            steps: e.steps.iter().filter_map(|t| step_of(now, e, t)).collect(),
+            steps: e.steps.iter().map(|t| step_of(now, e, t)).collect(),
             connections: e.connections,
             sas: e.counts.total,
             remade: e.counts.remade,
@@ -322,13 +324,12 @@ const fn mode_of(mode: config::Takeover) -> TakeoverMode {
     }
 }
 
-/// The management interface has no step for the wait until the old owner is silent: it shows as the gap before `filters`.
-fn step_of(now: Now, e: &Entry, t: &takeover::StepTime) -> Option<StepTime> {
+fn step_of(now: Now, e: &Entry, t: &takeover::StepTime) -> StepTime {
     let step = match t.step {
         StepName::Detect => TakeoverStep::Detect,
         StepName::Acquire => TakeoverStep::Acquire,
         StepName::Read => TakeoverStep::Read,
-        StepName::Relieve => return None,
+        StepName::Relieve => TakeoverStep::Relieve,
         StepName::Filters => TakeoverStep::Filters,
         StepName::Announce => TakeoverStep::Announce,
         StepName::Notify => TakeoverStep::Notify,
@@ -337,7 +338,7 @@ fn step_of(now: Now, e: &Entry, t: &takeover::StepTime) -> Option<StepTime> {
         StepName::Clear => TakeoverStep::Clear,
     };
     let so_far = e.duration(now.boot).saturating_sub(t.begin);
-    Some(StepTime { step, begin: t.begin, duration: t.took.unwrap_or(so_far) })
+    StepTime { step, begin: t.begin, duration: t.took.unwrap_or(so_far) }
 }
 
 const fn result_of(e: &Refusal) -> VipaResult {

@@ -23,6 +23,7 @@ use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::Failure;
@@ -79,7 +80,7 @@ enum Content {
     Counters(Vec<(&'static str, u64)>),
     /// Values that are no part of a snapshot, and which of them are asked for.
     Values(Values, Vec<u32>),
-    Snapshot(Box<Moment>, Vec<Item>),
+    Snapshot(Arc<Moment>, Vec<Item>),
 }
 
 fn count(n: usize) -> u32 {
@@ -145,10 +146,9 @@ impl Listing {
     /// A filter set that is not in force.
     pub(super) fn of_snapshot(
         kind: MessageType,
-        snapshot: Snapshot,
+        moment: Arc<Moment>,
         filters: &[InFilter],
     ) -> Result<Self, Failure> {
-        let moment = Box::new(Moment::new(snapshot));
         let all = moment.items(kind)?;
         let total = count(all.len());
         let items = if filters.is_empty() {
@@ -254,7 +254,7 @@ impl OwnedSubject<'_> {
 }
 
 impl Moment {
-    fn new(snapshot: Snapshot) -> Self {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
         let mut children_of: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         let (mut newest_child, mut newest_ike) = (BTreeMap::new(), BTreeMap::new());
         for (i, child) in (0..).zip(&snapshot.children) {

@@ -18,14 +18,17 @@ mod control;
 mod counters;
 mod display;
 mod dn;
+mod events;
 mod server;
 mod session;
+mod snapshots;
 mod socket;
 mod vipa;
 
 pub use server::{ServeError, Server};
 pub use socket::SocketError;
 
+use crate::events::Events;
 use crate::request::CoreRequest;
 use crate::servauth::{Profiles, Resolve, SystemUsers};
 use nmi_proto::text::CodePage;
@@ -76,6 +79,8 @@ pub struct Backend {
     pub core: mpsc::Sender<CoreRequest>,
     /// True as soon as the first policy has been loaded: INIT waits for it (rule 5).
     pub policy_loaded: watch::Receiver<bool>,
+    /// What happens.
+    pub events: Events,
 }
 
 /// Serves the interface until `shutdown`: then every client gets a TERM, and the socket is removed.
@@ -87,9 +92,10 @@ pub async fn serve(
     profiles: watch::Receiver<Arc<Profiles>>,
     core: mpsc::Sender<CoreRequest>,
     policy_loaded: watch::Receiver<bool>,
+    events: Events,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let server = Server::bind(config)?;
-    server.run(Backend { profiles, core, policy_loaded }, shutdown).await;
+    server.run(Backend { profiles, core, policy_loaded, events }, shutdown).await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::audit::Audit;
 use super::counters::{Counters, Reason};
 use super::session::{Session, Shared, send_term};
+use super::snapshots::Snapshots;
 use super::socket::{self, Place, SocketError};
 use super::{Backend, Config};
 use crate::servauth::Identities;
@@ -16,6 +17,8 @@ use tokio_util::task::TaskTracker;
 
 /// Wait after an accept that failed for want of descriptors or memory: another try at once would only burn time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether the socket's file is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long sessions may take to say TERM at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -47,7 +50,11 @@ impl Server {
 
     /// Serves until `shutdown`.
     pub async fn run(self, backend: Backend, shutdown: CancellationToken) {
-        let Self { config, listener, place } = self;
+        let Self { config, mut listener, place } = self;
+        let mut look = tokio::time::interval(LOOK);
+        let snapshots = Arc::new(Snapshots::default());
+        let mut told = false;
+        let mut place = place;
         let slots = Arc::new(Semaphore::new(config.max_clients));
         let audit = Arc::new(Audit::default());
         let counters = Arc::new(Counters::default());
@@ -56,6 +63,21 @@ impl Server {
         loop {
             let stream = tokio::select! {
                 () = shutdown.cancelled() => break,
+                _ = look.tick() => {
+                    match place.renew() {
+                        Ok(None) => told = false,
+                        Ok(Some(new)) => {
+                            tracing::warn!(socket = %config.socket.display(), "management socket was removed: it is made again");
+                            listener = new;
+                        }
+                        Err(error) if !told => {
+                            tracing::warn!(%error, "management socket was removed and cannot be made again; it is tried again");
+                            told = true;
+                        }
+                        Err(_) => {}
+                    }
+                    continue;
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
@@ -81,6 +103,7 @@ impl Server {
                 backend: backend.clone(),
                 audit: Arc::clone(&audit),
                 counters: Arc::clone(&counters),
+                snapshots: Arc::clone(&snapshots),
             };
             let session = Session::new(stream, who, shared);
             let shutdown = shutdown.clone();

@@ -5,7 +5,10 @@
 use super::audit::Audit;
 use super::counters::{Counters, Reason};
 use super::display::{self, Listing, Values};
+use super::events::Subscription;
+use super::snapshots::Snapshots;
 use super::{Backend, Config, authority, control, vipa};
+use crate::events::Event;
 use crate::request::vipa::VipaRequest;
 use crate::request::{CoreError, CoreRequest, StackInfo};
 use crate::servauth::{Caller, Identities};
@@ -61,6 +64,7 @@ pub(super) struct Shared {
     pub(super) backend: Backend,
     pub(super) audit: Arc<Audit>,
     pub(super) counters: Arc<Counters>,
+    pub(super) snapshots: Arc<Snapshots>,
 }
 
 /// A connection and all that belongs to it.
@@ -72,6 +76,8 @@ pub(super) struct Session {
     backend: Backend,
     audit: Arc<Audit>,
     counters: Arc<Counters>,
+    snapshots: Arc<Snapshots>,
+    subscription: Option<Subscription>,
     decoder: Decoder,
     /// Code page of the last request, for TERM.
     page: CodePage,
@@ -81,10 +87,22 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(stream: UnixStream, who: Identities, shared: Shared) -> Self {
-        let Shared { config, backend, audit, counters } = shared;
+        let Shared { config, backend, audit, counters, snapshots } = shared;
         let page = config.page;
         let decoder = Decoder::new(nmi_proto::MAX_REQUEST_BYTES);
-        Self { stream, who, config, backend, audit, counters, decoder, page, answering: false }
+        Self {
+            stream,
+            who,
+            config,
+            backend,
+            audit,
+            counters,
+            snapshots,
+            subscription: None,
+            decoder,
+            page,
+            answering: false,
+        }
     }
 
     /// Serves the client until one side ends it.
@@ -132,15 +150,17 @@ impl Session {
                 }
             }
             let partial = self.decoder.is_partial();
-            let read = self.stream.read(&mut chunk);
-            let read = if partial {
-                let deadline = *begun.get_or_insert_with(Instant::now) + self.config.patience;
-                match timeout_at(deadline, read).await {
-                    Ok(read) => read,
-                    Err(_) => return End::Term(ReturnCode::ETIMEDOUT, ReasonCode::TIMEOUT),
+            let deadline = partial.then(|| *begun.get_or_insert_with(Instant::now) + self.config.patience);
+            // Both are cancel safe: what the one that loses had not yet taken is still there the next time.
+            let read = tokio::select! {
+                read = self.stream.read(&mut chunk) => read,
+                events = next_events(self.subscription.as_mut()) => {
+                    if let Err(end) = self.deliver(events).await {
+                        return end;
+                    }
+                    continue;
                 }
-            } else {
-                read.await
+                () = passed(deadline) => return End::Term(ReturnCode::ETIMEDOUT, ReasonCode::TIMEOUT),
             };
             match read {
                 Ok(0) if partial => return End::Term(ReturnCode::EINVAL, ReasonCode::MSG_SIZE),
@@ -194,7 +214,7 @@ impl Session {
     }
 
     /// Steps 5 to 16, and what is asked for.
-    async fn evaluate(&self, frame: &Frame) -> Result<Listing, Failure> {
+    async fn evaluate(&mut self, frame: &Frame) -> Result<Listing, Failure> {
         let request = Request::check(frame).map_err(Failure::Fault)?;
         let caller = self.authorize(&request).await?;
         let stacks = self.ask(CoreRequest::Stacks).await?;
@@ -205,14 +225,22 @@ impl Session {
         let body = request.body().map_err(Failure::Fault)?;
         let kind = request.message_type();
         let Some(stack) = stack else {
-            return Ok(match kind {
-                MessageType::GET_AUTHORITY => {
+            return Ok(match (kind, body) {
+                (MessageType::SUBSCRIBE, Body::Subscribe(wanted)) => {
+                    self.subscribe(None, wanted.kinds, request.header());
+                    Listing::empty(kind)
+                }
+                (MessageType::UNSUBSCRIBE, _) => {
+                    self.subscription = None;
+                    Listing::empty(kind)
+                }
+                (MessageType::GET_AUTHORITY, _) => {
                     let profiles = Arc::clone(&self.backend.profiles.borrow());
                     let stacks = stacks.iter().filter(|s| s.active).map(|s| s.name.as_str());
                     Listing::of_authority(authority::of(&self.config.system, &profiles, &caller, stacks))
                 }
-                MessageType::GET_DROPS => Listing::of_counters(self.counters.occurred()),
-                _ => Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)),
+                (MessageType::GET_DROPS, _) => Listing::of_counters(self.counters.occurred()),
+                (_, _) => Listing::of_stacks(kind, stacks.iter().filter(|s| s.active)),
             });
         };
         match body {
@@ -236,9 +264,13 @@ impl Session {
             Body::Display(filters) => match display::wanted(kind) {
                 Some(want) => {
                     let name = stack.name.clone();
-                    let snapshot =
-                        self.ask(|reply| CoreRequest::Display { stack: name, want, reply }).await??;
-                    Listing::of_snapshot(kind, snapshot, &filters)
+                    let taken = self.snapshots.take(&self.backend.core, &name, want);
+                    let moment = match timeout(CORE_PATIENCE, taken).await {
+                        Ok(Some(taken)) => taken?,
+                        Ok(None) => return Err(internal("the core has ended")),
+                        Err(_) => return Err(internal("the core does not answer")),
+                    };
+                    Listing::of_snapshot(kind, moment, &filters)
                 }
                 None => Ok(Listing::of_stacks(kind, [stack])),
             },
@@ -247,6 +279,11 @@ impl Session {
                 let result = outcome.as_ref().map_or_else(ToString::to_string, |all| control::summary(all));
                 self.audit.control(&caller, kind, &stack.name, tunnels.len(), &result);
                 outcome.map(Listing::of_tunnels)
+            }
+            Body::Subscribe(wanted) => {
+                let stack = stack.name.clone();
+                self.subscribe(Some(stack), wanted.kinds, request.header());
+                Ok(Listing::empty(kind))
             }
             Body::Vipa(objects) => {
                 let outcome = self.control_vipa(kind, &stack.name, &objects).await;
@@ -285,6 +322,38 @@ impl Session {
             return Err(Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE));
         }
         Ok(caller)
+    }
+
+    /// Events from now on; the answer goes out before the first, because this session sends both.
+    fn subscribe(&mut self, stack: Option<String>, kinds: u32, request: &MessageHeader) {
+        let events = self.backend.events.read();
+        self.subscription = Some(Subscription::new(events, stack, kinds, request));
+    }
+
+    /// Sends what the caller may see of these events. There is no deadline: who does not read loses events, not
+    /// his connection.
+    async fn deliver(&mut self, events: Option<Vec<Arc<Event>>>) -> Result<(), End> {
+        let Some(mut events) = events else {
+            self.subscription = None;
+            return Ok(());
+        };
+        let Ok(caller) = self.caller().await else { return Ok(()) };
+        let profiles = Arc::clone(&self.backend.profiles.borrow());
+        let system = &self.config.system;
+        events.retain(|e| {
+            let resource = match e.stack.as_str() {
+                "" => authority::daemon(system),
+                stack => authority::display(system, stack),
+            };
+            profiles.decide(&resource, &caller).permitted
+        });
+        let Some(message) = self.subscription.as_mut().and_then(|s| s.message(now(), &events)) else {
+            return Ok(());
+        };
+        self.answering = true;
+        self.stream.write_all(&message).await.map_err(|_| End::Silent)?;
+        self.answering = false;
+        Ok(())
     }
 
     async fn caller(&self) -> Result<Caller, Failure> {
@@ -437,6 +506,22 @@ fn find<'a>(stacks: &'a [StackInfo], name: &str) -> Result<&'a StackInfo, Failur
         .iter()
         .find(|s| s.active && s.name.eq_ignore_ascii_case(name))
         .ok_or(Failure::Core(CoreError::UnknownStack))
+}
+
+/// The next events of a subscription; never, if there is none.
+async fn next_events(subscription: Option<&mut Subscription>) -> Option<Vec<Arc<Event>>> {
+    match subscription {
+        Some(subscription) => subscription.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves at a deadline; never, if there is none.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves when the peer has closed both directions, without reading from it.

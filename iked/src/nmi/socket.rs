@@ -101,16 +101,38 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Place), SocketError> 
     }
     let lock = lock(&folder, name, &path)?;
     remove_stale(&path)?;
+    let (listener, id) = bind(&path)?;
+    Ok((listener, Place { path, id, _lock: lock }))
+}
 
-    let socket = UnixSocket::new_stream().map_err(failed("make a socket for", &path))?;
-    socket.bind(&path).map_err(failed("bind", &path))?;
+/// Makes the socket where nothing is, and listens.
+fn bind(path: &Path) -> Result<(UnixListener, (u64, u64)), SocketError> {
+    let socket = UnixSocket::new_stream().map_err(failed("make a socket for", path))?;
+    socket.bind(path).map_err(failed("bind", path))?;
     // Nobody can connect before listen: the mode is right before the first accept.
-    std::fs::set_permissions(&path, Permissions::from_mode(0o666))
-        .map_err(failed("set the mode of", &path))?;
-    let made = std::fs::symlink_metadata(&path).map_err(failed("look at", &path))?;
-    let place = Place { id: (made.dev(), made.ino()), path, _lock: lock };
-    let listener = socket.listen(BACKLOG).map_err(failed("listen on", &place.path))?;
-    Ok((listener, place))
+    std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed("set the mode of", path))?;
+    let made = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let listener = socket.listen(BACKLOG).map_err(failed("listen on", path))?;
+    Ok((listener, (made.dev(), made.ino())))
+}
+
+impl Place {
+    /// Makes the socket again if its file was removed: clients that are connected stay, new ones find it. What
+    /// somebody else put in its place is left alone.
+    pub(super) fn renew(&mut self) -> Result<Option<UnixListener>, SocketError> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(meta) if (meta.dev(), meta.ino()) == self.id => return Ok(None),
+            Ok(_) => remove_stale(&self.path)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed("look at", &self.path)(e)),
+        }
+        if let Some(folder) = self.path.parent() {
+            check_folders(folder)?;
+        }
+        let (listener, id) = bind(&self.path)?;
+        self.id = id;
+        Ok(Some(listener))
+    }
 }
 
 /// Nobody but root and us may rename things on the way to the socket. In a folder above it a sticky bit is enough;

@@ -343,6 +343,8 @@ pub enum TakeoverStep {
     Acquire,
     /// Records are read.
     Read,
+    /// The old owner gives up, or its lease runs out.
+    Relieve,
     /// Filters are installed.
     Filters,
     /// The address is announced.
@@ -376,6 +378,10 @@ pub enum TakeoverCause {
     OwnerEnded,
     /// The owner's lease ran out.
     LeaseEnded,
+    /// The owner's daemon, or the store, began anew: the same owner at a new epoch.
+    Restart,
+    /// An operator deactivated it at its owner.
+    Deactivated,
 }
 
 /// How far a takeover is.

@@ -163,3 +163,41 @@ fn the_systems_own_root_is_root() {
     assert_eq!(root.name.as_deref(), Some("root"));
     assert!(root.groups.contains("root"));
 }
+
+/// The system's user database with a user of 60 groups: in a mount namespace of its own, with `/etc/passwd` and
+/// `/etc/group` of this test.
+#[test]
+fn t55_a_user_of_more_than_32_groups_has_them_all() {
+    const INSIDE: &str = "IKED_TEST_MANY_GROUPS";
+    if std::env::var_os(INSIDE).is_some() {
+        let user = SystemUsers.user(4711, 4711).unwrap();
+        let missing: Vec<_> =
+            (0..60).map(|n| format!("many{n}")).filter(|g| !user.groups.contains(g)).collect();
+        assert!(missing.is_empty() && user.name.as_deref() == Some("joiner"), "missing {missing:?}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let passwd = "root:x:0:0::/:/bin/sh\njoiner:x:4711:4711::/:/bin/false\n";
+    let groups: String = (0..60).map(|n| format!("many{n}:x:{}:joiner\n", 5000 + n)).collect();
+    std::fs::write(folder.path().join("passwd"), passwd).unwrap();
+    std::fs::write(folder.path().join("group"), format!("root:x:0:\njoiner:x:4711:\n{groups}")).unwrap();
+    let script =
+        "mount --bind $0/passwd /etc/passwd && mount --bind $0/group /etc/group && exec $1 --exact $2";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg("servauth::tests::t55_a_user_of_more_than_32_groups_has_them_all")
+        .env(INSIDE, "1")
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        }
+        // Without the right to mount there is nothing to look at, and that is said.
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("unshare") => {
+            eprintln!("SKIPPED: no mount namespace here: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,5 +1,6 @@
 //! A server in a folder of its own, before a core of fixed values.
 
+use iked::events::Events;
 use iked::ike::command::ActivationMethod;
 use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
@@ -68,6 +69,7 @@ pub(crate) struct Daemon {
     shutdown: CancellationToken,
     core: CancellationToken,
     controls: Arc<AtomicU64>,
+    pub(crate) events: Events,
     runtime: tokio::runtime::Runtime,
     served: tokio::task::JoinHandle<()>,
     folder: tempfile::TempDir,
@@ -96,6 +98,7 @@ impl Daemon {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let inside = runtime.enter();
+        let events = Events::default();
         let profiles = Profiles::parse(PROFILES, Path::new("servauth.toml")).unwrap();
         let (profiles, seen_profiles) = watch::channel(Arc::new(profiles));
         let (policy_loaded, seen_policy) = watch::channel(policy_loaded);
@@ -104,10 +107,27 @@ impl Daemon {
         let (ask, asked) = mpsc::channel(16);
         runtime.spawn(answer(asked, core.clone(), Arc::clone(&controls)));
         let server = iked::nmi::Server::bind(config).unwrap();
-        let backend = iked::nmi::Backend { profiles: seen_profiles, core: ask, policy_loaded: seen_policy };
+        let backend = iked::nmi::Backend {
+            profiles: seen_profiles,
+            core: ask,
+            policy_loaded: seen_policy,
+            events: events.clone(),
+        };
         let served = runtime.spawn(server.run(backend, shutdown.clone()));
         drop(inside);
-        Self { socket, users, profiles, policy_loaded, shutdown, core, controls, runtime, served, folder }
+        Self {
+            socket,
+            users,
+            profiles,
+            policy_loaded,
+            shutdown,
+            core,
+            controls,
+            events,
+            runtime,
+            served,
+            folder,
+        }
     }
 
     pub(crate) fn socket(&self) -> &Path {

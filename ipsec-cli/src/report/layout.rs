@@ -245,6 +245,11 @@ pub(crate) fn local(time: Time, format: &str) -> String {
     timestamp(time).to_zoned(zone).strftime(format).to_string()
 }
 
+/// A time as JSON has it.
+pub(crate) fn utc(time: Time) -> String {
+    timestamp(time).to_string()
+}
+
 fn timestamp(time: Time) -> Timestamp {
     Timestamp::from_second(i64::from(time.0)).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -79,6 +79,8 @@ open_enum! {
         OWNER_STOPPED = 5 "owner stopped",
         OWNER_ENDED = 6 "owner ended",
         LEASE_ENDED = 7 "lease ended",
+        RESTART = 8 "restart",
+        DEACTIVATED = 9 "deactivated",
     }
 }
 
@@ -106,6 +108,7 @@ open_enum! {
         STORE = 8 "store",
         CLEAR = 9 "clear",
         OWNER = 10 "owner",
+        RELIEVE = 11 "relieve",
     }
 }
 

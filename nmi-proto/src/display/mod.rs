@@ -18,9 +18,11 @@
 //! | VIPATARGETS | [`VipaTarget`] |
 //! | TAKEOVERS | [`TakeoverRecord`] |
 //! | AUTHORITY | [`AuthorityRecord`] |
+//! | EVENT (not an answer) | [`Event`] |
 
 mod authority;
 mod dist;
+mod event;
 mod extension;
 mod iketun;
 mod interfaces;
@@ -35,6 +37,7 @@ mod vipa;
 
 pub use authority::{Authority, AuthorityRecord, Caller};
 pub use dist::Dist;
+pub use event::Event;
 pub use extension::{Distribution, DropCount};
 pub use iketun::{IkeRecord, IkeTunnel, IkeTunnelStats};
 pub use interfaces::Interface;

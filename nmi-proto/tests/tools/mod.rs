@@ -1,4 +1,5 @@
 //! What tests need of other languages: their compilers and interpreters, which need not be installed everywhere.
+#![allow(dead_code, reason = "each test that is made of this uses a part of it")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -160,6 +160,7 @@ fn takeover(v: &core::TakeoverReport) -> TakeoverRecord {
             core::TakeoverStep::Detect => code::TakeoverStep::DETECT,
             core::TakeoverStep::Acquire => code::TakeoverStep::ACQUIRE,
             core::TakeoverStep::Read => code::TakeoverStep::READ,
+            core::TakeoverStep::Relieve => code::TakeoverStep::RELIEVE,
             core::TakeoverStep::Filters => code::TakeoverStep::FILTERS,
             core::TakeoverStep::Announce => code::TakeoverStep::ANNOUNCE,
             core::TakeoverStep::Notify => code::TakeoverStep::NOTIFY,
@@ -188,6 +189,8 @@ fn takeover(v: &core::TakeoverReport) -> TakeoverRecord {
                 core::TakeoverCause::OwnerStopped => code::TakeoverCause::OWNER_STOPPED,
                 core::TakeoverCause::OwnerEnded => code::TakeoverCause::OWNER_ENDED,
                 core::TakeoverCause::LeaseEnded => code::TakeoverCause::LEASE_ENDED,
+                core::TakeoverCause::Restart => code::TakeoverCause::RESTART,
+                core::TakeoverCause::Deactivated => code::TakeoverCause::DEACTIVATED,
             },
             result: match v.result {
                 core::TakeoverResult::Running => code::TakeoverResult::RUNNING,
