@@ -1,0 +1,102 @@
+//! What the control thread and the group want of the engine.
+
+use super::{Command, Ended, Greeting, Worker, unix_seconds};
+use crate::control::{Answer, FromStack, Question, ToStack};
+use crate::driver::poll::Poller;
+use crate::xcf::message::MAX_PAGE;
+use crate::xcf::order::{EngineOrder, EngineReport};
+use std::sync::mpsc;
+use std::time::Instant;
+
+/// A NAT keepalive (RFC 3948 section 2.3).
+const KEEPALIVE: [u8; 1] = [0xff];
+
+impl Worker {
+    pub(super) fn obey(
+        &mut self,
+        now: Instant,
+        poller: &Poller,
+        commands: &mpsc::Receiver<Command>,
+    ) -> Result<(), Ended> {
+        loop {
+            match commands.try_recv() {
+                Ok(Command::Configure { config, links, tun, rebind_xcf, done }) => {
+                    let result = self.configure(now, poller, &config, links, tun, rebind_xcf);
+                    // The control thread waits for it, unless it is ending.
+                    let _ = done.send(result);
+                }
+                Ok(Command::Greeting(reply)) => {
+                    let _ = reply.send(Greeting {
+                        configured: self.engine.configured(),
+                        filter_epoch: self.engine.filter_epoch(),
+                        sas: self.engine.installed_spis(),
+                    });
+                }
+                Ok(Command::Group(orders)) => {
+                    for order in orders {
+                        self.handle_order(now, order);
+                    }
+                    self.carry_out(now);
+                }
+                Ok(Command::Message(message)) => {
+                    self.handle_message(now, message);
+                    self.carry_out(now);
+                }
+                Err(mpsc::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::TryRecvError::Disconnected) => return Err(Ended),
+            }
+        }
+    }
+
+    fn handle_message(&mut self, now: Instant, message: ToStack) {
+        match message {
+            ToStack::SetFilters(set) => self.engine.set_filters(now, unix_seconds(), *set),
+            ToStack::InstallSa(pair) => {
+                let spi_in = pair.spi_in;
+                if let Err(e) = self.engine.install_sa(now, unix_seconds(), *pair) {
+                    self.tell(FromStack::Refused { reason: format!("SA {spi_in:#010x}: {e}") });
+                }
+            }
+            ToStack::ActivateOutbound { spi_in } => self.engine.activate_outbound(spi_in),
+            ToStack::RemoveSa { spi_in } => self.engine.remove_sa(spi_in),
+            ToStack::RemoveAllSas => self.engine.remove_all_sas(),
+            ToStack::AcquireFailed { id } => self.engine.acquire_failed(id, &mut self.out),
+            ToStack::Ike(datagram) => {
+                if self.engine.may_send_ike(datagram.local.ip()) {
+                    self.send_ike(&datagram);
+                }
+            }
+            ToStack::NatKeepalive { local, remote } => {
+                if self.engine.may_send_ike(local.ip()) {
+                    self.send_datagram(local, remote, &KEEPALIVE);
+                }
+            }
+            ToStack::Ask { id, question } => {
+                let mut answer = self.engine.answer(now, question);
+                if let (Question::Drops, Some(Answer::Drops(drops))) = (question, &mut answer) {
+                    drops.extend(self.drops.view());
+                }
+                match answer {
+                    Some(answer) => self.tell(FromStack::Answer { id, answer }),
+                    None => self.tell(FromStack::Refused {
+                        reason: format!("question {id}: the engine has no answer to {question:?}"),
+                    }),
+                }
+            }
+            // The control thread's business; it does not pass them on.
+            ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
+            ToStack::Lease { until_boot_ns } => self.engine.lease(until_boot_ns),
+            ToStack::Ceiling { dvipa, epoch, highest } => self.engine.ceiling(dvipa, epoch, highest),
+        }
+    }
+
+    fn handle_order(&mut self, now: Instant, order: EngineOrder) {
+        match order {
+            EngineOrder::ListConnections { to, dvipa, epoch, from } => {
+                let (entries, next) = self.engine.connections_of(dvipa, from, MAX_PAGE);
+                self.report(EngineReport::Connections { to, dvipa, epoch, from, entries, next });
+            }
+            other => self.engine.handle_group(now, &other),
+        }
+    }
+}
