@@ -326,7 +326,7 @@ impl Lab {
                     _ => Answer::Drops(vec![]),
                 };
                 if let Some(end) = &stack.end {
-                    end.answer(*id, answer);
+                    end.answers.give(*id, answer);
                 }
             }
             _ => {}

@@ -4,20 +4,21 @@
 //! meant for one connection can never reach the next. The core closes a connection by dropping its end. The
 //! process goes on when the link or the daemon ends; only [`stack::control::ToStack::Shutdown`] ends it.
 
+mod connection;
+
 use crate::supervise::{Backoff, Launch};
+pub use connection::{Answers, Connection, ConnectionEnd, Stuck};
 use nix::sys::signal::{Signal as NixSignal, kill};
 use nix::unistd::Pid;
-use stack::control::{Answer, FromStack, Hello, PROTOCOL_VERSION, Question, ToStack};
+use stack::control::{FromStack, Hello, PROTOCOL_VERSION, ToStack};
 use stack::framing::{Decoder, FrameError, encode};
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroize;
@@ -25,12 +26,6 @@ use zeroize::Zeroize;
 /// Which stack: its place in the configuration.
 pub type StackIndex = usize;
 
-/// Messages that may wait for one stack; a stack that lets more pile up is reset.
-const QUEUE: usize = 8192;
-/// From this many free places on IKE datagrams are dropped, so that commands still fit. IKE repeats itself.
-const RESERVE: usize = QUEUE / 2;
-/// Questions to one stack that may be open.
-const MAX_QUESTIONS: usize = 256;
 /// How long a stack may take to answer.
 pub const ANSWER_TIME: Duration = Duration::from_secs(3);
 /// How long a new process may take to listen, and a connection to say hello.
@@ -70,109 +65,6 @@ pub enum LinkEvent {
         /// There is no process for certain.
         ended: bool,
     },
-}
-
-/// The core's end of one connection.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    to: mpsc::Sender<ToStack>,
-    /// The process at its other end.
-    process: Option<Pid>,
-    questions: Arc<Mutex<Questions>>,
-}
-
-#[derive(Debug, Default)]
-struct Questions {
-    next: u64,
-    open: BTreeMap<u64, oneshot::Sender<Answer>>,
-}
-
-/// The stack does not take messages: the connection is to be dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stack does not take messages")]
-pub struct Stuck;
-
-impl Connection {
-    /// A connection, and the end at which what was sent comes out and answers go in.
-    #[must_use]
-    pub fn pair() -> (Self, ConnectionEnd) {
-        let (to, from_core) = mpsc::channel(QUEUE);
-        let questions = Arc::<Mutex<Questions>>::default();
-        let this = Self { to, process: None, questions: Arc::clone(&questions) };
-        (this, ConnectionEnd { from_core, questions })
-    }
-
-    /// Queues a command, which must not be lost.
-    ///
-    /// # Errors
-    /// The queue is full: drop the connection, the next one begins from the desired state again.
-    pub fn send(&self, message: ToStack) -> Result<(), Stuck> {
-        match self.to.try_send(message) {
-            // Closed: the link has seen the end and says Down soon.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Stuck),
-        }
-    }
-
-    /// Ends the process at the other end, which does not do what it must. While the connection stands the number is
-    /// that process's.
-    pub fn kill(&self) {
-        if let Some(process) = self.process {
-            // It may have ended by itself.
-            let _ = kill(process, NixSignal::SIGKILL);
-        }
-    }
-
-    /// Queues a datagram, which may be lost as on any network.
-    pub fn send_datagram(&self, message: ToStack) {
-        if self.to.capacity() > RESERVE {
-            // Closed is as good as lost.
-            let _ = self.to.try_send(message);
-        }
-    }
-
-    /// Asks the stack. The receiver fails when the connection ends or too many questions are open.
-    #[must_use]
-    pub fn ask(&self, question: Question) -> oneshot::Receiver<Answer> {
-        let (reply, answer) = oneshot::channel();
-        let id = {
-            let mut q = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
-            q.open.retain(|_, waiting| !waiting.is_closed());
-            if q.open.len() >= MAX_QUESTIONS {
-                return answer;
-            }
-            q.next += 1;
-            let id = q.next;
-            q.open.insert(id, reply);
-            id
-        };
-        if self.to.try_send(ToStack::Ask { id, question }).is_err() {
-            self.questions.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&id);
-        }
-        answer
-    }
-}
-
-/// The link's end of a [`Connection`].
-#[derive(Debug)]
-pub struct ConnectionEnd {
-    /// What the core sends; ends when the core dropped the connection.
-    pub from_core: mpsc::Receiver<ToStack>,
-    questions: Arc<Mutex<Questions>>,
-}
-
-impl ConnectionEnd {
-    /// Gives an answer to whoever asked. Answers that nobody waits for any more are dropped.
-    pub fn answer(&self, id: u64, answer: Answer) {
-        answer_to(&self.questions, id, answer);
-    }
-}
-
-fn answer_to(questions: &Mutex<Questions>, id: u64, answer: Answer) {
-    let waiting = questions.lock().unwrap_or_else(PoisonError::into_inner).open.remove(&id);
-    if let Some(waiting) = waiting {
-        let _ = waiting.send(answer);
-    }
 }
 
 /// Why a connection could not be made or did not last.
@@ -318,7 +210,7 @@ impl Link {
 
     async fn drive(&mut self, stream: UnixStream, mut decoder: Decoder, end: ConnectionEnd) -> LinkError {
         let (mut read, write) = stream.into_split();
-        let ConnectionEnd { from_core, questions } = end;
+        let ConnectionEnd { from_core, answers } = end;
         // A task of its own: a stack that does not read must not keep us from reading, or both wait for ever.
         let mut writer = tokio::spawn(write_all(write, from_core));
         let failure = loop {
@@ -328,13 +220,13 @@ impl Link {
                     Ok(Err(e)) => e,
                     Err(e) => LinkError::Io(std::io::Error::other(e)),
                 },
-                read = self.read(&mut read, &mut decoder, &questions) => if let Err(e) = read { break e },
+                read = self.read(&mut read, &mut decoder, &answers) => if let Err(e) = read { break e },
             }
         };
         writer.abort();
         if self.stop.is_cancelled() {
             // It was told to end: its end of the connection closes when it has undone everything.
-            let closed = async { while self.read(&mut read, &mut decoder, &questions).await.is_ok() {} };
+            let closed = async { while self.read(&mut read, &mut decoder, &answers).await.is_ok() {} };
             let _ = timeout(STOP_TIME, closed).await;
         }
         if matches!(failure, LinkError::Closed | LinkError::Io(_))
@@ -374,11 +266,11 @@ impl Link {
         &self,
         from: &mut OwnedReadHalf,
         decoder: &mut Decoder,
-        questions: &Mutex<Questions>,
+        answers: &Answers,
     ) -> Result<(), LinkError> {
         while let Some(message) = decoder.next_message::<FromStack>()? {
             match message {
-                FromStack::Answer { id, answer } => answer_to(questions, id, answer),
+                FromStack::Answer { id, answer } => answers.give(id, answer),
                 FromStack::Hello(_) => {}
                 other => self.tell(LinkEvent::Message(Box::new(other))).await,
             }
@@ -458,181 +350,4 @@ pub fn make_control_folder(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::UnixListener;
-
-    fn hello(name: &str, version: u16) -> FromStack {
-        FromStack::Hello(Hello {
-            version,
-            name: name.into(),
-            start_id: 1,
-            configured: false,
-            filter_epoch: 0,
-            sas: vec![],
-        })
-    }
-
-    struct Fixture {
-        _dir: tempfile::TempDir,
-        listener: UnixListener,
-        events: mpsc::Receiver<(StackIndex, LinkEvent)>,
-        stop: CancellationToken,
-    }
-
-    /// A link to a socket on which the test itself listens, as a stack that runs already.
-    fn fixture() -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        let control = dir.path().join("S.sock");
-        let listener = UnixListener::bind(&control).unwrap();
-        let launch = Launch { stackd: "/nowhere".into(), name: "S".into(), netns: None, control };
-        let (tx, events) = mpsc::channel(16);
-        let stop = CancellationToken::new();
-        tokio::spawn(run(3, launch, tx, stop.clone()));
-        Fixture { _dir: dir, listener, events, stop }
-    }
-
-    impl Fixture {
-        async fn accept(&mut self, first: &FromStack) -> UnixStream {
-            let (mut s, _) = self.listener.accept().await.unwrap();
-            say(&mut s, first).await;
-            s
-        }
-        async fn next(&mut self) -> LinkEvent {
-            let (index, event) = timeout(Duration::from_secs(5), self.events.recv()).await.unwrap().unwrap();
-            assert_eq!(index, 3);
-            event
-        }
-    }
-
-    async fn say(s: &mut UnixStream, m: &FromStack) {
-        let mut frame = Vec::new();
-        encode(m, &mut frame).unwrap();
-        s.write_all(&frame).await.unwrap();
-    }
-
-    async fn hear(s: &mut UnixStream, d: &mut Decoder) -> ToStack {
-        loop {
-            if let Some(m) = d.next_message().unwrap() {
-                return m;
-            }
-            let mut b = [0; 4096];
-            let n = s.read(&mut b).await.unwrap();
-            assert!(n > 0, "the link closed");
-            d.push(&b[..n]);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_live_stack_is_adopted_asked_and_found_again() {
-        let mut f = fixture();
-        let mut s = f.accept(&hello("S", PROTOCOL_VERSION)).await;
-        let LinkEvent::Up { connection, adopted: true, .. } = f.next().await else { panic!() };
-        let mut d = Decoder::default();
-        let answer = connection.ask(Question::Drops);
-        let ToStack::Ask { id, question: Question::Drops } = hear(&mut s, &mut d).await else { panic!() };
-        say(&mut s, &FromStack::Answer { id: id + 1, answer: Answer::Drops(vec![]) }).await;
-        say(&mut s, &FromStack::Answer { id, answer: Answer::Sas(vec![]) }).await;
-        assert_eq!(answer.await.unwrap(), Answer::Sas(vec![]));
-        drop(s);
-        let LinkEvent::Down { reason, .. } = f.next().await else { panic!() };
-        assert_eq!(reason, "the stack closed the connection");
-        connection.send(ToStack::RemoveAllSas).unwrap();
-        let mut s = f.accept(&hello("S", PROTOCOL_VERSION)).await;
-        let LinkEvent::Up { connection, .. } = f.next().await else { panic!() };
-        connection.send(ToStack::Shutdown).unwrap();
-        assert_eq!(
-            hear(&mut s, &mut Decoder::default()).await,
-            ToStack::Shutdown,
-            "nothing of the old connection"
-        );
-        f.stop.cancel();
-    }
-
-    #[tokio::test]
-    async fn another_version_or_stack_is_refused_with_its_reason() {
-        let mut f = fixture();
-        let _s = f.accept(&hello("S", 99)).await;
-        let LinkEvent::Unreachable { reason, .. } = f.next().await else { panic!() };
-        assert!(reason.contains("speaks protocol version 99"), "{reason}");
-        let _s = f.accept(&hello("T", PROTOCOL_VERSION)).await;
-        let LinkEvent::Unreachable { reason, .. } = f.next().await else { panic!() };
-        assert_eq!(reason, "it is stack \"T\"; another one was expected here");
-        let _s = f.accept(&FromStack::Log { warning: false, text: String::new() }).await;
-        assert!(matches!(f.next().await, LinkEvent::Unreachable { .. }));
-    }
-
-    #[tokio::test]
-    async fn a_lying_stack_ends_its_connection_only() {
-        let mut f = fixture();
-        let mut s = f.accept(&hello("S", PROTOCOL_VERSION)).await;
-        assert!(matches!(f.next().await, LinkEvent::Up { .. }));
-        s.write_all(&u32::MAX.to_be_bytes()).await.unwrap();
-        assert!(matches!(f.next().await, LinkEvent::Down { .. }));
-        let _s = f.accept(&hello("S", PROTOCOL_VERSION)).await;
-        assert!(matches!(f.next().await, LinkEvent::Up { .. }));
-    }
-
-    #[tokio::test]
-    async fn t59_a_program_that_ends_is_reported_with_its_status() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = dir.path().join("S.sock");
-        let launch = Launch { stackd: "/bin/false".into(), name: "S".into(), netns: None, control };
-        let (tx, mut events) = mpsc::channel(16);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(run(0, launch, tx, stop.clone()));
-        let (_, LinkEvent::Unreachable { reason, .. }) = events.recv().await.unwrap() else { panic!() };
-        assert_eq!(reason, "the process ended: exit status: 1");
-        stop.cancel();
-        task.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn t59_a_stop_while_a_stack_starts_leaves_no_process() {
-        let dir = tempfile::tempdir().unwrap();
-        let control = dir.path().join("S.sock");
-        // Takes the arguments, listens on nothing, and ends when it is told to.
-        let stackd = dir.path().join("stackd");
-        std::fs::write(&stackd, "#!/bin/sh\nexec sleep 600\n").unwrap();
-        std::fs::set_permissions(&stackd, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let launch = Launch { stackd, name: "S".into(), netns: None, control };
-        let (tx, _events) = mpsc::channel(16);
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(run(0, launch, tx, stop.clone()));
-        sleep(Duration::from_millis(200)).await;
-        stop.cancel();
-        timeout(STOP_TIME, task).await.expect("SIGTERM is enough").unwrap();
-    }
-
-    #[test]
-    fn a_full_queue_drops_datagrams_first_and_then_says_stuck() {
-        let (c, mut end) = Connection::pair();
-        let datagram = || ToStack::AcquireFailed { id: 0 };
-        for _ in 0..QUEUE {
-            c.send_datagram(datagram());
-        }
-        let mut kept = 0;
-        while end.from_core.try_recv().is_ok() {
-            kept += 1;
-        }
-        assert_eq!(kept, QUEUE - RESERVE);
-        for _ in 0..QUEUE {
-            c.send(datagram()).unwrap();
-        }
-        assert_eq!(c.send(datagram()), Err(Stuck));
-    }
-
-    #[test]
-    fn the_control_folder_is_closed_to_others() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("control");
-        std::fs::create_dir(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        make_control_folder(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        let link = dir.path().join("link");
-        std::os::unix::fs::symlink("/tmp", &link).unwrap();
-        assert!(make_control_folder(&link).is_err(), "t57: a symlink is not followed");
-    }
-}
+mod tests;
