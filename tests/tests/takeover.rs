@@ -21,7 +21,11 @@ fn takeover(name: &str, facility: Facility, loss: Loss, initiator: Initiator) ->
     let report = run(&mut lab, &trial, |_| ())?;
     let text = report.text(&trial);
     eprintln!("{text}");
-    report.judge().context(text)
+    report.judge().context(text)?;
+    // One pair of SAs, and it is not the one that was.
+    assert_eq!((report.spis.0.len(), report.spis.1.len()), (1, 1), "{:?}", report.spis);
+    assert_ne!(report.spis.0, report.spis.1);
+    Ok(())
 }
 
 #[test]
@@ -31,5 +35,15 @@ fn a_stack_that_dies_loses_no_connection() -> Result<()> {
 
 #[test]
 fn a_dvipa_that_is_moved_loses_no_connection() -> Result<()> {
-    takeover("tkomove", Facility::Sled, Loss::Planned, Initiator::Peer)
+    takeover("tkomove", Facility::Sled, Loss::Planned, Initiator::Own)
+}
+
+#[test]
+fn a_system_that_dies_loses_no_connection() -> Result<()> {
+    takeover("tkosys", Facility::Etcd, Loss::System, Initiator::Peer)
+}
+
+#[test]
+fn a_dvipa_that_is_moved_to_another_system_loses_no_connection() -> Result<()> {
+    takeover("tkofar", Facility::Etcd, Loss::Planned, Initiator::Peer)
 }
