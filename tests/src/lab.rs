@@ -249,6 +249,12 @@ impl Drop for Lab {
         if self.keep {
             return;
         }
+        // Logs and captures outlive the lab where somebody asks for them.
+        if let Some(evidence) = std::env::var_os("E2E_EVIDENCE") {
+            let to = Path::new(&evidence).join(&self.prefix);
+            let _ = std::fs::create_dir_all(&evidence);
+            let _ = Command::new("cp").arg("-r").arg(&self.dir).arg(to).status();
+        }
         for node in &self.nodes {
             let _ = check(&mut command("ip", &format!("netns del {}", self.namespace(node))));
         }

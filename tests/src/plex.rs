@@ -164,7 +164,34 @@ impl Plex {
                 plex.servers.push(start_server(lab, stack, stack, PORT)?);
             }
         }
+        plex.ready()?;
         Ok(plex)
+    }
+
+    /// Waits until the first gateway owns the DVIPA and has heard of every server: a connection that comes before is refused.
+    fn ready(&self) -> Result<()> {
+        let owner = self.of("DIST")?;
+        crate::wait::until("an owner that knows its servers", SOON, || {
+            let state = self.vipa("DIST")?;
+            ensure!(state["State"] == "ACTIVE", "{state}");
+            let heard = |t: &serde_json::Value| {
+                t["ReadyCount"].to_string().trim_matches('"').parse::<u32>().is_ok_and(|n| n > 0)
+            };
+            let known = owner.entries("-p DIST vipa targets")?;
+            let web = known.iter().filter(|t| t.to_string().contains(DVIPA4) && heard(t)).count();
+            ensure!(web >= self.servers.len(), "{web} targets are ready: {known:?}");
+            Ok(())
+        })
+        .with_context(|| self.logs())
+    }
+
+    /// The DVIPA as `stack` shows it.
+    ///
+    /// # Errors
+    /// When its system does not answer.
+    pub fn vipa(&self, stack: &str) -> Result<serde_json::Value> {
+        let entries = self.of(stack)?.entries(&format!("-p {stack} vipa display {DVIPA4}"))?;
+        entries.into_iter().next().context("no such DVIPA")
     }
 
     /// The files of a daemon with these stacks.
@@ -299,7 +326,8 @@ pub fn swan_peer(lab: &Lab) -> Result<Swan> {
 /// When it does not come up.
 pub fn swan_peer_with(lab: &Lab, more: &[&str]) -> Result<Swan> {
     // After strongSwan's own rule (220); what charon itself sends carries its mark.
-    lab.ip("PEER", &format!("rule add pref 300 not fwmark 0x42 to {DVIPA4} lookup 999"))?;
+    lab.ip("PEER", "rule add pref 299 fwmark 0x42 lookup main")?;
+    lab.ip("PEER", &format!("rule add pref 300 to {DVIPA4} lookup 999"))?;
     lab.ip("PEER", "route add blackhole default table 999")?;
     let mut connections = vec![Connection::host_to_host("v4", PEER4, DVIPA4, SECRET)];
     for (number, address) in more.iter().enumerate() {

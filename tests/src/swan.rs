@@ -220,7 +220,8 @@ impl Swan {
         keys
     }
 
-    /// Inbound and outbound SPI of each installed child, as `swanctl --list-sas` prints them.
+    /// Inbound and outbound SPI of each installed child, as `swanctl --list-sas` prints them; not of those that charon keeps for
+    /// some seconds after their end.
     ///
     /// # Errors
     /// When charon does not answer.
@@ -230,12 +231,18 @@ impl Swan {
             let word = line.split_whitespace().nth(1)?.trim_end_matches(',');
             u32::from_str_radix(word.trim_start_matches("0x"), 16).ok()
         };
-        let find = |way: &'static str| {
-            text.lines().filter(move |l| l.trim_start().starts_with(way)).filter_map(spi).collect::<Vec<_>>()
-        };
-        let (inbound, outbound) = (find("in "), find("out "));
-        ensure!(inbound.len() == outbound.len(), "unexpected list of SAs: {text}");
-        Ok(inbound.into_iter().zip(outbound).collect())
+        let (mut found, mut inbound, mut installed) = (Vec::new(), None, false);
+        for line in text.lines().map(str::trim_start) {
+            if line.contains(", reqid ") {
+                installed = line.contains(", INSTALLED,");
+            } else if line.starts_with("in ") {
+                inbound = spi(line);
+            } else if line.starts_with("out ") && installed {
+                let pair = inbound.take().zip(spi(line));
+                found.push(pair.with_context(|| format!("unexpected list of SAs: {text}"))?);
+            }
+        }
+        Ok(found)
     }
 }
 

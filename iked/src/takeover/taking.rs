@@ -173,7 +173,13 @@ impl Machine {
         d.moving.insert(stack.clone());
         let until = now + GIVE_UP;
         d.step = Step::GivingUp(GivingUp { stack: stack.clone(), epoch, to: to.cloned(), until });
+        // What the stacks are told because of the new owner comes after it: Deletes go out while the address is still ours.
+        let configure = self.out.contains(&Output::Configure);
+        self.out.retain(|o| *o != Output::Configure);
         self.out.push_back(Output::GiveUp { dvipa, stack, epoch, planned });
+        if configure {
+            self.out.push_back(Output::Configure);
+        }
         self.wake(until);
     }
 
