@@ -11,6 +11,7 @@ use crate::takeover::{Input, StackState};
 use crate::topology::{self, Plex};
 use stack::control::{FromStack, Hello, SaNotice, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -226,9 +227,17 @@ fn activate_only_ones(stack: &mut Stack, common: &[u32]) {
     }
 }
 
+/// IKE and ESP in UDP (RFC 3948).
+const NATT_PORT: u16 = 4500;
+
+/// Whether only the peer can begin, being behind a NAT (distributor.md R16). One that left the port as it was may pass what
+/// comes to the port, and some peers only pretend to have one: they are tried, and what does not answer is reported.
+pub(super) fn must_begin(nat_remote: bool, remote: SocketAddr) -> bool {
+    nat_remote && remote.port() != NATT_PORT
+}
+
 fn again(child: &ChildView) -> Option<Initiate> {
-    // Behind a NAT only the peer can begin.
-    (!child.nat_remote).then(|| Initiate {
+    (!must_begin(child.nat_remote, child.remote)).then(|| Initiate {
         rule: child.rule.clone(),
         local_endpoint: child.local.ip(),
         remote_endpoint: child.remote.ip(),

@@ -1,6 +1,7 @@
 //! The takeover machine in the core: what happens becomes its inputs, what it wants becomes configurations of
 //! stacks, commands of IKE engines, orders to the coupling facility and messages to other systems.
 
+use super::links::must_begin;
 use super::{Core, Now};
 use crate::act;
 use crate::cf::fence::Contents;
@@ -627,9 +628,6 @@ impl Core {
     }
 }
 
-/// IKE and ESP in UDP (RFC 3948).
-const NATT_PORT: u16 = 4500;
-
 /// Why a record is not negotiated again, if it is not.
 fn why_not(contents: &Contents, key: RecordKey, now: Now) -> Option<Outcome> {
     let of = |id| contents.phase1.iter().find(|(p, ..)| *p == id).map(|(.., p)| p);
@@ -647,9 +645,7 @@ fn why_not(contents: &Contents, key: RecordKey, now: Now) -> Option<Outcome> {
             let (.., child) = contents.phase2.iter().find(|(c, ..)| *c == id)?;
             match of(child.phase1) {
                 None => Some(Outcome::Dropped("the record of its IKE tunnel is missing".into())),
-                // Only the peer can begin (distributor.md R16). A NAT that left the port as it was is tried: it may pass what
-                // comes to the port, and some peers only pretend to have one.
-                Some(p) if p.nat_remote && p.remote.port() != NATT_PORT => {
+                Some(p) if must_begin(p.nat_remote, p.remote) => {
                     Some(Outcome::Waiting(format!("{} is behind a NAT: it must begin", p.remote)))
                 }
                 Some(_) if child.vpn_life_ends.is_some_and(|t| t <= now.unix) => {

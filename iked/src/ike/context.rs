@@ -211,6 +211,13 @@ pub(crate) enum After {
     EndRedundant(SaKey),
     /// Make an SA with authentication in place of this one.
     Reauthenticate(SaKey),
+    /// All that a re-authentication was to make at `new` is made or refused: `old` goes.
+    Reauthenticated {
+        /// The SA whose place was taken.
+        old: SaKey,
+        /// The one that took it.
+        new: SaKey,
+    },
     /// Delete an SA whose traffic has another way, towards the peer as well.
     Retire(SaKey, &'static str),
     /// Delete an SA, towards the peer as well.

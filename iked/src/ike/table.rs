@@ -347,13 +347,14 @@ impl Book {
     }
 
     /// The tunnel of a child with these selectors at an IKE SA older than `key` between the same two identities: what is made
-    /// at `key` takes its place (re-authentication by the peer, or both ends have started at once).
+    /// at `key` takes its place (re-authentication by the peer, or both ends have started at once). Not one that is
+    /// `awaited` at `key` from this end: what the peer asks for is another one then.
     pub(crate) fn tunnel_elsewhere(
         &self,
         key: SaKey,
         (own, peer): (&Identity, &Identity),
-        local: &[TrafficSelector],
-        remote: &[TrafficSelector],
+        (local, remote): (&[TrafficSelector], &[TrafficSelector]),
+        awaited: impl Fn(TunnelId) -> bool,
     ) -> Option<TunnelId> {
         let between = self.by_identities.get(&(own.clone(), peer.clone()))?;
         let twins = self.twins.get(&(local.to_vec(), remote.to_vec()))?;
@@ -362,7 +363,8 @@ impl Book {
         let followed =
             |tunnel| twins.iter().any(|(spi, twin)| at(spi) == Some(&key) && twin.tunnel == tunnel);
         let elsewhere = |spi: &u32| at(spi).is_some_and(|at| *at < key && between.contains(at));
-        let found = twins.iter().find(|(spi, twin)| elsewhere(spi) && !followed(twin.tunnel));
+        let free = |tunnel| !followed(tunnel) && !awaited(tunnel);
+        let found = twins.iter().find(|(spi, twin)| elsewhere(spi) && free(twin.tunnel));
         found.map(|(_, twin)| twin.tunnel)
     }
 

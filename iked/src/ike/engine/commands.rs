@@ -2,12 +2,12 @@
 
 use super::{Engine, established, go_on};
 use crate::ike::command::{ActivationMethod, Initiate};
-use crate::ike::context::{Context, Verdict};
+use crate::ike::context::{After, Context, RuleSet, Verdict};
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::Initiation;
 use crate::ike::selector::{covered, narrowed};
-use crate::ike::table::SaKey;
+use crate::ike::table::{Book, SaKey};
 use crate::ike::timer::Timer;
 use crate::ike::types::{IkeTunnelId, TrafficSelector, TunnelId};
 use crate::ike::v2::child::{Child, Standing};
@@ -142,7 +142,7 @@ impl Engine {
     fn usable(&self, local: IpAddr, remote: IpAddr) -> Option<SaKey> {
         let keys = self.by_endpoints.get(&(local, remote))?;
         let is_usable = |key: &&SaKey| match self.sas.get(key).map(|sa| &sa.state) {
-            Some(State::Established(established)) => established.standing == IkeStanding::Serving,
+            Some(State::Established(established)) => established.serves(),
             Some(State::Connecting) => true,
             Some(State::ExpectAuthRequest(_) | State::Closed) | None => false,
         };
@@ -285,31 +285,37 @@ impl Engine {
             let again = self.now + retry_after(interval / 20, &mut *self.rng);
             sa.timers.set(Timer::Reauth, again);
         }
-        let mut requests = Vec::new();
-        let mut tunnels = BTreeSet::new();
-        for child in established.children.values() {
-            if !tunnels.insert(child.tunnel) {
-                continue;
-            }
-            self.book.enter_child(child.tunnel);
-            let rule = self.rules.current_child(&child.terms);
-            requests.push(ChildRequest {
-                tunnel: child.tunnel,
-                group: rule.pfs_initiate,
-                rule,
-                local: child.terms.local.clone(),
-                remote: child.terms.remote.clone(),
-                acquires: Vec::new(),
-                attempts: 0,
-                items: Vec::new(),
-                refused: false,
-                initial_contact: false,
-            });
-        }
         let target = Target { tunnel: Some(sa.tunnel), rule, local: sa.local, remote: sa.remote };
+        let mut requests =
+            once_more(established.children.values(), BTreeSet::new(), &mut self.book, &self.rules);
         let more = requests.split_off(1);
         self.connect(target, requests.pop().map(Box::new), more, Some(key));
         self.index_deadline(key);
+    }
+
+    /// All that was to be made again at `new` is made, or refused, and `old` goes; but first what was made at `old`
+    /// meanwhile.
+    pub(super) fn retire(&mut self, old: SaKey, new: SaKey) {
+        let missing = match (self.sas.get(&old).map(|sa| &sa.state), self.sas.get(&new).map(|sa| &sa.state)) {
+            (Some(State::Established(old)), Some(State::Established(new))) if !new.caught_up => {
+                let made = new.children.values().map(|child| child.tunnel).collect();
+                let wanted = |child: &&Child| child.standing != Standing::Closing;
+                once_more(old.children.values().filter(wanted), made, &mut self.book, &self.rules)
+            }
+            _ => Vec::new(),
+        };
+        if missing.is_empty() {
+            return self.carry_out(vec![After::Retire(old, "re-authenticated")]);
+        }
+        self.with(new, |sa, ctx| {
+            sa.replaces = Some(old);
+            sa.tasks.extend(missing.into_iter().map(|request| Task::NewChild(Box::new(request))));
+            established(sa, ctx, |established, _, _| {
+                // Once, or a child that the peer refuses would keep the old SA.
+                established.caught_up = true;
+                Next::Keep
+            });
+        });
     }
 
     pub(super) fn inbound_traffic(&mut self, spi_in: u32, idle: Duration) {
@@ -350,6 +356,36 @@ impl Engine {
     pub(super) fn keys(&self, choose: impl Fn(&IkeSa) -> bool) -> Vec<SaKey> {
         self.sas.values().filter(|sa| choose(sa)).map(|sa| sa.key).collect()
     }
+}
+
+/// Requests for the tunnels of some children, apart from those `made`.
+fn once_more<'c>(
+    children: impl Iterator<Item = &'c Child>,
+    mut made: BTreeSet<TunnelId>,
+    book: &mut Book,
+    rules: &RuleSet,
+) -> Vec<ChildRequest> {
+    let mut requests = Vec::new();
+    for child in children {
+        if !made.insert(child.tunnel) {
+            continue;
+        }
+        book.enter_child(child.tunnel);
+        let rule = rules.current_child(&child.terms);
+        requests.push(ChildRequest {
+            tunnel: child.tunnel,
+            group: rule.pfs_initiate,
+            rule,
+            local: child.terms.local.clone(),
+            remote: child.terms.remote.clone(),
+            acquires: Vec::new(),
+            attempts: 0,
+            items: Vec::new(),
+            refused: false,
+            initial_contact: false,
+        });
+    }
+    requests
 }
 
 /// A child that is being asked for is deleted as soon as it is made.

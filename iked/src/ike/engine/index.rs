@@ -5,7 +5,7 @@ use super::{Engine, Indexed, established, go_on};
 use crate::ike::context::{After, Context};
 use crate::ike::table::SaKey;
 use crate::ike::v2::child::{self, Child};
-use crate::ike::v2::established::{Established, IkeStanding, Next};
+use crate::ike::v2::established::{Established, Next};
 use crate::ike::v2::sa::{IkeSa, State, Task};
 use crate::ike::view::Role;
 use std::collections::BTreeMap;
@@ -61,6 +61,7 @@ impl Engine {
                         });
                     });
                 }
+                After::Reauthenticated { old, new } => self.retire(old, new),
                 After::EndRedundant(key) => self.end_redundant(key),
                 After::Reauthenticate(key) => self.reauthenticate(key),
                 After::Delete(key, reason) => self.delete_ike(key, reason),
@@ -118,9 +119,7 @@ impl Engine {
     fn serving(&self, key: SaKey) -> Option<(&IkeSa, &Established)> {
         let sa = self.sas.get(&key)?;
         match &sa.state {
-            State::Established(established) if established.standing == IkeStanding::Serving => {
-                Some((sa, established))
-            }
+            State::Established(established) if established.serves() => Some((sa, established)),
             _ => None,
         }
     }

@@ -111,6 +111,7 @@ impl Engine {
             elapsed,
             succession: &succession,
             keys: BTreeMap::new(),
+            contested: sas.iter().filter_map(SaRecord::rival).collect(),
             tunnels: BTreeMap::new(),
             lost: 0,
         };

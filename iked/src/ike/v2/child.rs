@@ -413,7 +413,8 @@ pub(crate) struct Draft<'k> {
 /// selectors at another IKE SA, or a new one.
 pub(crate) fn place(sa: &IkeSa, established: &Established, ctx: &mut Context<'_>, terms: &Terms) -> TunnelId {
     let identities = (&established.local_id, &established.remote_id);
-    match ctx.book.tunnel_elsewhere(sa.key, identities, &terms.local, &terms.remote) {
+    let selectors = (terms.local.as_slice(), terms.remote.as_slice());
+    match ctx.book.tunnel_elsewhere(sa.key, identities, selectors, |tunnel| sa.awaits_child_of(tunnel)) {
         Some(tunnel) => {
             ctx.book.enter_child(tunnel);
             tunnel

@@ -1,7 +1,7 @@
 //! CREATE_CHILD_SA for a new child (RFC 7296 section 1.3.1), and the first look at every such request.
 
 use super::child::{self, Draft, Occasion, Refusal, Reply, Wish};
-use super::established::{Established, IkeStanding, Next};
+use super::established::{Established, Next};
 use super::found::Found;
 use super::init::fresh_nonce;
 use super::sa::{ChildRequest, Exchange, IkeSa, Task, leave_child};
@@ -290,7 +290,7 @@ pub(crate) fn respond(
     octets: &[u8],
 ) -> Next {
     let found = Found::in_message(message);
-    let answer = if established.standing != IkeStanding::Serving || !established.allowance.take(ctx.now) {
+    let answer = if !established.serves() || !established.allowance.take(ctx.now) {
         // Section 2.25.2, and threats T32.
         Err(Refusal::new(NotifyType::TEMPORARY_FAILURE, ""))
     } else if found.sa.is_some_and(|offer| protocol(offer) == ProtocolId::IKE) {

@@ -52,6 +52,11 @@ pub(crate) struct Established {
     pub(crate) origin: Option<Origin>,
     /// How often it is still looked whether it is redundant.
     pub(crate) looks: u8,
+    /// What was made meanwhile at the SA that this one replaces was asked for here too.
+    pub(crate) caught_up: bool,
+    /// The peer made it in place of an SA that this side replaces too: until the answer to that is here, the children are
+    /// still at the old one, and nothing can become of them at this one.
+    pub(crate) contested: bool,
 }
 
 impl std::fmt::Debug for Established {
@@ -172,7 +177,14 @@ impl Established {
             born: ctx.epoch(sa.local.ip()),
             origin: None,
             looks: 0,
+            caught_up: false,
+            contested: false,
         })
+    }
+
+    /// Whether children can be made here.
+    pub(crate) fn serves(&self) -> bool {
+        self.standing == IkeStanding::Serving && !self.contested
     }
 
     /// The earliest deadline of a child. Those of an SA that is being deleted end with it.
@@ -267,9 +279,7 @@ impl Established {
         // The peer asked for patience (RFC 7296 section 2.25), which deletes and liveness need not have.
         let patience = sa.timers.at(Timer::Retry).is_some_and(|at| at > ctx.now);
         let ready = |task: &Task| match task {
-            Task::NewChild(_) | Task::RekeyChild(_) | Task::RekeyIke => {
-                !patience && self.standing == IkeStanding::Serving
-            }
+            Task::NewChild(_) | Task::RekeyChild(_) | Task::RekeyIke => !patience && self.serves(),
             Task::DeleteChild(..) | Task::Disown(_) | Task::DeleteIke(_) | Task::Liveness => true,
         };
         let at = sa.tasks.iter().position(ready)?;
@@ -293,7 +303,7 @@ impl Established {
         let busy = matches!(sa.outbound.open().map(|open| &open.exchange), Some(Exchange::NewChild(_)))
             || sa.tasks.iter().any(|task| matches!(task, Task::NewChild(_)));
         if !busy && let Some(old) = sa.replaces.take() {
-            ctx.after.push(After::Retire(old, "re-authenticated"));
+            ctx.after.push(After::Reauthenticated { old, new: sa.key });
         }
     }
 
@@ -482,6 +492,7 @@ impl Established {
 
     /// The SA ends.
     pub(crate) fn end(mut self: Box<Self>, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &str) -> State {
+        self.yield_to_rival(sa, ctx);
         self.remove_children(ctx, reason);
         ctx.book.leave_identities(&self.local_id, &self.remote_id, sa.key);
         sa.changed(ctx);
@@ -500,6 +511,13 @@ impl Established {
         ctx.after.push(After::Inherit { to, children, tasks, replaces: sa.replaces.take() });
     }
 
+    /// This SA ends although its rekey is under way: if the peer has replaced it too, that one stays (section 2.8.2).
+    pub(crate) fn yield_to_rival(&mut self, sa: &mut IkeSa, ctx: &mut Context<'_>) {
+        if let Some(rival) = rekey_ike::rival_of(sa) {
+            self.hand_over(sa, ctx, rival);
+        }
+    }
+
     /// Takes over what another SA hands over.
     pub(crate) fn inherit(
         &mut self,
@@ -508,6 +526,7 @@ impl Established {
         children: BTreeMap<u32, Child>,
         tasks: Vec<Task>,
     ) {
+        self.contested = false;
         for (spi, child) in &children {
             ctx.book.enter_child_spi(*spi, sa.key);
             ctx.book.place_child(child.tunnel, sa.key);

@@ -2,7 +2,6 @@
 
 use super::established::{Established, IkeStanding, Next};
 use super::found::Found;
-use super::rekey_ike;
 use super::sa::{Exchange, IkeSa};
 use crate::ike::context::Context;
 use crate::ike::error::Mistake;
@@ -91,16 +90,16 @@ pub(crate) fn respond(
     }
     if found.deletes().any(|delete| delete.0 == Deleted::IkeSa) {
         established.reply(sa, ctx, message, octets, Vec::new());
-        if let Some(rival) = rekey_ike::rival_of(sa) {
-            // Section 2.8.2: the peer did not notice that both ends rekeyed; the SA that it made stays.
-            established.hand_over(sa, ctx, rival);
-        }
         let reason = match established.standing {
             IkeStanding::Serving => "deleted by the peer",
             IkeStanding::Replaced => "rekeyed by the peer",
             IkeStanding::Closing => "deleted by both ends",
         };
         return Next::End(reason.to_owned());
+    }
+    if established.contested && found.deletes().next().is_some() {
+        // They are still at the SA that this one replaces. The peer repeats it, and by then they are here.
+        return Next::Keep;
     }
     let deleted = delete_children(established, sa, ctx, &found);
     let payloads = if deleted.is_empty() { Vec::new() } else { vec![Payload::Delete(Delete::esp(deleted))] };

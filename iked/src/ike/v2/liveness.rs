@@ -63,7 +63,8 @@ pub(crate) fn on_timeout(established: &mut Established, sa: &mut IkeSa, ctx: &mu
         } else if reauth && !established.children.is_empty() {
             ctx.after.push(After::Reauthenticate(sa.key));
         } else if rekey {
-            if established.children.is_empty() && sa.tasks.is_empty() && sa.outbound.open().is_none() {
+            let unused = established.children.is_empty() && !established.contested;
+            if unused && sa.tasks.is_empty() && sa.outbound.open().is_none() {
                 // Spec: an SA that is not used is not replaced.
                 established.want_delete_ike(sa, ctx, "not used");
             } else {

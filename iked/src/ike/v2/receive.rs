@@ -169,6 +169,7 @@ fn response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
                 Err(OpenError::Content(error)) => {
                     let text = format!("peer's answer cannot be taken apart: {error}");
                     ctx.out.notice(ctx.now, datagram.remote, Mistake::Malformed, &text);
+                    established.yield_to_rival(sa, ctx);
                     sa.fail_open(ctx, &text);
                     established.want_delete_ike(sa, ctx, "peer's answer cannot be taken apart");
                     Next::Keep

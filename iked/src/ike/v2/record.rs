@@ -174,6 +174,14 @@ impl SaRecord {
         of_children.chain(self.requests().map(|request| request.tunnel)).collect()
     }
 
+    /// Own SPI of the SA that the peer made in this one's place while this side does the same.
+    pub(crate) fn rival(&self) -> Option<u64> {
+        match &self.open.as_ref()?.exchange {
+            ExchangeRecord::RekeyIke { rival, .. } => rival.as_ref().map(|(spi, _)| *spi),
+            _ => None,
+        }
+    }
+
     /// Own SPIs of IKE SAs that it needs.
     pub(crate) fn own_spis(&self) -> impl Iterator<Item = u64> {
         let asked = self.open.as_ref().and_then(|open| match &open.exchange {

@@ -360,7 +360,8 @@ pub(crate) fn respond(
         spi_r,
     );
     let mut new = successor(sa, ctx, key, Role::Responder, (spi_i, spi_r));
-    let next = found_sa(&mut new, ctx, established, suite, keys);
+    let mut next = found_sa(&mut new, ctx, established, suite, keys);
+    next.contested = contested;
     adopt(new, next, ctx);
     if contested {
         if let Some(open) = sa.outbound.open_mut()

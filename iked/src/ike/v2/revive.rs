@@ -23,7 +23,7 @@ use crate::ike::table::SaKey;
 use crate::ike::timer::{Backoff, Timer, TimerTable};
 use crate::ike::types::{Continued, IkeTunnelId, TunnelId};
 use crate::ike::view::IkeCounters;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub(crate) struct Revival<'s> {
     pub(crate) succession: &'s Succession,
     /// The SAs by their own SPIs.
     pub(crate) keys: BTreeMap<u64, SaKey>,
+    /// Own SPIs of those that the peer made in place of one that this side replaces too.
+    pub(crate) contested: BTreeSet<u64>,
     /// Dynamic tunnels here by their numbers there.
     pub(crate) tunnels: BTreeMap<u32, TunnelId>,
     /// Children that could not be taken up.
@@ -98,6 +100,7 @@ pub(crate) fn revive(
     let keys = IkeKeys::parted(&record.suite, &record.keys)?;
     let key = *revival.keys.get(&record.own_spi())?;
     let epoch = ctx.epoch(record.local.ip());
+    let contested = revival.contested.contains(&record.own_spi());
     let ivs = if epoch == record.epoch {
         // This owner itself before a restart: it has sent no message whose IV is not in the snapshot.
         IvCounter::resume(record.next_iv)
@@ -167,6 +170,8 @@ pub(crate) fn revive(
         born: record.born,
         origin: record.origin,
         looks: 0,
+        caught_up: false,
+        contested,
     });
     for child in record.children {
         take_child(&mut established, &mut sa, ctx, revival, child);

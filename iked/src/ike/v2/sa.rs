@@ -285,6 +285,19 @@ impl IkeSa {
         matches!(self.state, State::ExpectAuthRequest(_))
     }
 
+    /// Whether this side itself asks, or is about to ask, for a child of this tunnel here.
+    pub(crate) fn awaits_child_of(&self, tunnel: TunnelId) -> bool {
+        let asked = match self.outbound.open().map(|open| &open.exchange) {
+            Some(Exchange::NewChild(child)) => child.request().tunnel == tunnel,
+            _ => false,
+        };
+        asked
+            || self
+                .tasks
+                .iter()
+                .any(|task| matches!(task, Task::NewChild(request) if request.tunnel == tunnel))
+    }
+
     /// Whether nothing of it is left.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.state, State::Closed) && self.timers.at(Timer::Linger).is_none()
