@@ -158,10 +158,12 @@ impl Daemon {
         self.process.pid()
     }
 
-    /// Process ids of its stacks.
+    /// Process ids of its stacks, those among them that an earlier daemon started.
     #[must_use]
     pub fn stack_pids(&self) -> Vec<nix::unistd::Pid> {
-        crate::process::children(self.pid())
+        // Each is told where its control socket is to be.
+        let control = self.dir.join("state/control");
+        crate::process::naming(&control.to_string_lossy())
     }
 
     /// Kills the daemon and every stack of it with `SIGKILL`, as a loss of the system does.
@@ -169,7 +171,7 @@ impl Daemon {
         let stacks = self.stack_pids();
         self.process.signal(Signal::SIGKILL);
         for pid in stacks {
-            // Children of a daemon that is not waited for yet: the pids are still theirs.
+            // Found a moment ago.
             let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
         }
         self.process.end(Signal::SIGKILL);

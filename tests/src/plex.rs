@@ -174,9 +174,8 @@ impl Plex {
         crate::wait::until("an owner that knows its servers", SOON, || {
             let state = self.vipa("DIST")?;
             ensure!(state["State"] == "ACTIVE", "{state}");
-            let heard = |t: &serde_json::Value| {
-                t["ReadyCount"].to_string().trim_matches('"').parse::<u32>().is_ok_and(|n| n > 0)
-            };
+            // Of its own servers nothing is heard.
+            let heard = |t: &serde_json::Value| t["ReadyCount"].as_u64() > Some(0) || t["XCFPath"] == "Local";
             let known = owner.entries("-p DIST vipa targets")?;
             let web = known.iter().filter(|t| t.to_string().contains(DVIPA4) && heard(t)).count();
             ensure!(web >= self.servers.len(), "{web} targets are ready: {known:?}");

@@ -122,18 +122,16 @@ pub fn cpu_seconds(pid: Pid) -> Result<f64> {
     Ok(ticks / 100.0)
 }
 
-/// Children of `pid`.
+/// Processes with an argument that begins with `path`, which nobody else uses.
 #[must_use]
-pub fn children(pid: Pid) -> Vec<Pid> {
-    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let mut all: Vec<Pid> =
-        list.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw).collect();
-    for thread in threads {
-        let more = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-        all.extend(more.split_whitespace().filter_map(|p| p.parse().ok()).map(Pid::from_raw));
-    }
-    all.sort_unstable_by_key(|p| p.as_raw());
-    all.dedup();
-    all
+pub fn naming(path: &str) -> Vec<Pid> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let names = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).any(|word| word.starts_with(path.as_bytes()))
+    };
+    let mut found: Vec<i32> = pids.filter(names).collect();
+    found.sort_unstable();
+    found.into_iter().map(Pid::from_raw).collect()
 }

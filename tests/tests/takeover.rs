@@ -4,11 +4,13 @@
 //!   PEER (strongSwan) === ext === DIST, BACK === xcf === TGT1-3
 //! ```
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::lab::Lab;
-use e2e::plex::{Facility, Mode, Shape};
+use e2e::plex::{Facility, Mode, Plex, Shape, swan_peer};
 use e2e::takeover::{Initiator, Loss, Trial, run};
-use e2e::{etcd, swan};
+use e2e::{etcd, swan, wait};
+use nix::sys::signal::{Signal, kill};
+use std::time::Duration;
 
 fn takeover(name: &str, shape: Shape, loss: Loss, initiator: Initiator) -> Result<()> {
     let (facility, mode) = (shape.facility, shape.mode);
@@ -60,4 +62,35 @@ fn a_system_that_dies_leaves_its_sas_and_loses_no_connection() -> Result<()> {
 #[test]
 fn a_dvipa_that_is_moved_to_another_system_loses_no_connection() -> Result<()> {
     takeover("tkofar", shape(Facility::Etcd, Mode::Renegotiate), Loss::Planned, Initiator::Peer)
+}
+
+/// The stack of an owner dies, another system takes the DVIPA, and the stack comes back: what it had is nobody's any more. Its
+/// `iked` once kept it, and took it for alive when the DVIPA came back.
+#[test]
+fn a_stack_that_died_has_no_sas_of_a_dvipa_that_another_system_took() -> Result<()> {
+    if !swan::installed() || !etcd::installed() {
+        eprintln!("not run: needs strongSwan with kernel-libipsec, and etcd");
+        return Ok(());
+    }
+    let mut lab = Lab::new("tkoback")?;
+    let plex = Plex::start(&mut lab, Shape::default())?;
+    let peer = swan_peer(&lab)?;
+    peer.initiate("v4")?;
+    plex.tunnel("DIST")?;
+    let mut before = peer.spis()?;
+    for (from, to) in [("DIST", "BACK"), ("BACK", "DIST"), ("DIST", "BACK")] {
+        kill(plex.of(from)?.stack_pid(from)?, Signal::SIGKILL)?;
+        wait::until(&format!("{to} owns the DVIPA, with SAs of its own"), Duration::from_secs(40), || {
+            let (old, new) = (plex.vipa(from)?, plex.vipa(to)?);
+            ensure!(new["State"] == "ACTIVE" && old["State"] == "BACKUP", "{old} {new}");
+            let stale = plex.of(from)?.entries(&format!("-p {from} -k display"))?;
+            ensure!(stale.is_empty(), "{from} has {stale:?}");
+            let now = peer.spis()?;
+            ensure!(now.len() == 1 && now != before, "the peer has {now:x?}");
+            before = now;
+            Ok(())
+        })
+        .with_context(|| plex.logs())?;
+    }
+    Ok(())
 }

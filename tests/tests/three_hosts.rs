@@ -71,7 +71,8 @@ fn the_script_loses_a_gateway_and_is_served_on() -> Result<()> {
     let output = run(Command::new(folder().join("in-namespaces")).env("BIN", bin.parent().unwrap_or(&bin)))?;
     let said = text(&output);
     ensure!(output.status.success(), "{}: {said}", output.status);
-    let last = said.lines().last().unwrap_or_default();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let last = told.lines().last().unwrap_or_default();
     assert_eq!(last, "in-namespaces: served before and after the loss of alpha", "{said}");
     Ok(())
 }

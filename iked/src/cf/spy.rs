@@ -154,6 +154,8 @@ impl<C: CouplingFacility> Spy<C> {
                     self.told = Some((seen, found));
                     self.shared.report(Report::StoreSetBack { dvipa, seen, found }).await;
                 }
+                // Whoever takes it anew has to take it from the owner that stands there.
+                self.shared.report(Report::OwnerIs { dvipa, owner, revision }).await;
                 return Ok(());
             }
         }

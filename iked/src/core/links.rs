@@ -137,6 +137,7 @@ impl Core {
                     info!(stack = %stack.entry.name, "stack active");
                     stack.events.report(now.unix, stack.entry.name.as_str(), What::StackUp);
                     self.now_ready(now, index);
+                    self.forget_others(now, index);
                     self.make_lost_again(now, index);
                     self.auto_activate(now, index);
                     // The others know its start from now on.

@@ -271,6 +271,22 @@ impl Core {
             let waits = first.take_if(|(i, _)| *i == index).map(|(_, input)| input);
             self.configure(index, waits);
         }
+        for ended in (0..self.stacks.len()).filter(|i| self.stacks[*i].start == 0).collect::<Vec<_>>() {
+            self.forget_others(now, ended);
+        }
+    }
+
+    /// Forgets what a stack that has ended, or is a new process, had of DVIPAs that another owns by now: nobody told it to give
+    /// them up.
+    pub(super) fn forget_others(&mut self, now: Now, index: StackIndex) {
+        let name = self.stacks[index].entry.name.clone();
+        let others: Vec<IpAddr> =
+            self.owners.iter().filter(|(_, o)| o.stack != name).map(|(dvipa, _)| *dvipa).collect();
+        for dvipa in others {
+            if !self.stacks[index].engine.tunnels_of(dvipa).is_empty() {
+                self.forget(now, index, dvipa);
+            }
+        }
     }
 
     fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
@@ -516,6 +532,10 @@ impl Core {
             Report::StoreSetBack { dvipa, seen, found } => {
                 warn!(%dvipa, seen = seen.epoch, found = found.epoch, "the coupling facility was set back");
                 self.tell_owner(dvipa);
+                // Heard late: it was taken anew already.
+                if self.takeovers.machine.serving(dvipa).is_some_and(|(_, epoch)| epoch > seen.epoch) {
+                    return None;
+                }
                 Input::SetBack { dvipa }
             }
             Report::Written { dvipa, keys } => {

@@ -34,6 +34,8 @@ const START_TIME: Duration = Duration::from_secs(10);
 const STOP_TIME: Duration = Duration::from_secs(4);
 /// How long a process that has closed its connection may take to end.
 const END_TIME: Duration = Duration::from_millis(500);
+/// How often it is looked whether a process is ending.
+const LOOK_TIME: Duration = Duration::from_millis(1);
 /// A process that lived so long was well; the next start is tried at once.
 const WELL: Duration = Duration::from_secs(30);
 
@@ -74,6 +76,9 @@ enum LinkError {
     Launch(#[from] crate::supervise::LaunchError),
     #[error("the process ended: {0}")]
     Ended(std::process::ExitStatus),
+    /// No thread of it runs any more; the kernel takes back what it had.
+    #[error("the process ends")]
+    Ending,
     #[error("the control socket: {0}")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
@@ -117,6 +122,9 @@ pub async fn run(
                 false => LinkEvent::Unreachable { reason, ended },
             };
             link.tell(event).await;
+            if matches!(e, LinkError::Ending) {
+                link.reap().await;
+            }
         }
         if begun.elapsed() > WELL {
             backoff.reset();
@@ -233,18 +241,34 @@ impl Link {
             && let Some(child) = &mut self.child
         {
             // A closed socket mostly means that the process ends: its exit says more.
-            if let Ok(Ok(status)) = timeout(END_TIME, child.wait()).await {
-                self.child = None;
-                return LinkError::Ended(status);
+            let end = Instant::now() + END_TIME;
+            while Instant::now() < end {
+                if child.id().is_some_and(is_ending) {
+                    return LinkError::Ending;
+                }
+                if let Ok(Ok(status)) = timeout(LOOK_TIME, child.wait()).await {
+                    self.child = None;
+                    return LinkError::Ended(status);
+                }
             }
         }
         failure
     }
 
+    /// Waits for the rest of a process that sends nothing any more: the next one wants the names of its devices.
+    async fn reap(&mut self) {
+        if let Some(child) = &mut self.child
+            && let Ok(Ok(status)) = timeout(STOP_TIME, child.wait()).await
+        {
+            tracing::info!(stack = %self.launch.name, "the process ended: {status}");
+            self.child = None;
+        }
+    }
+
     /// Whether it is certain that no process of the stack runs: another stack may take its addresses then.
     async fn has_ended(&self, e: &LinkError) -> bool {
         match e {
-            LinkError::Ended(_) | LinkError::Launch(_) => true,
+            LinkError::Ended(_) | LinkError::Ending | LinkError::Launch(_) => true,
             _ if self.child.is_some() => false,
             // It was started by an earlier daemon: it is not ours to wait for, but its number tells.
             _ => match self.process {
@@ -299,6 +323,26 @@ impl Link {
             let _ = child.kill().await;
         }
     }
+}
+
+/// Whether every thread of a process is on its way out (`PF_EXITING`): none runs its code any more, so nothing is sent. To take
+/// its TUN and sockets away the kernel needs some tens of milliseconds more, for which a takeover need not wait.
+fn is_ending(process: u32) -> bool {
+    const PF_EXITING: u32 = 4;
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return false };
+    let mut any = false;
+    for thread in threads {
+        let Ok(thread) = thread else { return false };
+        // One that is gone meanwhile was exiting.
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { continue };
+        // proc(5): after the name in brackets come state, ppid, pgrp, session, tty_nr, tpgid, flags.
+        let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(6)?.parse().ok());
+        if flags.is_none_or(|flags: u32| flags & PF_EXITING == 0) {
+            return false;
+        }
+        any = true;
+    }
+    any
 }
 
 async fn read_hello(stream: &mut UnixStream, decoder: &mut Decoder) -> Result<Hello, LinkError> {

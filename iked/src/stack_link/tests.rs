@@ -157,3 +157,20 @@ fn the_control_folder_is_closed_to_others() {
     std::os::unix::fs::symlink("/tmp", &link).unwrap();
     assert!(make_control_folder(&link).is_err(), "t57: a symlink is not followed");
 }
+
+#[test]
+fn a_process_is_ending_when_none_of_its_threads_runs() {
+    assert!(!is_ending(std::process::id()));
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    assert!(!is_ending(child.id()));
+    child.kill().unwrap();
+    // A process that nobody has waited for stays, and says so.
+    let mut looks = 0;
+    while !is_ending(child.id()) {
+        looks += 1;
+        assert!(looks < 30_000, "killed, and still it runs");
+        std::thread::sleep(LOOK_TIME);
+    }
+    child.wait().unwrap();
+    assert!(!is_ending(child.id()), "nobody has that number");
+}

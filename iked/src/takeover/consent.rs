@@ -4,7 +4,8 @@
 //! everybody who could take it promises not to, it need not: it asks the stacks of other systems that could own its
 //! DVIPAs, over XCF, and speaks until a lease after it sent the question that all of them granted. Who grants waits a
 //! lease and a quarter before it claims anything over this owner; who has claimed already, or knows of a higher epoch,
-//! does not grant. A candidate that cannot be reached grants nothing, so a partition is no consent.
+//! does not grant. A candidate that cannot be reached grants nothing, so a partition is no consent; nor does one whom the
+//! coupling facility answers: an owner that alone is cut off from it makes room.
 
 use super::dvipa::Step;
 use super::machine::Machine;
@@ -82,7 +83,7 @@ impl Machine {
         number: u64,
         owned: &[(IpAddr, u64)],
     ) {
-        let Some(patience) = self.patience() else { return };
+        let (Some(patience), Some(lease)) = (self.patience(), self.settings.lease) else { return };
         for (dvipa, epoch) in owned {
             let known = Known { stack: owner.clone(), system: None, epoch: *epoch };
             self.owner_heard(now, *dvipa, known);
@@ -94,6 +95,11 @@ impl Machine {
             })
         };
         if !owned.iter().all(free) {
+            return;
+        }
+        // The coupling facility answers here: then it is the owner that is cut off, and its records are no one's any more.
+        let answered = self.local.get(here).is_some_and(|l| l.renewed + lease * 2 / 5 > now);
+        if answered && self.facility != Some(false) {
             return;
         }
         for (dvipa, _) in owned {

@@ -251,8 +251,10 @@ impl Machine {
     /// Somebody's epoch was heard of.
     pub(super) fn learn(&mut self, dvipa: IpAddr, known: &Known) {
         let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
+        // An owner of long ago is heard of when the store was set back: whoever takes it anew still does.
+        let stale = known.epoch < d.highest;
         d.highest = d.highest.max(known.epoch);
-        let newer = d.current.as_ref().is_none_or(|c| c.epoch < known.epoch);
+        let newer = d.current.as_ref().map_or(!stale, |c| c.epoch < known.epoch);
         if newer {
             d.current = Some(known.clone());
             (d.promised, d.reclaim) = (None, None);

@@ -130,8 +130,8 @@ impl Engine {
         for address in before.keys().filter(|a| !config.home.iter().any(|h| h.address == **a)) {
             self.ceased_to_own(*address);
         }
-        let homes = &self.homes;
-        self.idle_told.retain(|a| matches!(homes.get(a), Some(HomeRole::Moving { .. })));
+        // Said once for each configuration: `iked` may have heard it before it knew that the address was given up.
+        self.idle_told.clear();
         self.note_idle(now);
         self.waiting_news(now);
         self.path_mtu.set_link(links.network_mtu);
