@@ -51,6 +51,10 @@ pub(crate) struct Arguments {
     #[arg(long, group = "primary")]
     pub(crate) whoami: bool,
 
+    /// Check a policy file: every fault with its place, and nothing is asked of a daemon
+    #[arg(long, value_name = "FILE", group = "primary")]
+    pub(crate) check: Option<PathBuf>,
+
     /// Stack; without it the only, or first, active one
     #[arg(short = 'p', value_name = "STACK", global = true)]
     pub(crate) stack: Option<String>,
@@ -92,6 +96,9 @@ pub(crate) struct Arguments {
     /// With -y: shadow tunnels of a distribution target
     #[arg(short = 's')]
     pub(crate) shadow: bool,
+    /// With -f: NAT resolution filters too
+    #[arg(short = 'h')]
+    pub(crate) resolutions: bool,
     /// With -k: below each IKE tunnel its dynamic tunnels
     #[arg(short = 'e')]
     pub(crate) cascade: bool,
@@ -133,6 +140,29 @@ pub(crate) enum Verb {
         /// End after so many events
         #[arg(long, value_name = "N")]
         count: Option<u64>,
+    },
+    /// Say what a policy file does with a packet: the rules in the order searched, and why each does not match
+    Explain {
+        /// Policy of the stack
+        file: PathBuf,
+        /// The packet, as with -t: SOURCE DESTINATION PROTOCOL [PORT PORT | TYPE CODE] [in|out] [CLASS]
+        #[arg(value_name = "OPERAND", num_args = 3..=8, required = true)]
+        packet: Vec<String>,
+        /// Policy that is common to all stacks
+        #[arg(long, value_name = "FILE")]
+        common: Option<PathBuf>,
+        /// It is forwarded, neither from nor to this host
+        #[arg(long)]
+        routed: bool,
+        /// It is a fragment other than the first
+        #[arg(long)]
+        fragment: bool,
+        /// It opens a TCP connection
+        #[arg(long)]
+        opens: bool,
+        /// At this time, for time conditions: seconds since 1970 UTC
+        #[arg(long, value_name = "SECONDS")]
+        at: Option<i64>,
     },
     /// Print the completions of a shell
     Completions {

@@ -4,10 +4,11 @@ use crate::exit::{self, Failure};
 use crate::report::{self, Report};
 use crate::request::{Action, FilterScope, Objects, Request, View};
 use crate::{trace, vipa};
+use nmi_proto::answer::Answer;
 use nmi_proto::client::{Client, ClientError};
-use nmi_proto::code::{MessageType, ReturnCode, TunnelStatus};
+use nmi_proto::code::{FilterType, MessageType, ReturnCode, TunnelStatus};
 use nmi_proto::control::{LoadPolicy, Tunnel};
-use nmi_proto::display::Stack;
+use nmi_proto::display::{FilterRecord, Stack};
 use nmi_proto::value::Time;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,13 +46,14 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
     let (stack, info) = stack(&mut client, request)?;
     let failed = |error| Failure::of(error, Some(&stack));
     let report = match &request.action {
-        Action::Filters { scope, select } => {
+        Action::Filters { scope, resolutions, select } => {
             let message = match scope {
                 FilterScope::Current => MessageType::GET_IPFLTCURR,
                 FilterScope::Profile => MessageType::GET_IPFLTDEFAULT,
                 FilterScope::Policy => MessageType::GET_IPFLTPOLICY,
             };
-            let answer = client.display(message, &stack, select).map_err(failed)?;
+            let mut answer = client.display(message, &stack, select).map_err(failed)?;
+            hide_resolutions(&mut answer, *resolutions);
             report::filter::report(&stack, info.as_ref(), *scope, &answer)
         }
         Action::IkeTunnels { all, cascade, select } => {
@@ -107,6 +109,16 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
         }
     };
     Ok(Outcome { report, code: exit::SUCCESS })
+}
+
+/// NAT resolution filters, one for each flow, are shown where they are asked for.
+fn hide_resolutions(answer: &mut Answer<FilterRecord>, shown: bool) {
+    if !shown {
+        let all = answer.records.len();
+        answer.records.retain(|r| r.filter.filter_type != FilterType::NRF);
+        let hidden = u32::try_from(all - answer.records.len()).unwrap_or(u32::MAX);
+        answer.total = answer.total.saturating_sub(hidden);
+    }
 }
 
 /// Something was done, and nothing failed.

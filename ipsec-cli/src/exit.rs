@@ -37,6 +37,9 @@ pub(crate) enum Failure {
     /// No stack was named and it is not clear which one is meant.
     #[error("no stack is active")]
     NoStack,
+    /// A file could not be read.
+    #[error("{0}")]
+    Input(String),
     /// The report could not be written.
     #[error("cannot write: {0}")]
     Output(#[source] std::io::Error),
@@ -66,6 +69,7 @@ impl Failure {
                 ..
             } => USAGE,
             Self::Refused { rc: ReturnCode::EIO | ReturnCode::EINVAL | ReturnCode::EOPNOTSUPP, .. }
+            | Self::Input(_)
             | Self::Output(_) => FAILED,
             Self::Refused { .. } | Self::Client(_) | Self::NoStack => UNAVAILABLE,
         }

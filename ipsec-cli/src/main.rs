@@ -1,4 +1,4 @@
-//! The `ipsec` command: a client of the management interface and nothing else.
+//! The `ipsec` command: a client of the management interface, and for policy files their reader.
 //!
 //! ```text
 //!  arguments ──► request (checked) ──► client (one socket) ──► report (values) ──► layout (text or JSON)
@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod exit;
+mod explain;
 mod report;
 mod request;
 mod style;
@@ -61,7 +62,14 @@ fn run(arguments: &args::Arguments) -> Result<ExitCode, Failure> {
             watch::run(arguments, kinds, *count)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Verb::Explain { file, packet, common, routed, fragment, opens, at }) => {
+            let details = explain::Details { routed: *routed, fragment: *fragment, opens: *opens, at: *at };
+            return told(&explain::explain(common.as_deref(), file, packet, details)?);
+        }
         Some(Verb::Vipa { .. }) | None => {}
+    }
+    if let Some(file) = &arguments.check {
+        return told(&explain::check(None, file)?);
     }
     let request = request::Request::new(arguments)?;
     let outcome = client::carry_out(&request)?;
@@ -75,6 +83,11 @@ fn run(arguments: &args::Arguments) -> Result<ExitCode, Failure> {
         print(text.as_bytes())?;
     }
     Ok(ExitCode::from(outcome.code))
+}
+
+fn told(told: &explain::Told) -> Result<ExitCode, Failure> {
+    print(told.text.as_bytes())?;
+    Ok(ExitCode::from(told.code))
 }
 
 /// Writes to standard output. Who reads no further has what he wanted.

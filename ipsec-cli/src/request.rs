@@ -45,7 +45,7 @@ pub(crate) enum Format {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// `-f display`
-    Filters { scope: FilterScope, select: Vec<InFilter> },
+    Filters { scope: FilterScope, resolutions: bool, select: Vec<InFilter> },
     /// `-k display`
     IkeTunnels { all: bool, cascade: bool, select: Vec<InFilter> },
     /// `-y display`
@@ -210,6 +210,7 @@ fn primary(arguments: &Arguments) -> Option<&'static str> {
         ("--whoami", arguments.whoami),
         ("--drops", arguments.drops),
         ("--vipa", arguments.vipa),
+        ("--check", arguments.check.is_some()),
     ];
     given.into_iter().find_map(|(option, set)| set.then_some(option))
 }
@@ -242,7 +243,8 @@ fn filter(word: &str, arguments: &Arguments, given: &mut Given) -> Result<Action
         given.take('g').iter().map(|n| with_group(n)).collect(),
         given.take('a').iter().map(|id| InFilter::tunnel(id)).collect(),
     ])?;
-    Ok(Action::Filters { scope: what.unwrap_or(FilterScope::Current), select })
+    let resolutions = given.flag('h');
+    Ok(Action::Filters { scope: what.unwrap_or(FilterScope::Current), resolutions, select })
 }
 
 fn ike(word: &str, arguments: &Arguments, given: &mut Given) -> Result<Action, Failure> {
@@ -460,6 +462,7 @@ impl Given {
             ('s', arguments.shadow),
             ('b', arguments.ike_view),
             ('e', arguments.cascade),
+            ('h', arguments.resolutions),
             ('c', arguments.scope.is_some()),
         ];
         Self {
@@ -510,7 +513,7 @@ pub(crate) mod tests {
         for line in ["-f", "-f display", "-f DIS", "-f -p TCPCS1"] {
             assert_eq!(
                 action(line),
-                Action::Filters { scope: FilterScope::Current, select: vec![] },
+                Action::Filters { scope: FilterScope::Current, resolutions: false, select: vec![] },
                 "{line}"
             );
         }

@@ -107,6 +107,41 @@ impl Packet {
         Ok(Self { source: from, destination: to, protocol: number, detail, direction, security_class })
     }
 
+    /// The direction, if one is asked for.
+    pub(crate) fn direction(&self) -> Option<Direction> {
+        self.direction
+    }
+
+    /// The packet as a policy sees it in one direction. Ports and types that were not given are 0.
+    pub(crate) fn for_policy(
+        &self,
+        inbound: bool,
+        routed: bool,
+        fragment: bool,
+        opens: bool,
+    ) -> policy::explain::Packet {
+        use policy::explain::Upper;
+        let protocol = self.protocol;
+        let upper = match self.detail {
+            _ if fragment => Upper::Other(protocol),
+            Detail::Ports(source, destination) => {
+                Upper::Ports { protocol, source, destination, opens: opens && protocol == 6 }
+            }
+            Detail::Icmp(kind, code) => Upper::Typed { protocol, kind, code },
+            Detail::None if matches!(protocol, 1 | 58) => Upper::Typed { protocol, kind: 0, code: 0 },
+            Detail::None => Upper::Other(protocol),
+        };
+        policy::explain::Packet {
+            inbound,
+            routed,
+            security_class: self.security_class,
+            source: self.source,
+            destination: self.destination,
+            upper,
+            fragment,
+        }
+    }
+
     /// Whether a filter matches it. Time conditions are not looked into: filters outside theirs are not listed.
     pub(crate) fn matches(&self, f: &IpFilter) -> bool {
         f.ipv6 == self.source.is_ipv6()

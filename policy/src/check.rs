@@ -1,11 +1,15 @@
 //! What single values cannot show: rules that contradict themselves, can never match, or lead nowhere.
 
 use crate::compile::{self, Filter, MAX_FILTERS, MAX_FILTERS_PER_RULE};
-use crate::model::{Connect, Direction, Encap, FilterRule, LocalDynVpnRule, Policy, Protocol, Routing};
+use crate::model::{
+    AddressRange, AddressSet, Connect, Direction, DynVpnAction, Encap, FilterRule, LocalDynVpnRule, Policy,
+    Protocol, Routing,
+};
 use crate::resolve::Context;
 use crate::select::{self, covers_bytes};
 use crate::source::Span;
 use crate::statement::members::Member;
+use std::net::IpAddr;
 
 /// Comparisons of filters that the search for unreachable rules may take; a larger policy is searched in part.
 const MAX_COMPARISONS: usize = 2_000_000;
@@ -50,8 +54,7 @@ pub(crate) fn filter_rule(rule: &FilterRule, at: Span, cx: &mut Context<'_, '_>)
             .label("routed fragments do not show them: expected all ports");
     }
     if let Some(vpn) = rule.man_vpn() {
-        let v4 =
-            |set: &crate::model::AddressSet| set.ranges().iter().any(crate::model::AddressRange::is_ipv4);
+        let v4 = |set: &AddressSet| set.ranges().iter().any(AddressRange::is_ipv4);
         if vpn.encap == Encap::Transport && (!v4(&rule.source) && v4(&vpn.local)) {
             cx.findings
                 .warning(at, format!("no packet of IpFilterRule `{}` fits its manual tunnel", rule.name))
@@ -81,6 +84,7 @@ fn has_selector(protocol: &Protocol) -> bool {
 
 /// All rules together: which of them can never match.
 pub(crate) fn filter_rules(rules: &[Member<FilterRule>], cx: &mut Context<'_, '_>) {
+    cx.rule_places = rules.iter().map(|m| m.at).collect();
     let filters: Vec<Vec<Filter<'_>>> =
         rules.iter().map(|m| compile::rule_filters(&m.rule).collect()).collect();
     let mut left = MAX_COMPARISONS;
@@ -137,6 +141,28 @@ fn covers(outer: &Filter<'_>, inner: &Filter<'_>) -> bool {
         && covers_bytes(outer.code, inner.code)
 }
 
+/// Whether there is a KeyExchangeRule for any pair of security endpoints that the rule can have. Only what is sure counts:
+/// in tunnel mode a peer's gateway may be anywhere, unless the rule names it.
+fn can_negotiate(policy: &Policy, rule: &FilterRule, vpn: &DynVpnAction) -> bool {
+    let coded = rule.local_start.as_deref();
+    let transport = !vpn.encap.contains(&Encap::Tunnel);
+    let side = |endpoint: Option<IpAddr>, data: &AddressSet, location: &AddressSet| match endpoint {
+        Some(endpoint) => location.contains(endpoint),
+        None if transport => location.ranges().iter().any(|l| data.ranges().iter().any(|d| meet(l, d))),
+        None => true,
+    };
+    let rules = policy.key_exchange.as_ref().map_or(&[][..], |k| &k.rules);
+    rules.iter().any(|k| {
+        side(coded.and_then(|s| s.local_endpoint), &rule.source, &k.local.location)
+            && side(coded.and_then(|s| s.remote_endpoint), &rule.destination, &k.remote.location)
+    })
+}
+
+/// Whether two ranges have an address in common.
+fn meet(a: &AddressRange, b: &AddressRange) -> bool {
+    a.is_ipv4() == b.is_ipv4() && a.low() <= b.high() && b.low() <= a.high()
+}
+
 /// The whole policy: what will not work although every block is right in itself.
 pub(crate) fn policy(
     policy: &Policy,
@@ -151,6 +177,14 @@ pub(crate) fn policy(
             .warning(at, "there is no KeyExchangeRule")
             .label(format!("no tunnel can be negotiated for IpFilterRule `{}`", rule.name));
         return;
+    }
+    let places = std::mem::take(&mut cx.rule_places);
+    for (rule, at) in policy.filter.rules.iter().zip(places) {
+        if rule.dyn_vpn().is_some_and(|vpn| !can_negotiate(policy, rule, vpn)) {
+            cx.findings
+                .warning(at, format!("no tunnel can be negotiated for IpFilterRule `{}`", rule.name))
+                .label("no KeyExchangeRule is for its security endpoints");
+        }
     }
     for (at, start) in starts {
         if let Err(reason) = select::by_rule(policy, start) {

@@ -20,6 +20,7 @@ mod check;
 pub mod compile;
 pub mod explain;
 mod feature;
+pub mod ike_config;
 mod lex;
 pub mod model;
 mod parse;

@@ -107,6 +107,8 @@ pub(crate) struct Context<'a, 's> {
     made_up: u32,
     /// Filters that the rules read so far become.
     pub(crate) filters: usize,
+    /// Where the policy names each of its filter rules, in search order.
+    pub(crate) rule_places: Vec<Span>,
     /// What the stacks can do.
     pub(crate) supported: &'s [Feature],
     /// AllowWeak of the block that is being read.
@@ -118,7 +120,16 @@ pub(crate) struct Context<'a, 's> {
 impl<'a, 's> Context<'a, 's> {
     pub(crate) fn new(findings: Findings<'s>, supported: &'s [Feature]) -> Self {
         let tables = Tables::default();
-        Self { findings, tables, made_up: 0, filters: 0, supported, allow_weak: false, weak: None }
+        Self {
+            findings,
+            tables,
+            made_up: 0,
+            filters: 0,
+            rule_places: Vec::new(),
+            supported,
+            allow_weak: false,
+            weak: None,
+        }
     }
 
     /// Whether the stacks can do what is asked for at this word; if not, that is said.
