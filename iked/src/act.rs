@@ -119,8 +119,7 @@ pub(crate) fn records(
 
 /// The offers of a KeyExchangeRule.
 fn offers(stack: &Stack, rule: &str) -> Vec<IkeOffer> {
-    let rules = stack.policy.as_ref().map(|p| p.rules()).unwrap_or_default();
-    rules.exchange.into_iter().find(|r| r.name == rule).map_or_else(Vec::new, |r| r.offers)
+    stack.offers.get(rule).cloned().unwrap_or_default()
 }
 
 /// Sends the orders again that did not fit into the keeper's queue.

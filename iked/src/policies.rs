@@ -17,26 +17,36 @@ pub trait PolicySource: Send {
     /// Everything that is wrong with it, as lines for an operator.
     fn load(&mut self, stack: &StackEntry) -> Result<Arc<dyn StackPolicy>, String>;
 
-    /// The filters that are in force without a policy. Their epoch does not count.
-    fn default_filters(&self) -> FilterSet {
-        FilterSet {
-            epoch: 0,
-            policy: false,
-            logging: false,
-            predecap: false,
-            log_implicit: false,
-            implicit_icmp: false,
-            rules: Vec::new(),
-        }
+    /// The filters that are in force at a stack without a policy. Their epoch does not count.
+    fn default_filters(&self, _stack: &StackEntry) -> FilterSet {
+        no_filters()
+    }
+}
+
+/// A table without rules: everything is denied.
+#[must_use]
+pub const fn no_filters() -> FilterSet {
+    FilterSet {
+        epoch: 0,
+        policy: false,
+        logging: false,
+        predecap: false,
+        log_implicit: false,
+        implicit_icmp: false,
+        rules: Vec::new(),
     }
 }
 
 /// The policy of one stack, ready for use.
 pub trait StackPolicy: Send + Sync {
-    /// For the stack. The epoch does not count.
-    fn filters(&self) -> FilterSet;
-    /// For the engine.
-    fn rules(&self) -> Rules;
+    /// For the stack: the rules that are in force at this time (seconds since 1970 UTC). The epoch does not count.
+    fn filters(&self, unix: u64) -> FilterSet;
+    /// For the engine: the rules that are in force at this time.
+    fn rules(&self, unix: u64) -> Rules;
+    /// When other rules are in force than at this time; `None`: never.
+    fn next_change(&self, _unix: u64) -> Option<u64> {
+        None
+    }
     /// For the engine.
     fn settings(&self) -> Settings;
     /// Names of all LocalDynVpnRules.

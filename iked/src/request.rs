@@ -4,7 +4,9 @@
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{ChildView, EngineCounters, IkeView};
-use stack::control::{DropView, FilterTotals, FilterView, InterfaceView, SaView, TargetView};
+use stack::control::{
+    DropView, FilterTotals, FilterView, InterfaceView, PortTranslationView, SaView, TargetView,
+};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -109,6 +111,8 @@ pub enum Want {
     Drops,
     /// `targets`.
     Distribution,
+    /// `ports`.
+    PortTranslations,
 }
 
 /// Values of one moment; only what was wanted is filled.
@@ -130,6 +134,8 @@ pub struct Snapshot {
     pub sas: Vec<SaView>,
     /// Filters in force.
     pub filters: Vec<FilterView>,
+    /// Of policy and defaults the filters that are not in force, with `filters`.
+    pub shelved: Vec<FilterView>,
     /// Filter counters.
     pub totals: FilterTotals,
     /// Interfaces.
@@ -138,6 +144,8 @@ pub struct Snapshot {
     pub drops: Vec<DropView>,
     /// Connections by target.
     pub targets: Vec<TargetView>,
+    /// Flows of clients behind NATs.
+    pub ports: Vec<PortTranslationView>,
     /// DVIPAs of this stack as a local endpoint.
     pub dvipas: Vec<DvipaInfo>,
     /// Coupling facility state of IKE tunnels of DVIPAs.

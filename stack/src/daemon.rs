@@ -12,6 +12,7 @@
 
 use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
 use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
+use crate::filter_compiler::Compiler;
 use crate::group_link::{self, GroupHandle};
 use crate::netdev::announce::Announcing;
 use crate::netdev::{self, NetDev, links};
@@ -66,6 +67,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         netdev: NetDev::new(handle, &options.name, state_file),
         name: options.name,
         start_id,
+        compiler: Compiler::start(worker.clone()).context("filters cannot be compiled")?,
         worker,
         outbox: Outbox::default(),
         config: None,
@@ -168,6 +170,7 @@ struct Stack {
     name: String,
     start_id: u64,
     worker: WorkerHandle,
+    compiler: Compiler,
     outbox: Outbox,
     config: Option<StackConfig>,
     /// What the group ignored, when it was asked last.
@@ -263,7 +266,11 @@ impl Stack {
                     }
                     _ => {}
                 }
-                self.command(Command::Message(other))?;
+                if !Compiler::takes(&other) {
+                    self.command(Command::Message(other))?;
+                } else if !self.compiler.send(other) {
+                    bail!("the packet path has ended");
+                }
             }
         }
         Ok(())

@@ -16,6 +16,8 @@ pub mod daemon;
 #[cfg(feature = "driver")]
 pub mod driver;
 #[cfg(feature = "driver")]
+pub mod filter_compiler;
+#[cfg(feature = "driver")]
 pub mod group_link;
 #[cfg(feature = "driver")]
 pub mod listeners;

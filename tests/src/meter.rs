@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use nix::sys::time::{TimeSpec, TimeVal};
 use std::io::IoSliceMut;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +57,15 @@ impl Stream {
         self.sent.saturating_sub(numbers.len() as u64)
     }
 
+    /// Datagrams before the last one that arrived that did not arrive: those under way at the end are not counted.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let mut numbers: Vec<u64> = self.arrived.iter().map(|a| a.0).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.last().map_or(0, |last| last + 1 - numbers.len() as u64)
+    }
+
     /// Datagrams that arrived more than once.
     #[must_use]
     pub fn doubled(&self) -> usize {
@@ -94,6 +103,21 @@ impl Meter {
     /// # Errors
     /// When a socket cannot be made, or nothing arrives within ten seconds.
     pub fn start(lab: &Lab, client: &str, server: SocketAddr, targets: &[String]) -> Result<Self> {
+        let any = if server.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        Self::start_from(lab, client, any, server, targets)
+    }
+
+    /// As [`Meter::start`], from the client's address `own`: a socket without one takes the route that has none either.
+    ///
+    /// # Errors
+    /// As [`Meter::start`].
+    pub fn start_from(
+        lab: &Lab,
+        client: &str,
+        own: IpAddr,
+        server: SocketAddr,
+        targets: &[String],
+    ) -> Result<Self> {
         let mut meter = Self {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
@@ -104,8 +128,7 @@ impl Meter {
             let socket = lab.inside(target, move || UdpSocket::bind(server))??;
             meter.end_point(socket, None, (&Arc::clone(&meter.to_client), &Arc::clone(&meter.to_server)))?;
         }
-        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let socket = lab.inside(client, move || UdpSocket::bind(any))??;
+        let socket = lab.inside(client, move || UdpSocket::bind((own, 0)))??;
         meter.end_point(
             socket,
             Some(server),

@@ -3,9 +3,10 @@
 use super::file::{self, File, LogFormat, Ports, Protocol};
 use super::{
     Config, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex,
-    XcfEntry,
+    XcfEntry, profile,
 };
 use crate::cf::seal::SysplexKey;
+use policy::ike_config::IkeConfig;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ const MAX_ENDPOINTS: usize = 16;
 const MAX_INTERFACE: usize = 15;
 
 pub(super) fn check(file: File, folder: &Path, text: &str) -> Result<Config, Vec<Problem>> {
-    let mut c = Checker { folder, text, many_systems: false, problems: Vec::new() };
+    let mut c = Checker { folder, text, many_systems: false, profiles: Vec::new(), problems: Vec::new() };
     let config = c.config(file);
     c.problems.sort();
     match config {
@@ -35,11 +36,13 @@ pub(super) fn check(file: File, folder: &Path, text: &str) -> Result<Config, Vec
     }
 }
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     folder: &'a Path,
     text: &'a str,
     /// DVIPAs may name stacks of other systems.
     many_systems: bool,
+    /// Profiles of the stacks.
+    profiles: Vec<profile::Loaded>,
     problems: Vec<Problem>,
 }
 
@@ -47,11 +50,11 @@ struct Checker<'a> {
 type Uses = BTreeMap<IpAddr, String>;
 
 impl Checker<'_> {
-    fn problem(&mut self, offset: usize, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, offset: usize, message: impl Into<String>) {
         self.problems.push(Problem::at(self.text, offset, message.into()));
     }
 
-    fn path(&self, p: impl AsRef<Path>) -> PathBuf {
+    pub(super) fn path(&self, p: impl AsRef<Path>) -> PathBuf {
         self.folder.join(p)
     }
 
@@ -72,18 +75,22 @@ impl Checker<'_> {
             max_clients: max_clients as usize,
             text: file.nmi.text,
         };
-        let ike = self.ike(&file.ike);
+        let (ike, level) = self.ike(&file.ike);
         let has_sysplex = file.sysplex.is_some();
         let sysplex = file.sysplex.and_then(|s| self.sysplex(s.into_inner()));
         self.many_systems = sysplex.as_ref().is_some_and(|s| s.facility == Facility::Etcd);
         let mut uses = Uses::new();
         let stacks = self.stacks(file.stack, &mut uses);
-        let dvipas = self.dvipas(file.dvipa, &stacks, has_sysplex, &mut uses);
-        if let Err(e) = tracing_subscriber::EnvFilter::builder().parse(file.log.filter.get_ref()) {
-            self.problem(
-                file.log.filter.span().start,
-                format!("filter: {e}; expected as in \"iked=debug,info\""),
-            );
+        let profiles = std::mem::take(&mut self.profiles);
+        let mut dvipas = file.dvipa;
+        dvipas.extend(self.profile_dvipas(&profiles, &stacks));
+        let dvipas = self.dvipas(dvipas, &stacks, has_sysplex, &mut uses);
+        let (filter_at, filter) = match file.log.filter {
+            Some(filter) => (filter.span().start, filter.into_inner()),
+            None => (0, level.to_owned()),
+        };
+        if let Err(e) = tracing_subscriber::EnvFilter::builder().parse(&filter) {
+            self.problem(filter_at, format!("filter: {e}; expected as in \"iked=debug,info\""));
         }
         Some(Config {
             system: system?,
@@ -95,11 +102,13 @@ impl Checker<'_> {
             stacks,
             dvipas,
             ike,
-            log: Log { filter: file.log.filter.into_inner(), json: file.log.format == LogFormat::Json },
+            log: Log { filter, json: file.log.format == LogFormat::Json },
         })
     }
 
-    fn ike(&mut self, ike: &file::Ike) -> Ike {
+    /// The settings of IKE, and what is logged unless the configuration says it.
+    fn ike(&mut self, ike: &file::Ike) -> (Ike, &'static str) {
+        let base = ike.file.as_ref().and_then(|path| self.ike_config(path)).unwrap_or_default();
         let mut within = |key: &str, value: &Option<Spanned<u32>>, default: u32, most: u32| {
             let Some(value) = value else { return default };
             if !(1..=most).contains(value.get_ref()) {
@@ -110,11 +119,32 @@ impl Checker<'_> {
             }
             *value.get_ref()
         };
-        Ike {
-            retries: within("retries", &ike.retries, 6, 20),
-            init_wait: Duration::from_secs(within("init_wait_secs", &ike.init_wait_secs, 2, 60).into()),
+        let wait = u32::try_from(base.init_wait.as_secs()).unwrap_or(u32::MAX);
+        let settings = Ike {
+            retries: within("retries", &ike.retries, base.retries, 20),
+            init_wait: Duration::from_secs(within("init_wait_secs", &ike.init_wait_secs, wait, 60).into()),
             udp_encapsulation: ike.udp_encapsulation,
-        }
+        };
+        // Bit 1 is what happens; what is above it tells how.
+        let level = match base.syslog_level {
+            0 => "warn",
+            1 => "info",
+            _ => "iked=debug,info",
+        };
+        (settings, level)
+    }
+
+    fn ike_config(&mut self, path: &Spanned<PathBuf>) -> Option<IkeConfig> {
+        let at = path.span().start;
+        let path = self.path(path.get_ref());
+        let text = super::read_bounded(&path)
+            .map_err(|reason| self.problem(at, format!("{}: {reason}", path.display())))
+            .ok()?;
+        let source = policy::Source::common(path.display().to_string(), text.into_bytes());
+        policy::ike_config::load(&source)
+            .map_err(|report| self.problem(at, report.to_string()))
+            .ok()
+            .map(|(config, _)| config)
     }
 
     fn sysplex(&mut self, s: file::Sysplex) -> Option<Sysplex> {
@@ -251,7 +281,8 @@ impl Checker<'_> {
         for interface in s.network.get_ref() {
             self.interface(interface);
         }
-        let xcf = s.xcf.map(|x| {
+        let profile = s.profile.as_ref().and_then(|path| self.profile(&shown, path));
+        let xcf = s.xcf.and_then(|x| {
             let x = x.into_inner();
             self.interface(&x.interface);
             if s.network.get_ref().iter().any(|n| n.get_ref() == x.interface.get_ref()) {
@@ -263,9 +294,26 @@ impl Checker<'_> {
                     ),
                 );
             }
-            self.address(&x.address, format!("the XCF address of {shown}"), uses);
-            XcfEntry { interface: x.interface.into_inner(), address: x.address.into_inner() }
+            let dynamic = profile.as_ref().and_then(profile::Loaded::xcf);
+            let at = x.interface.span();
+            let address = match (x.address, dynamic) {
+                (Some(address), Some(other)) if *address.get_ref() != other => {
+                    let message = format!("the XCF address of {shown} is {other} in its profile");
+                    self.problem(address.span().start, message);
+                    address
+                }
+                (Some(address), _) => address,
+                (None, Some(address)) => Spanned::new(at, address),
+                (None, None) => {
+                    self.problem(at.start, "xcf needs an address, here or as DYNAMICXCF of the profile");
+                    return None;
+                }
+            };
+            self.address(&address, format!("the XCF address of {shown}"), uses);
+            Some(XcfEntry { interface: x.interface.into_inner(), address: address.into_inner() })
         });
+        let default_filters = profile.as_ref().and_then(profile::Loaded::ipsec);
+        self.profiles.extend(profile);
         for home in &s.home {
             self.address(home, format!("a home address of {shown}"), uses);
         }
@@ -294,6 +342,7 @@ impl Checker<'_> {
             xcf,
             home: s.home.into_iter().map(Spanned::into_inner).collect(),
             policy: s.policy.map(|p| self.path(p)),
+            default_filters,
             stackd: s.stackd.map_or_else(default_stackd, |p| self.path(p)),
             mark: (mark, mask),
             max_connections,

@@ -49,6 +49,8 @@ impl Default for Nmi {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ike {
+    /// A file with an IkeConfig statement; what stands here goes before it.
+    pub(super) file: Option<Spanned<PathBuf>>,
     pub(super) retries: Option<Spanned<u32>>,
     pub(super) init_wait_secs: Option<Spanned<u32>>,
     pub(super) udp_encapsulation: UdpEncapsulation,
@@ -83,6 +85,7 @@ pub(super) struct Stack {
     #[serde(default)]
     pub(super) home: Vec<Spanned<IpAddr>>,
     pub(super) policy: Option<PathBuf>,
+    pub(super) profile: Option<Spanned<PathBuf>>,
     pub(super) stackd: Option<PathBuf>,
     pub(super) mark: Option<u32>,
     pub(super) mark_mask: Option<Spanned<u32>>,
@@ -93,7 +96,8 @@ pub(super) struct Stack {
 #[serde(deny_unknown_fields)]
 pub(super) struct Xcf {
     pub(super) interface: Spanned<String>,
-    pub(super) address: Spanned<IpAddr>,
+    /// Absent: that of the profile.
+    pub(super) address: Option<Spanned<IpAddr>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,13 +146,14 @@ pub(super) enum Protocol {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Log {
-    pub(super) filter: Spanned<String>,
+    /// Absent: `info`, or what the level of an IkeConfig asks for.
+    pub(super) filter: Option<Spanned<String>>,
     pub(super) format: LogFormat,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { filter: Spanned::new(0..0, "info".to_owned()), format: LogFormat::Text }
+        Self { filter: None, format: LogFormat::Text }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+mod profile;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -197,6 +198,8 @@ pub struct StackEntry {
     pub home: Vec<IpAddr>,
     /// Stack-specific policy beside the common one.
     pub policy: Option<PathBuf>,
+    /// The IPSEC block of its profile: the filters that are in force without a policy.
+    pub default_filters: Option<policy::profile::Ipsec>,
     /// Program of the stack.
     pub stackd: PathBuf,
     /// Mark and mask of what its own sockets send.

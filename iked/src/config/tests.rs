@@ -226,3 +226,70 @@ fn t58_empty_binary_and_huge_files() {
     std::fs::remove_file(&path).unwrap();
     insta::assert_snapshot!(Config::load(&path).unwrap_err().to_string().rsplit_once('/').unwrap().1.to_owned(), @"iked.toml: No such file or directory (os error 2)");
 }
+
+const D1: &str = "IPCONFIG IPSECURITY SYSPLEXROUTING DYNAMICXCF 10.99.0.1 255.255.255.0 1
+IPSEC LOGENABLE DVIPSEC IPSECRULE * * PROTOCOL UDP DESTPORT 500 ENDIPSEC
+VIPADYNAMIC
+  VIPADEFINE MOVEABLE WHENIDLE 255.255.255.0 203.0.113.10
+  VIPADISTRIBUTE DISTMETHOD ROUNDROBIN 203.0.113.10 PORT 80 8000-8099 DESTIP 10.99.0.2
+ENDVIPADYNAMIC";
+const D2: &str = "IPCONFIG IPSECURITY DYNAMICXCF 10.99.0.2 255.255.255.0 1
+VIPADYNAMIC VIPABACKUP 200 203.0.113.10 ENDVIPADYNAMIC";
+
+/// The two stacks with what they are in profiles.
+fn with_profiles(dir: &Dir, first: &str, second: &str) -> String {
+    std::fs::write(dir.0.path().join("d1.profile"), first).unwrap();
+    std::fs::write(dir.0.path().join("d2.profile"), second).unwrap();
+    let (head, _) = GOOD.split_once("[[dvipa]]").unwrap();
+    head.replace(
+        "xcf = { interface = \"xcf0\", address = \"10.99.0.1\" }",
+        "xcf = { interface = \"xcf0\" }\nprofile = \"d1.profile\"",
+    )
+    .replace(
+        "xcf = { interface = \"xcf0\", address = \"10.99.0.2\" }",
+        "xcf = { interface = \"xcf0\", address = \"10.99.0.2\" }\nprofile = \"d2.profile\"",
+    )
+}
+
+#[test]
+fn profiles_are_another_spelling() {
+    let dir = Dir::new();
+    let c = dir.parse(&with_profiles(&dir, D1, D2)).unwrap();
+    assert_eq!(c.stacks[0].xcf.as_ref().unwrap().address, IpAddr::from([10, 99, 0, 1]));
+    assert_eq!(c.stacks[0].default_filters.as_ref().unwrap().rules.len(), 1);
+    assert_eq!(c.stacks[1].default_filters, None, "it has no IPSEC block");
+    let [dvipa] = &c.dvipas[..] else { panic!("{:?}", c.dvipas) };
+    assert_eq!((dvipa.owner.as_str(), dvipa.backups[0].as_str()), ("TCPCS1", "TGT1"));
+    assert_eq!(dvipa.giveback, Giveback::WhenIdle);
+    assert_eq!(dvipa.distribute[0].ports, [(80, 80), (8000, 8099)]);
+    assert_eq!(dvipa.distribute[0].targets[0].as_str(), "TGT1");
+}
+
+#[test]
+fn what_a_profile_cannot_mean_is_told() {
+    let dir = Dir::new();
+    let told = |first: &str, second: &str, expected: &str| {
+        let errors = dir.errors(&with_profiles(&dir, first, second));
+        assert!(errors.contains(expected), "{expected:?} is not in: {errors}");
+    };
+    told(D1, &D2.replace("10.99.0.2", "10.99.0.3"), "the XCF address of TGT1 is 10.99.0.3 in its profile");
+    told(&D1.replace("ROUNDROBIN", "BASEWLM"), D2, "expected DISTMETHOD ROUNDROBIN");
+    told(&D1.replace("DESTIP 10.99.0.2", "DESTIP 10.99.0.9"), D2, "no stack has the XCF address 10.99.0.9");
+    told(D1, &D2.replace("203.0.113.10", "203.0.113.11"), "no profile here has VIPADEFINE for it");
+    told(&D1.replace("VIPADEFINE", "VIPADEFINED"), D2, "the profile of TCPCS1");
+    told(&D1.replace("DYNAMICXCF 10.99.0.1 255.255.255.0 1", ""), D2, "xcf needs an address");
+    told(D1, D1, "203.0.113.10 is a DVIPA and a DVIPA");
+}
+
+#[test]
+fn ike_config_is_read_and_the_configuration_goes_before_it() {
+    let dir = Dir::new();
+    let text = "IkeConfig\n{\n  IkeSyslogLevel 15\n  IkeRetries 3\n  IkeInitWait 5\n}\n";
+    std::fs::write(dir.0.path().join("iked.conf"), text).unwrap();
+    let c = dir.parse(&format!("{GOOD}\n[ike]\nfile = \"iked.conf\"\nretries = 4\n")).unwrap();
+    assert_eq!((c.ike.retries, c.ike.init_wait.as_secs()), (4, 5));
+    assert_eq!(c.log.filter, "iked=debug,info");
+    std::fs::write(dir.0.path().join("iked.conf"), text.replace("IkeRetries", "IkeRetreis")).unwrap();
+    let errors = dir.errors(&format!("{GOOD}\n[ike]\nfile = \"iked.conf\"\n"));
+    assert!(errors.contains("did you mean `IkeRetries`?"), "{errors}");
+}

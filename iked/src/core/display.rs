@@ -28,6 +28,7 @@ const fn question(want: Want) -> Option<Question> {
         Want::Interfaces => Some(Question::Interfaces),
         Want::Drops => Some(Question::Drops),
         Want::Distribution => Some(Question::Distribution),
+        Want::PortTranslations => Some(Question::PortTranslations),
     }
 }
 
@@ -70,10 +71,12 @@ impl Core {
             engine: engine.counters(),
             sas: Vec::new(),
             filters: Vec::new(),
+            shelved: if want == Want::Filters { stack.shelved(now.unix) } else { Vec::new() },
             totals: FilterTotals::default(),
             interfaces: Vec::new(),
             drops: Vec::new(),
             targets: Vec::new(),
+            ports: Vec::new(),
             dvipas: self.dvipas_of(index),
             cf_ike: stack.ledger.ike_states(),
             cf_children: stack.ledger.child_states(),
@@ -86,6 +89,7 @@ impl Core {
             Some(Answer::Interfaces(interfaces)) => snapshot.interfaces = interfaces,
             Some(Answer::Drops(drops)) => snapshot.drops = drops,
             Some(Answer::Distribution(targets)) => snapshot.targets = targets,
+            Some(Answer::PortTranslations(ports)) => snapshot.ports = ports,
         }
         let _ = reply.send(Ok(snapshot));
     }

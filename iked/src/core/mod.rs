@@ -9,6 +9,7 @@ mod control;
 mod display;
 pub(crate) mod ledger;
 mod links;
+mod policy;
 mod takeover;
 mod vipa;
 
@@ -18,22 +19,22 @@ use crate::cf::seal::SysplexKey;
 use crate::config::{Config, Name, StackEntry};
 use crate::events::{Events, What};
 use crate::ike::Engine;
-use crate::ike::command::{ActivationMethod, Command};
-use crate::ike::rules::{Rules, Settings};
+use crate::ike::command::Command;
+use crate::ike::rules::IkeOffer;
 use crate::policies::{PolicySource, StackPolicy};
 use crate::request::{CoreError, CoreRequest};
 use crate::stack_link::{Connection, LinkEvent, StackIndex};
 use crate::takeover::{Input, StackState};
-use crate::topology::{self, Owners};
+use crate::topology::Owners;
 use ledger::Ledger;
 use stack::control::{Answer, FilterSet, Heard, KeyBytes, Question, SaView, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use takeover::Takeovers;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// How often the SAs of a stack are looked at for inbound traffic.
 const TICK: Duration = Duration::from_secs(1);
@@ -67,6 +68,8 @@ pub enum Internal {
     Sas(StackIndex, Vec<SaView>),
     /// What a display request needs of the stack is there.
     Display(Box<display::Pending>),
+    /// A policy was read.
+    Policy(policy::Loaded),
 }
 
 /// Everything about one stack.
@@ -90,7 +93,17 @@ pub(crate) struct Stack {
     unreachable: Option<String>,
     /// Policy in force; `None`: the defaults, because an operator or an error said so.
     pub(crate) policy: Option<Arc<dyn StackPolicy>>,
+    /// The policy that was in force last, if the defaults are now.
+    last_policy: Option<Arc<dyn StackPolicy>>,
+    /// Offers of the KeyExchangeRules in force, by name.
+    pub(crate) offers: BTreeMap<String, Vec<IkeOffer>>,
     filters: FilterSet,
+    /// Filters without a policy.
+    default_filters: FilterSet,
+    /// When its time conditions are to be looked at again; `None`: there are none, or none that changes any more.
+    look_at: Option<Instant>,
+    /// Requests to put a policy in force so far.
+    load_number: u64,
     /// DVIPAs of which it keeps SAs so that they can go on elsewhere, and their epochs.
     continued: BTreeMap<IpAddr, u64>,
     /// SA pairs that the stack was told to hold: inbound SPI → tunnel.
@@ -104,7 +117,7 @@ pub struct Core {
     config: Arc<Config>,
     stacks: Vec<Stack>,
     owners: Owners,
-    source: Box<dyn PolicySource>,
+    source: policy::Source,
     keeper: Option<mpsc::Sender<Order>>,
     internal: mpsc::Sender<Internal>,
     next_tick: Instant,
@@ -128,7 +141,7 @@ impl Core {
     /// A core for the stacks of `config`. `engine` makes the engine of a stack; `keeper` is there with a sysplex.
     pub fn new(
         config: Arc<Config>,
-        mut source: Box<dyn PolicySource>,
+        source: Box<dyn PolicySource>,
         mut engine: impl FnMut(&StackEntry, Instant) -> Engine,
         sysplex: Option<(mpsc::Sender<Order>, SysplexKey)>,
         internal: mpsc::Sender<Internal>,
@@ -136,7 +149,9 @@ impl Core {
     ) -> Self {
         let (keeper, key) = sysplex.unzip();
         let events = Events::default();
-        let stacks = config.stacks.iter().map(|entry| {
+        let defaults: Vec<FilterSet> = config.stacks.iter().map(|s| source.default_filters(s)).collect();
+        let source: policy::Source = Arc::new(Mutex::new(source));
+        let stacks = config.stacks.iter().zip(defaults).map(|(entry, defaults)| {
             let mut stack = Stack {
                 entry: entry.clone(),
                 engine: engine(entry, now.instant),
@@ -149,7 +164,12 @@ impl Core {
                 adopted: false,
                 unreachable: None,
                 policy: None,
-                filters: source.default_filters(),
+                last_policy: None,
+                offers: BTreeMap::new(),
+                filters: defaults.clone(),
+                default_filters: defaults,
+                look_at: None,
+                load_number: 0,
                 continued: BTreeMap::new(),
                 installed: BTreeMap::new(),
                 ledger: Ledger::new(key.clone()),
@@ -157,8 +177,8 @@ impl Core {
             };
             // Grows over restarts of this daemon too, so that a stack can tell old tables from new ones.
             stack.filters.epoch = now.unix << 16;
-            match source.load(entry) {
-                Ok(policy) => stack.use_policy(Some(policy), now.instant),
+            match policy::read(&source, entry) {
+                Ok(policy) => stack.use_policy(Some(policy), now),
                 Err(e) => warn!(stack = %entry.name, "policy not loaded, everything is denied: {e}"),
             }
             stack
@@ -244,13 +264,10 @@ impl Core {
                 };
                 let _ = reply.send(done);
             }
-            CoreRequest::LoadPolicy { stack, policy, reply } => {
-                let done = match self.find(&stack) {
-                    Some(index) => self.load_policy(now, index, policy),
-                    None => Err(CoreError::UnknownStack),
-                };
-                let _ = reply.send(done);
-            }
+            CoreRequest::LoadPolicy { stack, policy, reply } => match self.find(&stack) {
+                Some(index) => self.load_policy(now, index, policy, Some(reply)),
+                None => drop(reply.send(Err(CoreError::UnknownStack))),
+            },
         }
     }
 
@@ -285,6 +302,7 @@ impl Core {
                 self.drain(now, index);
             }
             Internal::Display(pending) => self.finish_display(now, *pending),
+            Internal::Policy(loaded) => self.policy_read(now, loaded),
         }
     }
 
@@ -308,6 +326,7 @@ impl Core {
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + TICK;
             self.tick();
+            self.timed_filters(now);
         }
     }
 
@@ -324,17 +343,6 @@ impl Core {
                     let _ = internal.send(Internal::Sas(index, sas)).await;
                 }
             });
-        }
-    }
-
-    /// Reads all policies again (`SIGHUP`).
-    pub fn reload(&mut self, now: Now) {
-        for index in 0..self.stacks.len() {
-            let name = self.stacks[index].entry.name.clone();
-            match self.load_policy(now, index, true) {
-                Ok(()) => info!(stack = %name, "policy reloaded"),
-                Err(e) => warn!(stack = %name, "{e}; the policy before stays in force"),
-            }
         }
     }
 
@@ -393,58 +401,6 @@ impl Core {
         self.stack_is(now, index, if ended { StackState::Ended } else { StackState::Lost });
     }
 
-    fn load_policy(&mut self, now: Now, index: StackIndex, policy: bool) -> Result<(), CoreError> {
-        let stack = &mut self.stacks[index];
-        let next = match policy {
-            true => match self.source.load(&stack.entry) {
-                Ok(next) => Some(next),
-                Err(reason) => {
-                    let failed = What::PolicyFailed { reason: reason.clone() };
-                    self.events.report(now.unix, stack.entry.name.as_str(), failed);
-                    return Err(CoreError::Policy(reason));
-                }
-            },
-            false => None,
-        };
-        let next_filters = next.is_none().then(|| self.source.default_filters());
-        stack.use_policy(next, now.instant);
-        if let Some(defaults) = next_filters {
-            stack.filters = FilterSet { epoch: stack.filters.epoch, ..defaults };
-        }
-        stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
-        self.events.report(now.unix, stack.entry.name.as_str(), What::PolicyLoaded { policy });
-        self.now_ready(now, index);
-        self.auto_activate(now, index);
-        self.drain(now, index);
-        Ok(())
-    }
-
-    /// Starts the tunnels that are to be there always and are not.
-    fn auto_activate(&mut self, now: Now, index: StackIndex) {
-        let stack = &mut self.stacks[index];
-        let Some(policy) = stack.policy.clone() else { return };
-        for name in policy.auto_activate() {
-            let up = stack.engine.children().iter().any(|c| c.local_dyn_vpn_rule.as_deref() == Some(&name));
-            if up || !stack.configured {
-                continue;
-            }
-            match policy.start_named(&name, ActivationMethod::Auto) {
-                // Its owner does it, and this stack when it becomes the owner.
-                Ok(initiate)
-                    if !topology::may_use(
-                        &self.config,
-                        &self.owners,
-                        &stack.entry.name,
-                        initiate.local_endpoint,
-                    ) => {}
-                Ok(initiate) => {
-                    stack.engine.handle_command(now.instant, Command::Initiate(Box::new(initiate)));
-                }
-                Err(e) => warn!(stack = %stack.entry.name, rule = %name, "not activated: {e}"),
-            }
-        }
-    }
-
     /// To the owner's stack, whether a takeover would find everything.
     fn report_protection(&self, now: Now, dvipa: IpAddr, missing: Option<String>) {
         let owner = self.owners.get(&dvipa).map_or("", |o| o.stack.as_str());
@@ -453,21 +409,6 @@ impl Core {
 }
 
 impl Stack {
-    /// Puts a policy in force in the engine and in [`Stack::filters`], which the caller sends.
-    fn use_policy(&mut self, policy: Option<Arc<dyn StackPolicy>>, now: Instant) {
-        let epoch = self.filters.epoch + 1;
-        match &policy {
-            Some(p) => {
-                self.filters = p.filters();
-                self.engine.set_settings(Settings { continued: self.continued.clone(), ..p.settings() });
-                self.engine.set_rules(now, p.rules());
-            }
-            None => self.engine.set_rules(now, Rules::default()),
-        }
-        self.filters.epoch = epoch;
-        self.policy = policy;
-    }
-
     /// Sends a command; a stack that takes none is cut off and begins again from the desired state.
     pub(crate) fn send(&mut self, message: ToStack) {
         if let Some(link) = &self.link

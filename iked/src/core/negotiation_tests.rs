@@ -5,6 +5,7 @@ use super::*;
 use crate::cf::RecordKey;
 use crate::cf::fence::Contents;
 use crate::cf::record::{Owner, Phase1, Phase2, RecordId};
+use crate::ike::command::ActivationMethod;
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
 use stack::control::{Acquire, FromStack, SaNotice};

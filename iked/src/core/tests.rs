@@ -4,8 +4,8 @@
 use super::*;
 use crate::cf::fence::Contents;
 use crate::cf::{RecordKey, Revision};
-use crate::ike::command::Initiate;
-use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Settings};
+use crate::ike::command::{ActivationMethod, Initiate};
+use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
 use crate::ike::types::*;
 use crate::policies::StartError;
 use crate::request::{ControlAction, ControlObject, ControlStatus, Snapshot, Want};
@@ -56,10 +56,10 @@ impl Fixed {
 }
 
 impl StackPolicy for Fixed {
-    fn filters(&self) -> FilterSet {
-        FilterSet { policy: true, logging: true, ..Source::default().default_filters() }
+    fn filters(&self, _: u64) -> FilterSet {
+        FilterSet { policy: true, logging: true, ..crate::policies::no_filters() }
     }
-    fn rules(&self) -> Rules {
+    fn rules(&self, _: u64) -> Rules {
         let range = |a| vec![selector(a).addresses];
         let lifetime = Duration::from_secs(3600);
         Rules {
@@ -496,24 +496,29 @@ async fn a_stack_that_does_not_answer_delays_only_its_asker() {
 async fn t58_a_bad_reload_keeps_the_policy_before() {
     let mut lab = Lab::new();
     lab.connect(OWN, 1, false).await;
-    let load = |lab: &mut Lab, policy| {
+    async fn load(lab: &mut Lab, policy: bool) -> Result<(), CoreError> {
         let (reply, mut answer) = oneshot::channel();
         lab.core.on_request(lab.now, CoreRequest::LoadPolicy { stack: "OWN".into(), policy, reply });
+        if policy {
+            // Another thread reads it.
+            let read = lab.internal.recv().await.unwrap();
+            lab.core.on_internal(lab.now, read);
+        }
         answer.try_recv().unwrap()
-    };
+    }
     *lab.source.broken.lock().unwrap() = true;
-    let e = load(&mut lab, true).unwrap_err();
+    let e = load(&mut lab, true).await.unwrap_err();
     assert_eq!(e, CoreError::Policy("policy.conf:3: unknown keyword".into()));
     assert!(lab.core.stack_info(OWN).policy_filters);
     lab.settle().await;
     lab.stacks[OWN].heard.clear();
-    load(&mut lab, false).unwrap();
+    load(&mut lab, false).await.unwrap();
     lab.settle().await;
     let [ToStack::SetFilters(f)] = &lab.stacks[OWN].heard[..] else { panic!() };
     assert!(!f.policy && f.rules.is_empty());
     let epoch = f.epoch;
     *lab.source.broken.lock().unwrap() = false;
-    load(&mut lab, true).unwrap();
+    load(&mut lab, true).await.unwrap();
     lab.settle().await;
     let Some(ToStack::SetFilters(f)) = lab.stacks[OWN].heard.last() else { panic!() };
     assert!(f.policy && f.epoch > epoch);

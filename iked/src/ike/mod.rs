@@ -25,3 +25,4 @@ pub mod view;
 pub mod wire;
 
 pub use engine::Engine;
+pub(crate) use selector::covered;

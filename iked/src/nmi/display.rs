@@ -12,11 +12,11 @@ pub(super) use values::Values;
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::request::{CfState, Snapshot, StackInfo, Want};
-use nmi_proto::code::{CfRecord, MessageType, ReasonCode, ReturnCode, SaState as WireState};
+use nmi_proto::code::{CfRecord, MessageType, SaState as WireState};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
-    AuthorityRecord, Dist, Distribution, DropCount, Interface, Nss, Record as _, Stack, StackRecord,
-    Statistics,
+    AuthorityRecord, Dist, Distribution, DropCount, Interface, Nss, PortTranslation, Record as _, Stack,
+    StackRecord, Statistics,
 };
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::text::CodePage;
@@ -26,7 +26,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::session::Failure;
 use crate::ike::view::SaState;
 
 /// What of a stack a request needs; `None`: nothing but its [`StackInfo`].
@@ -41,6 +40,7 @@ pub(super) const fn wanted(kind: MessageType) -> Option<Want> {
         MessageType::GET_IPINTERFACES => Want::Interfaces,
         MessageType::GET_DROPS => Want::Drops,
         MessageType::GET_DISTRIBUTION => Want::Distribution,
+        MessageType::GET_PORTTRAN => Want::PortTranslations,
         _ => return None,
     })
 }
@@ -51,6 +51,8 @@ enum Item {
     Summary,
     /// Of `filters`.
     Filter(u32),
+    /// Of `shelved`.
+    Shelved(u32),
     /// Of `sas`, and of `children` where IKE knows the SA.
     Sa(u32, Option<u32>),
     /// Of `children`.
@@ -60,6 +62,8 @@ enum Item {
     Interface(u32),
     Drop(u32),
     Target(u32),
+    /// Of `ports`.
+    Port(u32),
 }
 
 /// What an answer consists of.
@@ -94,7 +98,7 @@ impl Listing {
     }
 
     /// One record for each stack, where the request is about stacks; none where it is about what no stack has
-    /// (manual tunnels, port translations).
+    /// (manual tunnels).
     pub(super) fn of_stacks<'a>(kind: MessageType, stacks: impl IntoIterator<Item = &'a StackInfo>) -> Self {
         if !matches!(kind, MessageType::GET_STACKINFO | MessageType::GET_IKENSINFO) {
             return Self::empty(kind);
@@ -141,15 +145,8 @@ impl Listing {
     }
 
     /// What `filters` let through of the objects that `kind` is about.
-    ///
-    /// # Errors
-    /// A filter set that is not in force.
-    pub(super) fn of_snapshot(
-        kind: MessageType,
-        moment: Arc<Moment>,
-        filters: &[InFilter],
-    ) -> Result<Self, Failure> {
-        let all = moment.items(kind)?;
+    pub(super) fn of_snapshot(kind: MessageType, moment: Arc<Moment>, filters: &[InFilter]) -> Self {
+        let all = moment.items(kind);
         let total = count(all.len());
         let items = if filters.is_empty() {
             all
@@ -158,7 +155,7 @@ impl Listing {
                 .filter(|i| InFilter::any_matches(filters, &moment.subject(*i).as_subject()))
                 .collect()
         };
-        Ok(Self { kind, total, content: Content::Snapshot(moment, items) })
+        Self { kind, total, content: Content::Snapshot(moment, items) }
     }
 
     /// Number of records.
@@ -270,16 +267,15 @@ impl Moment {
     }
 
     /// All objects that a request is about, in the order of the answer.
-    fn items(&self, kind: MessageType) -> Result<Vec<Item>, Failure> {
+    fn items(&self, kind: MessageType) -> Vec<Item> {
         let s = &self.snapshot;
         let all = |n: usize, make: fn(u32) -> Item| (0..count(n)).map(make).collect::<Vec<_>>();
-        Ok(match kind {
+        match kind {
             MessageType::GET_SUMMARY => vec![Item::Summary],
             MessageType::GET_IPFLTCURR => all(s.filters.len(), Item::Filter),
             MessageType::GET_IPFLTDEFAULT | MessageType::GET_IPFLTPOLICY => {
-                // The stack holds the set in force only.
                 if s.stack.policy_filters != (kind == MessageType::GET_IPFLTPOLICY) {
-                    return Err(Failure::Refused(ReturnCode::EOPNOTSUPP, ReasonCode::NONE));
+                    return all(s.shelved.len(), Item::Shelved);
                 }
                 let configured = |i: &u32| filter::is_configured(&s.filters[*i as usize]);
                 (0..count(s.filters.len())).filter(configured).map(Item::Filter).collect()
@@ -290,8 +286,14 @@ impl Moment {
             MessageType::GET_IPINTERFACES => all(s.interfaces.len(), Item::Interface),
             MessageType::GET_DROPS => all(s.drops.len(), Item::Drop),
             MessageType::GET_DISTRIBUTION => all(s.targets.len(), Item::Target),
+            // Flows whose port is their own are resolved too; only translations are asked for.
+            MessageType::GET_PORTTRAN => (0..)
+                .zip(&s.ports)
+                .filter(|(_, p)| p.translated != p.original)
+                .map(|(i, _)| Item::Port(i))
+                .collect(),
             _ => Vec::new(),
-        })
+        }
     }
 
     /// SAs that the stack holds: those of IKE's tunnels in their order, then those that IKE does not know.
@@ -313,6 +315,7 @@ impl Moment {
         let none = || OwnedSubject { tunnel_id: None, rest: Subject::default() };
         match item {
             Item::Filter(i) => filter::subject(&s.filters[i as usize]),
+            Item::Shelved(i) => filter::subject(&s.shelved[i as usize]),
             Item::Child(i) | Item::Sa(_, Some(i)) => {
                 let child = &s.children[i as usize];
                 let current = self.newest_child.get(&child.id) == Some(&child.generation);
@@ -326,6 +329,15 @@ impl Moment {
                 let tunnel = &s.ike[i as usize];
                 ike::subject(tunnel, self.newest_ike.get(&tunnel.id) == Some(&tunnel.generation))
             }
+            Item::Port(i) => {
+                let p = &s.ports[i as usize];
+                let rest = Subject {
+                    remote: Some((p.remote, p.remote)),
+                    protocol: Some(p.protocol),
+                    ..Subject::default()
+                };
+                OwnedSubject { tunnel_id: None, rest }
+            }
             Item::Summary | Item::Interface(_) | Item::Drop(_) | Item::Target(_) => none(),
         }
     }
@@ -334,7 +346,8 @@ impl Moment {
         let s = &self.snapshot;
         match item {
             Item::Summary => self.summary().build(page),
-            Item::Filter(i) => filter::record(&s.filters[i as usize]).build(page),
+            Item::Filter(i) => filter::record(&s.filters[i as usize], true).build(page),
+            Item::Shelved(i) => filter::record(&s.shelved[i as usize], false).build(page),
             Item::Sa(sa, child) => self.stack_tunnel(sa, child).build(page),
             Item::Child(i) => self.ike_child(i).build(page),
             Item::Ike(i) => self.ike_tunnel(i, kind == MessageType::GET_IKETUNCASCADE).build(page),
@@ -353,6 +366,19 @@ impl Moment {
             Item::Drop(i) => {
                 let v = &s.drops[i as usize];
                 DropCount { reason: v.reason.as_str().into(), packets: v.packets }.build(page)
+            }
+            Item::Port(i) => {
+                let v = &s.ports[i as usize];
+                PortTranslation {
+                    ipv6: v.remote.is_ipv6(),
+                    remote_address: v.remote.into(),
+                    // In transport mode nobody says it.
+                    inner_address: Default::default(),
+                    protocol: v.protocol,
+                    translated_port: v.translated,
+                    original_port: v.original,
+                }
+                .build(page)
             }
             Item::Target(i) => {
                 let v = &s.targets[i as usize];

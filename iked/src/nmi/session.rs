@@ -270,7 +270,7 @@ impl Session {
                         Ok(None) => return Err(internal("the core has ended")),
                         Err(_) => return Err(internal("the core does not answer")),
                     };
-                    Listing::of_snapshot(kind, moment, &filters)
+                    Ok(Listing::of_snapshot(kind, moment, &filters))
                 }
                 None => Ok(Listing::of_stacks(kind, [stack])),
             },

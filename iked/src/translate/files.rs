@@ -5,6 +5,7 @@ use crate::config::{Config, StackEntry, UdpEncapsulation};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{Rules, Settings};
 use crate::policies::{PolicySource, StackPolicy, StartError};
+use policy::model::Moment;
 use policy::select::NoStart;
 use policy::{Diagnostic, MAX_FILE_BYTES, Policy, Source};
 use stack::control::{Acquire, DfMode, FilterSet};
@@ -78,8 +79,11 @@ impl PolicySource for Files {
         Ok(Arc::new(Translated(policy, self.settings.clone())))
     }
 
-    fn default_filters(&self) -> FilterSet {
-        filters::default_filter_set(0)
+    fn default_filters(&self, stack: &StackEntry) -> FilterSet {
+        match &stack.default_filters {
+            Some(ipsec) => filters::profile_filter_set(ipsec, 0),
+            None => filters::default_filter_set(0),
+        }
     }
 }
 
@@ -111,15 +115,28 @@ fn holds_secret(bytes: &[u8]) -> bool {
     words.any(|word| [&b"SharedKey"[..], b"Key"].iter().any(|key| word.eq_ignore_ascii_case(key)))
 }
 
+/// An instant on the clock of the host: time conditions may be about its local time.
+fn moment(unix: u64) -> Moment {
+    let unix = i64::try_from(unix).unwrap_or(i64::MAX);
+    let offset = jiff::Timestamp::from_second(unix)
+        .map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds());
+    Moment { unix, local_offset: offset }
+}
+
 /// A policy, as the core sees it, and the settings that are not policy's.
 struct Translated(Policy, Settings);
 
 impl StackPolicy for Translated {
-    fn filters(&self) -> FilterSet {
-        filters::filter_set(&self.0, 0)
+    fn filters(&self, unix: u64) -> FilterSet {
+        filters::filter_set(&self.0, moment(unix), 0)
     }
-    fn rules(&self) -> Rules {
-        rules::rules(&self.0)
+    fn rules(&self, unix: u64) -> Rules {
+        rules::rules(&self.0, moment(unix))
+    }
+    fn next_change(&self, unix: u64) -> Option<u64> {
+        let next = policy::compile::next_change(&self.0, moment(unix))?;
+        // The clocks of summer and winter time: what is asked again too early asks once more.
+        u64::try_from(next).ok()
     }
     fn settings(&self) -> Settings {
         rules::settings(&self.0, &self.1)
@@ -168,6 +185,7 @@ mod tests {
             xcf: None,
             home: vec![],
             policy,
+            default_filters: None,
             stackd: PathBuf::new(),
             mark: (0, 0),
             max_connections: 1,
@@ -217,8 +235,8 @@ mod tests {
         let path = dir.path().join("policy.conf");
         write_secret(&path, SAMPLE);
         let policy = files(Some(&path)).load(&entry(None)).unwrap();
-        assert_eq!(policy.filters().rules.len(), 10);
-        assert_eq!(policy.rules().exchange.len(), 2);
+        assert_eq!(policy.filters(1_795_176_000).rules.len(), 10);
+        assert_eq!(policy.rules(1_795_176_000).exchange.len(), 2);
         assert_eq!(policy.auto_activate(), ["branchNet"]);
         assert!(policy.start_named("branchNet", ActivationMethod::Auto).is_ok());
         let error = |name| policy.start_named(name, ActivationMethod::Command).unwrap_err();
@@ -233,8 +251,8 @@ mod tests {
         write_secret(&common, SAMPLE);
         write(&own, "IpFilterPolicy\n{\n  PreDecap On\n  IpFilterRuleRef web\n}\n").unwrap();
         let policy = files(Some(&common)).load(&entry(Some(own))).unwrap();
-        assert!(policy.filters().predecap);
-        assert!(policy.filters().rules.iter().all(|r| r.name == "web"));
+        assert!(policy.filters(1_795_176_000).predecap);
+        assert!(policy.filters(1_795_176_000).rules.iter().all(|r| r.name == "web"));
     }
 
     #[test]
@@ -261,7 +279,7 @@ mod tests {
 
     #[test]
     fn without_a_policy_ike_can_still_be_spoken() {
-        let set = files(None).default_filters();
+        let set = files(None).default_filters(&entry(None));
         assert!(!set.policy && !set.rules.is_empty());
     }
 }

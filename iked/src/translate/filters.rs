@@ -1,7 +1,8 @@
 //! The filter table of a stack.
 
 use policy::compile::{self, Filter};
-use policy::model::{Action, ByteRange, Connect, Discard, PortRange, Routing};
+use policy::model::{self, Action, ByteRange, Connect, Discard, Moment, PortRange, Routing};
+use policy::profile::Ipsec;
 use policy::{Policy, select};
 use stack::control::{
     self, AddressRange, Direction, FilterAction, FilterRule, FilterSet, Scope, TcpQualifier,
@@ -14,9 +15,9 @@ const UDP: u8 = 17;
 /// Ports of IKE, and of IKE and ESP behind a NAT (RFC 3948).
 const IKE_PORTS: [u16; 2] = [500, 4500];
 
-/// The table that a policy asks for, in search order.
+/// The table that a policy asks for at an instant, in search order.
 #[must_use]
-pub fn filter_set(policy: &Policy, epoch: u64) -> FilterSet {
+pub fn filter_set(policy: &Policy, at: Moment, epoch: u64) -> FilterSet {
     FilterSet {
         epoch,
         policy: true,
@@ -24,7 +25,7 @@ pub fn filter_set(policy: &Policy, epoch: u64) -> FilterSet {
         predecap: policy.filter.predecap,
         log_implicit: policy.filter.log_implicit,
         implicit_icmp: policy.filter.implicit_discard == Discard::Icmp,
-        rules: compile::filters(policy).map(|filter| rule(policy, &filter)).collect(),
+        rules: compile::filters_at(policy, at).map(|filter| rule(policy, &filter)).collect(),
     }
 }
 
@@ -64,6 +65,77 @@ pub fn default_filter_set(epoch: u64) -> FilterSet {
     }
 }
 
+/// The table that a profile asks for: its permits, each an outbound filter and its mirror image.
+#[must_use]
+pub fn profile_filter_set(ipsec: &Ipsec, epoch: u64) -> FilterSet {
+    let mut rules = Vec::new();
+    for (number, r) in (1_u32..).zip(&ipsec.rules) {
+        let outbound = FilterRule {
+            scope: scope(r.routing),
+            security_class: r.security_class,
+            protocol: r.protocol,
+            source_ports: ports(r.source_ports),
+            destination_ports: ports(r.destination_ports),
+            icmp_type: r.kind.map(bytes),
+            icmp_code: r.code.map(bytes),
+            tcp_qualifier: match r.direction {
+                model::Direction::Bidirectional(connect) => qualifier(connect),
+                model::Direction::Inbound | model::Direction::Outbound => TcpQualifier::None,
+            },
+            fragments_only: r.fragments_only,
+            log_permit: r.log,
+            ..FilterRule::new(
+                format!("{DEFAULT_RULE}.{number}"),
+                0,
+                Direction::Outbound,
+                addresses(r.source),
+                addresses(r.destination),
+                FilterAction::Permit,
+            )
+        };
+        let inbound = FilterRule {
+            direction: Direction::Inbound,
+            source: outbound.destination,
+            destination: outbound.source,
+            source_ports: outbound.destination_ports,
+            destination_ports: outbound.source_ports,
+            ..outbound.clone()
+        };
+        let (out, into) = match r.direction {
+            model::Direction::Bidirectional(_) => (true, true),
+            model::Direction::Outbound => (true, false),
+            model::Direction::Inbound => (false, true),
+        };
+        let both = out.then_some(outbound).into_iter().chain(into.then_some(inbound));
+        rules.extend((1..).zip(both).map(|(extension, rule)| FilterRule { extension, ..rule }));
+    }
+    FilterSet {
+        epoch,
+        policy: false,
+        logging: ipsec.log,
+        predecap: false,
+        log_implicit: ipsec.log_implicit,
+        implicit_icmp: false,
+        rules,
+    }
+}
+
+const fn scope(routing: Routing) -> Scope {
+    match routing {
+        Routing::Local => Scope::Local,
+        Routing::Routed => Scope::Routed,
+        Routing::Either => Scope::Either,
+    }
+}
+
+const fn qualifier(connect: Connect) -> TcpQualifier {
+    match connect {
+        Connect::Either => TcpQualifier::None,
+        Connect::Inbound => TcpQualifier::InboundConnect,
+        Connect::Outbound => TcpQualifier::OutboundConnect,
+    }
+}
+
 fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
     let rule = filter.rule;
     let (action, log_permit, log_deny, discard) = match &rule.action {
@@ -83,11 +155,7 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
         local_start: rule.local_start.as_ref().map(|start| start.name.to_string()),
         vpn_action: rule.dyn_vpn().map(|vpn| vpn.name.to_string()),
         direction: if filter.inbound { Direction::Inbound } else { Direction::Outbound },
-        scope: match filter.service.routing {
-            Routing::Local => Scope::Local,
-            Routing::Routed => Scope::Routed,
-            Routing::Either => Scope::Either,
-        },
+        scope: scope(filter.service.routing),
         security_class: filter.service.security_class,
         source: addresses(filter.source),
         destination: addresses(filter.destination),
@@ -96,12 +164,9 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
         destination_ports: ports(filter.destination_ports),
         icmp_type: filter.kind.map(bytes),
         icmp_code: filter.code.map(bytes),
-        tcp_qualifier: match filter.connect {
-            Connect::Either => TcpQualifier::None,
-            Connect::Inbound => TcpQualifier::InboundConnect,
-            Connect::Outbound => TcpQualifier::OutboundConnect,
-        },
+        tcp_qualifier: qualifier(filter.connect),
         fragments_only: filter.service.fragments_only,
+        opaque: filter.opaque,
         action,
         log_permit,
         log_deny,
@@ -109,7 +174,7 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
     }
 }
 
-fn addresses(range: policy::model::AddressRange) -> AddressRange {
+fn addresses(range: model::AddressRange) -> AddressRange {
     AddressRange { low: range.low(), high: range.high() }
 }
 
@@ -123,12 +188,12 @@ const fn bytes(range: ByteRange) -> (u8, u8) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{SAMPLE, policy};
+    use super::super::tests::{NOON, SAMPLE, policy};
     use super::*;
 
     #[test]
     fn each_rule_becomes_filters_of_both_directions_in_place() {
-        let set = filter_set(&policy(SAMPLE), 7);
+        let set = filter_set(&policy(SAMPLE), NOON, 7);
         assert!(set.policy && set.logging && set.log_implicit && !set.implicit_icmp);
         assert_eq!(set.epoch, 7);
         let names: Vec<_> = set.rules.iter().map(|r| format!("{}.{}", r.name, r.extension)).collect();
@@ -151,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_inbound_filter_is_the_mirror_image() {
-        let set = filter_set(&policy(SAMPLE), 1);
+        let set = filter_set(&policy(SAMPLE), NOON, 1);
         let (out, into) = (&set.rules[2], &set.rules[3]);
         assert_eq!((out.direction, into.direction), (Direction::Outbound, Direction::Inbound));
         assert_eq!((out.source, out.destination), (into.destination, into.source));
@@ -164,7 +229,7 @@ mod tests {
 
     #[test]
     fn on_demand_is_the_policys_unless_the_rule_says_otherwise() {
-        let set = filter_set(&policy(SAMPLE), 1);
+        let set = filter_set(&policy(SAMPLE), NOON, 1);
         assert_eq!(set.rules[2].action, FilterAction::Ipsec { on_demand: true });
         assert_eq!(set.rules[6].action, FilterAction::Ipsec { on_demand: false });
         assert_eq!(set.rules[6].local_start.as_deref(), Some("gates"));
@@ -173,12 +238,32 @@ mod tests {
 
     #[test]
     fn types_logging_and_discard_action_arrive() {
-        let set = filter_set(&policy(SAMPLE), 1);
+        let set = filter_set(&policy(SAMPLE), NOON, 1);
         let (ping, blocked) = (&set.rules[0], &set.rules[8]);
         assert_eq!((ping.protocol, ping.icmp_type, ping.icmp_code), (Some(1), Some((8, 8)), Some((0, 0))));
         assert!(ping.log_permit && ping.source.low.is_ipv4());
         assert!(blocked.discard_icmp && !blocked.log_deny && blocked.source.low.is_ipv6());
         assert_eq!(blocked.action, FilterAction::Deny);
+    }
+
+    #[test]
+    fn a_profile_makes_permits_both_ways_in_its_order() {
+        let text = "IPCONFIG IPSECURITY IPSEC LOGENABLE LOGIMPLICIT
+            IPSECRULE * 10.0.0.0/8 LOG PROTOCOL UDP SRCPORT 500 DESTPORT 500
+            IPSECRULE * * PROTOCOL TCP DESTPORT 22 ROUTING EITHER DIRECTION BIDIRECTIONAL INBCONNECT ENDIPSEC";
+        let (profile, _) = policy::profile::load(&policy::Source::stack("p", text.into())).unwrap();
+        let set = profile_filter_set(&profile.ipsec.unwrap(), 4);
+        assert!(!set.policy && set.logging && set.log_implicit && set.epoch == 4);
+        let names: Vec<_> = set.rules.iter().map(|r| format!("{}.{}", r.name, r.extension)).collect();
+        assert_eq!(
+            names,
+            ["SYSDEFAULTRULE.1.1", "SYSDEFAULTRULE.1.2", "SYSDEFAULTRULE.2.1", "SYSDEFAULTRULE.2.2"]
+        );
+        let [ike_out, ike_in, ssh_out, ssh_in] = &set.rules[..] else { panic!() };
+        assert_eq!((ike_out.source, ike_out.destination), (ike_in.destination, ike_in.source));
+        assert!(ike_out.log_permit && !ssh_out.log_permit);
+        assert_eq!((ssh_in.source_ports.low, ssh_in.scope), (22, Scope::Either));
+        assert_eq!(ssh_out.tcp_qualifier, TcpQualifier::InboundConnect);
     }
 
     #[test]

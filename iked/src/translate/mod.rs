@@ -19,7 +19,7 @@ use stack::control::DfMode;
 
 /// What the stacks and the IKE engine can do of what the language knows beyond the usual; a policy that asks for
 /// more is refused by [`Files`], with its place.
-pub const SUPPORTED: &[policy::Feature] = &[];
+pub const SUPPORTED: &[policy::Feature] = &[policy::Feature::Opaque, policy::Feature::TimeConditions];
 
 /// What the stack must know about the outer headers of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,10 @@ pub(crate) mod tests {
             Err(report) => panic!("{report}"),
         }
     }
+
+    /// Friday 2026-11-20 12:00 UTC.
+    pub(crate) const NOON: policy::model::Moment =
+        policy::model::Moment { unix: 1_795_176_000, local_offset: 0 };
 
     /// A host with a web service, a subnet behind it, and things in clear.
     pub(crate) const SAMPLE: &str = include_str!("sample.conf");

@@ -7,17 +7,19 @@ use crate::ike::types::{
 };
 use policy::Policy;
 use policy::compile;
-use policy::model::{self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Protection, Protocol, Service};
+use policy::model::{
+    self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Moment, Protection, Protocol, Service,
+};
 use policy::select::{self, NoStart, Packet, Start, Traffic};
 use stack::control::Acquire;
 
-/// Every rule of a policy, in search order.
+/// Every rule of a policy that is in force at an instant, in search order.
 #[must_use]
-pub fn rules(policy: &Policy) -> Rules {
+pub fn rules(policy: &Policy, at: Moment) -> Rules {
     let exchange = policy.key_exchange.as_ref().map_or(&[][..], |k| &k.rules);
     Rules {
         exchange: exchange.iter().filter_map(exchange_rule).collect(),
-        child: policy.filter.rules.iter().flat_map(child_rules).collect(),
+        child: policy.filter.rules.iter().filter(|rule| rule.in_force(at)).flat_map(child_rules).collect(),
     }
 }
 
@@ -263,7 +265,7 @@ const fn group(group: model::Group) -> Option<Group> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{SAMPLE, policy};
+    use super::super::tests::{NOON, SAMPLE, policy};
     use super::*;
     use std::net::IpAddr;
     use std::time::Duration;
@@ -288,7 +290,7 @@ mod tests {
 
     #[test]
     fn exchange_rules_keep_order_and_take_the_policys_defaults() {
-        let rules = rules(&policy(SAMPLE));
+        let rules = rules(&policy(SAMPLE), NOON);
         let [gates, clients] = &rules.exchange[..] else { panic!("{:?}", rules.exchange) };
         assert_eq!((gates.name.as_str(), clients.name.as_str()), ("gates", "clients"));
         assert!(gates.allow_nat && !clients.allow_nat);
@@ -317,7 +319,7 @@ mod tests {
 
     #[test]
     fn services_of_one_rule_do_not_mix_their_selectors() {
-        let rules = rules(&policy(SAMPLE));
+        let rules = rules(&policy(SAMPLE), NOON);
         let web: Vec<_> = rules.child.iter().filter(|c| c.rule == "web").collect();
         let [tcp, udp] = web[..] else { panic!("{web:?}") };
         assert_eq!((tcp.local[0].protocol, tcp.local[0].port_low, tcp.local[0].port_high), (6, 443, 443));
@@ -330,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_gateway_rule_names_its_endpoints() {
-        let rules = rules(&policy(SAMPLE));
+        let rules = rules(&policy(SAMPLE), NOON);
         let branch = rules.child.iter().find(|c| c.rule == "branch").unwrap();
         assert_eq!(branch.local_endpoint, Some(ip("192.0.2.1")));
         assert_eq!(branch.remote_endpoint, Some(ip("203.0.113.99")));

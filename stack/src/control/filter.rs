@@ -106,6 +106,8 @@ pub struct FilterRule {
     pub tcp_qualifier: TcpQualifier,
     /// Matches fragments only.
     pub fragments_only: bool,
+    /// Matches only IPv6 fragments that do not say their protocol (Protocol Opaque).
+    pub opaque: bool,
     /// What happens to a packet that matches.
     pub action: FilterAction,
     /// Log permits.
@@ -146,6 +148,7 @@ impl FilterRule {
             icmp_code: None,
             tcp_qualifier: TcpQualifier::None,
             fragments_only: false,
+            opaque: false,
             action,
             log_permit: false,
             log_deny: false,

@@ -19,6 +19,8 @@ pub enum Question {
     Drops,
     /// [`Answer::Distribution`].
     Distribution,
+    /// [`Answer::PortTranslations`].
+    PortTranslations,
 }
 
 /// Answers, each one moment's view.
@@ -36,6 +38,8 @@ pub enum Answer {
     Drops(Vec<DropView>),
     /// Connections by target.
     Distribution(Vec<TargetView>),
+    /// Flows of clients behind NATs.
+    PortTranslations(Vec<PortTranslationView>),
 }
 
 /// Packets that the filters judged.
@@ -62,6 +66,25 @@ pub struct FilterView {
     pub created: u64,
 }
 
+/// A flow of a client behind a NAT, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortTranslationView {
+    /// Own address.
+    pub local: IpAddr,
+    /// Own port.
+    pub local_port: u16,
+    /// Public address of the client.
+    pub remote: IpAddr,
+    /// 6 or 17.
+    pub protocol: u8,
+    /// The client's port as this stack sees it.
+    pub translated: u16,
+    /// The client's own port.
+    pub original: u16,
+    /// Number of its tunnel.
+    pub tunnel: u32,
+}
+
 /// Kind of a filter in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FilterKind {
@@ -73,6 +96,13 @@ pub enum FilterKind {
     DynamicAnchor,
     /// Of a dynamic tunnel (its number).
     Dynamic(u32),
+    /// NAT resolution: one flow of a client behind a NAT.
+    Resolution {
+        /// Number of the tunnel.
+        tunnel: u32,
+        /// The client's own port.
+        original_port: u16,
+    },
 }
 
 /// One SA pair with its counters.

@@ -5,10 +5,13 @@
 //! trees say equals the plain search: a property test holds them to that.
 
 mod classifier;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use classifier::Classifier;
+pub(crate) use table::NEW;
+pub use table::Table;
 
 use crate::control::{Direction, FilterAction, FilterRule, PortRange, Scope, TcpQualifier};
 use std::net::IpAddr;
@@ -76,6 +79,15 @@ impl Subject {
         Self { direction, source: self.destination, destination: self.source, upper, ..self }
     }
 
+    /// An IPv6 fragment other than the first whose data begins with an extension header: what it carries is not said.
+    #[must_use]
+    pub fn hides_protocol(&self) -> bool {
+        use crate::wire::protocol::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
+        self.upper == Upper::Opaque
+            && self.source.is_ipv6()
+            && matches!(self.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+    }
+
     /// The pair (own side, peer's side) of addresses.
     #[must_use]
     pub fn local_remote(&self) -> (IpAddr, IpAddr) {
@@ -104,6 +116,7 @@ pub fn matches(r: &FilterRule, s: &Subject) -> bool {
         || !r.destination.contains(s.destination)
         || r.protocol.is_some_and(|p| p != s.protocol)
         || (r.fragments_only && !s.fragment)
+        || (r.opaque && !s.hides_protocol())
     {
         return false;
     }

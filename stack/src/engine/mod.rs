@@ -27,6 +27,7 @@ mod inbound;
 pub mod io;
 mod lease;
 pub mod log;
+pub mod natt;
 mod network;
 mod outbound;
 pub mod pmtu;
@@ -53,13 +54,14 @@ use acquire::AcquireTable;
 use coalesce::Coalescer;
 use connection::{ConnectionKey, Connections, Signs};
 use distribute::Distributor;
-use filter::{Subject, Upper};
+use filter::{Subject, Table, Upper};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 use hold::Hold;
 use io::{Output, ToGroup};
 use lease::{Ceilings, Lease};
 use log::{LogLimit, Topic};
+use natt::NatPorts;
 use pmtu::PathMtu;
 use reassemble::Reassembler;
 use rebuild::Rebuilds;
@@ -68,6 +70,7 @@ use sad::Sad;
 use spd::{Denied, Spd};
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 use strays::TakenOver;
 use verdict::DropReason;
@@ -112,6 +115,8 @@ pub struct Engine {
     connections: Connections,
     distributor: Distributor,
     acquires: AcquireTable,
+    /// Flows of clients behind NATs.
+    nat: NatPorts,
     path_mtu: PathMtu,
     /// Fragments in clear; apart from the others, so that a flood of them takes nothing from tunnels.
     clear_fragments: Reassembler,
@@ -163,6 +168,7 @@ impl Engine {
             connections: Connections::new(seed ^ 4, DEFAULT_CONNECTIONS),
             distributor: Distributor::default(),
             acquires: AcquireTable::new(seed ^ 5),
+            nat: NatPorts::new(seed ^ 12),
             path_mtu: PathMtu::new(seed ^ 6),
             clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
             fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
@@ -190,6 +196,11 @@ impl Engine {
     /// Replaces the filter table; SAs and their dynamic filters stay. `unix_secs` is shown as creation time.
     pub fn set_filters(&mut self, _now: Instant, unix_secs: u64, set: FilterSet) {
         self.spd.set_filters(unix_secs, set);
+    }
+
+    /// As [`Engine::set_filters`], with a table that was compiled elsewhere. Gives the one before.
+    pub fn exchange_filters(&mut self, unix_secs: u64, table: Arc<Table>) -> Arc<Table> {
+        self.spd.exchange(unix_secs, table)
     }
 
     /// Installs an SA pair and its dynamic filter. What waited for it goes out with the next [`Engine::handle_timeout`]
@@ -247,13 +258,16 @@ impl Engine {
             }
         }
         self.sad.remove(spi_in);
-        self.spd.remove_pair(spi_in);
+        if let Some(tunnel) = self.spd.remove_pair(spi_in) {
+            self.nat.forget(tunnel);
+        }
     }
 
     /// Removes every pair: what was protected is now denied.
     pub fn remove_all_sas(&mut self) {
         self.sad.clear();
         self.spi_out.clear();
+        self.nat.clear();
         self.spd.remove_all_pairs();
     }
 

@@ -13,7 +13,7 @@ use super::sad::{Sa, SaHandle};
 use super::udp_encap::{self, Encapsulated, IKE_HEADER};
 use super::verdict::DropReason;
 use super::{Engine, Line, esp, spd, subject};
-use crate::control::{Direction, IkeDatagram};
+use crate::control::{Direction, IkeDatagram, Mode};
 use crate::wire::esp::MAX_RESERVED_SPI;
 use crate::wire::packet::Parsed;
 use crate::wire::{be32, ecn, protocol};
@@ -204,6 +204,25 @@ impl Engine {
             return self.drop_packet(now, DropReason::SelectorViolation, source, out, || {
                 format!("{} by tunnel {}", Line(&s), through.tunnel)
             });
+        }
+        let pair = self.sad.get(handle).map(Sa::pair);
+        if let Arrival::Udp(udp) = &arrival
+            && pair.is_some_and(|p| p.mode == Mode::Transport)
+        {
+            match self.nat.inbound(now, (through.tunnel, udp.remote), inner, &parsed) {
+                Ok(false) => {}
+                // Nothing but a port and its checksum has changed.
+                Ok(true) => match Parsed::parse(inner) {
+                    Ok(translated) => parsed = translated,
+                    Err(_) => return self.drops.count(DropReason::MalformedPacket),
+                },
+                Err(reason) => {
+                    let s = subject(&parsed, Direction::Inbound, false);
+                    return self.drop_packet(now, reason, source, out, || {
+                        format!("{} by tunnel {}", Line(&s), through.tunnel)
+                    });
+                }
+            }
         }
         self.inbound(now, Some(through), VnetHeader::default(), inner, &parsed, out);
     }

@@ -5,6 +5,7 @@
 
 use super::acquire::{Held, Queued};
 use super::connection::{Place, Way};
+use super::filter::{self, Subject};
 use super::hold::Stage;
 use super::icmp::{Quoted, may_answer};
 use super::inbound::{FRAGMENTS_CLEAR, FRAGMENTS_LOCAL};
@@ -14,16 +15,26 @@ use super::roles::HomeRole;
 use super::segment::{self, SegmentError};
 use super::spd::Outbound;
 use super::verdict::DropReason;
-use super::{Engine, Line, key_outbound, signs, subject};
+use super::{Engine, Line, key_outbound, natt, signs, subject};
 use crate::control::{Direction, FilterAction};
 use crate::wire::icmp as wire_icmp;
 use crate::wire::packet::{IpVersion, Parsed, Upper};
-use crate::wire::{icmp, ipv4, protocol};
+use crate::wire::{icmp, ipv4, protocol, vnet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How long a packet waits for an owner: by then TCP has sent it again (R11).
 const UNDIRECTED_LIFE: Duration = Duration::from_secs(2);
+
+/// The packet with another destination port.
+fn to_port(s: Subject, port: u16) -> Subject {
+    match s.upper {
+        filter::Upper::Ports { source, opens, .. } => {
+            Subject { upper: filter::Upper::Ports { source, destination: port, opens }, ..s }
+        }
+        filter::Upper::Type { .. } | filter::Upper::None | filter::Upper::Opaque => s,
+    }
+}
 
 /// Where an outbound packet comes from, and thus who hears of its failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,7 +310,10 @@ impl Engine {
         let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
         let about = Quoted::of(parsed, packet).filter(|q| q.destination == parsed.source);
         let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
-        match self.spd.outbound(&s, flow.as_ref()) {
+        let resolution = self.nat.outbound(now, parsed);
+        let original = resolution.map(|r| to_port(s, r.original));
+        let resolved = resolution.zip(original.as_ref()).map(|(r, original)| (r.tunnel, original));
+        match self.spd.outbound_by(&s, flow.as_ref(), resolved) {
             Ok((way, admitted)) => {
                 if admitted.log {
                     self.log_permit(now, admitted.rule, &s, out);
@@ -317,6 +331,10 @@ impl Engine {
                     }
                     Outbound::Clear => Self::give_host(header, packet, parsed, out),
                     Outbound::Protect { spi_in } => {
+                        if let Some(r) = resolution.filter(|r| self.spd.tunnel_of(spi_in) == Some(r.tunnel)) {
+                            let partial = header.flags & vnet::NEEDS_CSUM != 0;
+                            natt::restore_port(packet, parsed, r.original, partial);
+                        }
                         self.protect(now, spi_in, origin, header, packet, parsed, out)
                     }
                     Outbound::Wanted { rule } => self.want(now, rule, origin, header, packet, parsed, out),

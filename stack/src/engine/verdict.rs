@@ -43,6 +43,10 @@ reasons! {
         /// ESP on an SA that goes on from an earlier owner of which nobody knows what it had accepted (T26): the peer's next
         /// SA is open.
         ContinuedInboundClosed => "continued_inbound_closed",
+        /// Another client behind the same NAT has the port, and no port is free to translate it to (RFC 3948 section 5.2).
+        NatPortTaken => "nat_port_taken",
+        /// Flows of clients behind NATs are resolved in too large a number, in all or by this tunnel.
+        NatTableFull => "nat_table_full",
 
         // Filters.
         /// A rule says deny.

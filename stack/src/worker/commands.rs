@@ -3,6 +3,7 @@
 use super::{Command, Ended, Greeting, Worker, unix_seconds};
 use crate::control::{Answer, FromStack, Question, ToStack};
 use crate::driver::poll::Poller;
+use crate::filter_compiler::Exchanged;
 use crate::xcf::message::MAX_PAGE;
 use crate::xcf::order::{EngineOrder, EngineReport};
 use std::sync::mpsc;
@@ -37,6 +38,11 @@ impl Worker {
                         self.handle_order(now, order);
                     }
                     self.carry_out(now);
+                }
+                Ok(Command::Filters { table, done }) => {
+                    let before = self.engine.exchange_filters(unix_seconds(), table);
+                    // The compiler waits for it, unless the process is ending.
+                    let _ = done.send(Exchanged { before, took: now.elapsed() });
                 }
                 Ok(Command::Message(message)) => {
                     self.handle_message(now, message);

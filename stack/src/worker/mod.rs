@@ -24,13 +24,15 @@ use crate::driver::poll::{Poller, Waker};
 use crate::driver::raw::{Family, RawProtocol, RawSocket};
 use crate::driver::tun::{HostBuffer, Tun};
 use crate::driver::udp::UdpSocket;
+use crate::engine::filter::Table;
 use crate::engine::io::Output;
 use crate::engine::{Engine, Links};
+use crate::filter_compiler::Exchanged;
 use crate::xcf::order::{EngineOrder, EngineReport};
 use drops::DriverDrops;
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc as events, oneshot};
 
@@ -74,6 +76,13 @@ pub enum Command {
     },
     /// Any message of `iked` that concerns packets.
     Message(ToStack),
+    /// Put a filter table in force.
+    Filters {
+        /// The table, compiled.
+        table: Arc<Table>,
+        /// Where the one before goes.
+        done: mpsc::Sender<Exchanged>,
+    },
     /// What the other stacks said.
     Group(Vec<EngineOrder>),
     /// What `Hello` says of the engine.

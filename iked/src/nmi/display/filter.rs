@@ -18,7 +18,7 @@ pub(super) const fn is_configured(view: &FilterView) -> bool {
 
 fn tunnel_id(kind: FilterKind) -> Option<String> {
     match kind {
-        FilterKind::Dynamic(tunnel) => Some(format!("Y{tunnel}")),
+        FilterKind::Dynamic(tunnel) | FilterKind::Resolution { tunnel, .. } => Some(format!("Y{tunnel}")),
         FilterKind::Generic | FilterKind::Common | FilterKind::DynamicAnchor => None,
     }
 }
@@ -39,7 +39,8 @@ pub(super) fn subject(view: &FilterView) -> OwnedSubject<'_> {
     }
 }
 
-pub(super) fn record(view: &FilterView) -> FilterRecord {
+/// `in_force`: not of the set that is shelved.
+pub(super) fn record(view: &FilterView, in_force: bool) -> FilterRecord {
     let (rule, totals) = (&view.rule, &view.totals);
     let source = address(&rule.source);
     let destination = address(&rule.destination);
@@ -70,8 +71,9 @@ pub(super) fn record(view: &FilterView) -> FilterRecord {
             FilterKind::Generic | FilterKind::Common => FilterType::GENERIC,
             FilterKind::DynamicAnchor => FilterType::DYNAMIC_ANCHOR,
             FilterKind::Dynamic(_) => FilterType::DYNAMIC,
+            FilterKind::Resolution { .. } => FilterType::NRF,
         },
-        state: FilterState::ACTIVE,
+        state: if in_force { FilterState::ACTIVE } else { FilterState::INACTIVE },
         action,
         scope: match rule.scope {
             Scope::Local => FilterScope::LOCAL,
@@ -112,6 +114,12 @@ pub(super) fn record(view: &FilterView) -> FilterRecord {
         type_high,
         code_low,
         code_high,
+        original_remote_port: match view.kind {
+            FilterKind::Resolution { original_port, .. } => original_port,
+            FilterKind::Generic | FilterKind::Common | FilterKind::DynamicAnchor | FilterKind::Dynamic(_) => {
+                0
+            }
+        },
         create_time: created,
         // A table is replaced whole: what is in force has not changed since it was made.
         update_time: created,

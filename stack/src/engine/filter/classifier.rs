@@ -151,7 +151,7 @@ mod upper {
 mod flag {
     /// The last of its leaf.
     pub(super) const LAST: u8 = 1;
-    /// The rule itself has to be asked: security class, fragments, scope.
+    /// The rule itself has to be asked: security class, fragments, opaque ones, scope.
     pub(super) const ASK: u8 = 1 << 1;
     /// It ends the search without a match (R7: a fragment that a deny could have meant).
     pub(super) const STOP: u8 = 1 << 2;
@@ -208,7 +208,7 @@ impl<A: Number> Entry<A> {
         };
         let mut flags = 0;
         let has_scope = view == View::Opaque && r.scope != Scope::Either;
-        if r.security_class != 0 || r.fragments_only || has_scope {
+        if r.security_class != 0 || r.fragments_only || r.opaque || has_scope {
             flags |= flag::ASK;
         }
         if view == View::Opaque && asks_upper(r) {
@@ -482,6 +482,7 @@ fn is_asked(r: &FilterRule, s: &Subject) -> bool {
     scope_allows(r.scope, s.routed)
         && (r.security_class == 0 || r.security_class == s.security_class)
         && (!r.fragments_only || s.fragment)
+        && (!r.opaque || s.hides_protocol())
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ prop_compose! {
         scope in prop_oneof![Just(Scope::Local), Just(Scope::Routed), Just(Scope::Either)],
         class in prop_oneof![4 => Just(0u8), 1 => Just(1u8)],
         qualifier in prop_oneof![4 => Just(TcpQualifier::None), 1 => Just(TcpQualifier::InboundConnect), 1 => Just(TcpQualifier::OutboundConnect)],
-        fragments_only in prop::bool::weighted(0.1),
+        (fragments_only, opaque) in (prop::bool::weighted(0.1), prop::bool::weighted(0.05)),
         action in prop_oneof![Just(FilterAction::Permit), Just(FilterAction::Deny), Just(FilterAction::Ipsec { on_demand: true })],
     ) -> FilterRule {
         let mut r = rule(direction, source, destination);
@@ -60,7 +60,8 @@ prop_compose! {
         (r.source_ports, r.destination_ports) = (source_ports, destination_ports);
         if icmp_code { r.icmp_code = icmp } else { r.icmp_type = icmp }
         r.action = action;
-        (r.scope, r.security_class, r.tcp_qualifier, r.fragments_only) = (scope, class, qualifier, fragments_only);
+        (r.scope, r.security_class, r.tcp_qualifier) = (scope, class, qualifier);
+        (r.fragments_only, r.opaque) = (fragments_only, opaque);
         r
     }
 }
@@ -105,7 +106,7 @@ impl Packets {
     fn subject(&mut self, near: &FilterRule) -> Subject {
         let protocol = match (self.below(4), near.protocol) {
             (1.., Some(p)) => p,
-            _ => [6, 17, 1, 58, 50][usize::from(self.byte(5))],
+            _ => [6, 17, 1, 58, 50, 60][usize::from(self.byte(6))],
         };
         let fragment = self.below(4) == 0;
         let upper = match protocol {

@@ -9,12 +9,13 @@ mod view;
 
 pub use dynamic::selected;
 
-use super::filter::{Classifier, Subject};
+use super::filter::{NEW, Subject, Table};
 use super::verdict::DropReason;
 use crate::control::{AddressRange, Direction, FilterAction, FilterRule, FilterSet, FilterTotals, SaPair};
 use dynamic::{DynamicSet, Pair, Tunnel};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::sync::Arc;
 
 /// Name of the implicit rule at the end of every table.
 pub const IMPLICIT_RULE: &str = "SYSDEFAULTDENYRULE";
@@ -64,17 +65,11 @@ pub struct Admitted {
 #[derive(Debug)]
 pub struct Spd {
     seed: u64,
-    classifier: Classifier,
-    rules: Vec<FilterRule>,
+    table: Arc<Table>,
     totals: Vec<FilterTotals>,
     /// Set of dynamic filters of each rule; `usize::MAX` of rules that are no anchors.
     set_of: Vec<usize>,
     installed: u64,
-    epoch: u64,
-    logging: bool,
-    predecap: bool,
-    log_implicit: bool,
-    implicit_icmp: bool,
     sets: Vec<DynamicSet>,
     set_names: HashMap<String, usize>,
     tunnels: Vec<Option<Tunnel>>,
@@ -106,16 +101,10 @@ impl Spd {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            classifier: Classifier::default(),
-            rules: Vec::new(),
+            table: Arc::default(),
             totals: Vec::new(),
             set_of: Vec::new(),
             installed: 0,
-            epoch: 0,
-            logging: false,
-            predecap: false,
-            log_implicit: false,
-            implicit_icmp: false,
             sets: Vec::new(),
             set_names: HashMap::new(),
             tunnels: Vec::new(),
@@ -132,61 +121,54 @@ impl Spd {
 
     /// Replaces the table. Counters of rules that stay the same are kept, and so are all dynamic filters.
     pub fn set_filters(&mut self, unix_secs: u64, set: FilterSet) {
-        let mut old: HashMap<(String, u32, Direction), (FilterRule, FilterTotals)> =
-            std::mem::take(&mut self.rules)
-                .into_iter()
-                .zip(std::mem::take(&mut self.totals))
-                .map(|(r, t)| ((r.name.clone(), r.extension, r.direction), (r, t)))
-                .collect();
-        self.totals = set
-            .rules
-            .iter()
-            .map(|r| match old.remove(&(r.name.clone(), r.extension, r.direction)) {
-                Some((before, totals)) if before == *r => totals,
-                _ => FilterTotals::default(),
-            })
-            .collect();
-        self.set_of = set
-            .rules
-            .iter()
-            .map(|r| match r.action {
-                FilterAction::Ipsec { .. } => self.set_named(&r.name),
-                FilterAction::Permit | FilterAction::Deny => NO_SET,
-            })
-            .collect();
-        self.classifier = Classifier::compile(&set.rules);
-        self.rules = set.rules;
+        let table = Table::new(set, &self.table);
+        drop(self.exchange(unix_secs, Arc::new(table)));
+    }
+
+    /// As [`Spd::set_filters`], with a table that is compiled already. Gives the one before.
+    pub fn exchange(&mut self, unix_secs: u64, table: Arc<Table>) -> Arc<Table> {
+        let (totals, sets) = (std::mem::take(&mut self.totals), std::mem::take(&mut self.set_of));
+        let before = std::mem::replace(&mut self.table, Arc::clone(&table));
+        let inherits = table.inherits(&before).unwrap_or_default();
+        self.totals.reserve_exact(table.rules().len());
+        self.set_of.reserve_exact(table.rules().len());
+        for (position, rule) in table.rules().iter().enumerate() {
+            let old = inherits.get(position).filter(|p| **p != NEW).and_then(|p| usize::try_from(*p).ok());
+            self.totals.push(old.and_then(|p| totals.get(p)).copied().unwrap_or_default());
+            let set = match (rule.action, old.and_then(|p| sets.get(p))) {
+                (FilterAction::Permit | FilterAction::Deny, _) => NO_SET,
+                (FilterAction::Ipsec { .. }, Some(set)) => *set,
+                (FilterAction::Ipsec { .. }, None) => self.set_named(&rule.name),
+            };
+            self.set_of.push(set);
+        }
         self.installed = unix_secs;
-        self.epoch = set.epoch;
-        self.logging = set.logging;
-        self.predecap = set.predecap;
-        self.log_implicit = set.log_implicit;
-        self.implicit_icmp = set.implicit_icmp;
+        before
     }
 
     /// Epoch of the table, 0 if there is none.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.table.epoch()
     }
 
     /// Whether ESP is filtered before it is opened.
     #[must_use]
     pub fn predecap(&self) -> bool {
-        self.predecap
+        self.table.set().predecap
     }
 
     /// A rule by its position.
     #[must_use]
     pub fn rule(&self, position: usize) -> Option<&FilterRule> {
-        self.rules.get(position)
+        self.table.rules().get(position)
     }
 
     /// The number of an anchor's set of dynamic filters, which outlives tables, and the name of its rule.
     #[must_use]
     pub fn anchor(&self, position: usize) -> Option<(usize, &str)> {
         let set = *self.set_of.get(position)?;
-        Some((set, self.rules.get(position)?.name.as_str()))
+        Some((set, self.table.rules().get(position)?.name.as_str()))
     }
 
     /// Between which addresses the common GRE filters permit; `None`: this stack has no XCF.
@@ -212,7 +194,7 @@ impl Spd {
     /// Adds an SA pair, and the dynamic filter of its tunnel if this is the first one or its selectors changed. Returns the
     /// number of the set that the filter stands in, see [`Spd::anchor`].
     pub fn add_pair(&mut self, unix_secs: u64, pair: &SaPair) -> usize {
-        self.remove_pair(pair.spi_in);
+        let _ = self.remove_pair(pair.spi_in);
         let set = self.set_named(&pair.rule);
         let fresh = Pair { spi_in: pair.spi_in, generation: pair.generation };
         let place = if let Some(&i) = self.tunnel_numbers.get(&pair.tunnel) {
@@ -279,22 +261,23 @@ impl Spd {
             .is_some_and(|t| t.current == spi_in)
     }
 
-    /// Removes a pair; with the last one of its tunnel the dynamic filter goes.
-    pub fn remove_pair(&mut self, spi_in: u32) {
-        let Some(place) = self.tunnel_of_spi.remove(&spi_in) else { return };
-        let Some(t) = self.tunnels[place].as_mut() else { return };
+    /// Removes a pair; with the last one of its tunnel the dynamic filter goes, and the tunnel's number is given.
+    pub fn remove_pair(&mut self, spi_in: u32) -> Option<u32> {
+        let place = self.tunnel_of_spi.remove(&spi_in)?;
+        let t = self.tunnels[place].as_mut()?;
         t.pairs.retain(|p| p.spi_in != spi_in);
         match t.pairs.iter().max_by_key(|p| p.generation) {
             Some(newest) if t.current == spi_in => t.current = newest.spi_in,
             Some(_) => {}
             None => {
-                if let Some(t) = self.tunnels[place].take() {
-                    self.sets[t.set].remove(place, &t.remote);
-                    self.tunnel_numbers.remove(&t.number);
-                    self.free.push(place);
-                }
+                let t = self.tunnels[place].take()?;
+                self.sets[t.set].remove(place, &t.remote);
+                self.tunnel_numbers.remove(&t.number);
+                self.free.push(place);
+                return Some(t.number);
             }
         }
+        None
     }
 
     /// Removes every pair.
@@ -315,7 +298,7 @@ impl Spd {
         through: Option<u32>,
     ) -> Result<Admitted, Denied> {
         let Some((position, _)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
-        let rule = &self.rules[position];
+        let rule = &self.table.rules()[position];
         let reason = match (rule.action, through) {
             (FilterAction::Permit, None) => None,
             (FilterAction::Permit, Some(_)) => Some(DropReason::ProtectedButClearRequired),
@@ -329,13 +312,16 @@ impl Spd {
                 if let Some(t) = own.and_then(|i| self.tunnels[i].as_mut()) {
                     t.totals[side(Direction::Inbound)].permits += 1;
                     self.all.permits += 1;
-                    return Ok(Admitted { rule: position, log: self.logging && rule.log_permit });
+                    return Ok(Admitted { rule: position, log: self.table.set().logging && rule.log_permit });
                 }
                 Some(DropReason::TunnelMismatch)
             }
         };
         self.count(position, reason)?;
-        Ok(Admitted { rule: position, log: self.logging && self.rules[position].log_permit })
+        Ok(Admitted {
+            rule: position,
+            log: self.table.set().logging && self.table.rules()[position].log_permit,
+        })
     }
 
     /// Judges a packet that wants out; `quoted` as for [`Spd::inbound`], as packets of that flow go out.
@@ -344,9 +330,19 @@ impl Spd {
         s: &Subject,
         quoted: Option<&Subject>,
     ) -> Result<(Outbound, Admitted), Denied> {
+        self.outbound_by(s, quoted, None)
+    }
+
+    /// As [`Spd::outbound`]; a packet of a resolved flow goes by the tunnel of that number, of which it is `original`.
+    pub fn outbound_by(
+        &mut self,
+        s: &Subject,
+        quoted: Option<&Subject>,
+        resolved: Option<(u32, &Subject)>,
+    ) -> Result<(Outbound, Admitted), Denied> {
         let Some((position, by)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
-        let rule = &self.rules[position];
-        let admitted = Admitted { rule: position, log: self.logging && rule.log_permit };
+        let rule = &self.table.rules()[position];
+        let admitted = Admitted { rule: position, log: self.table.set().logging && rule.log_permit };
         match rule.action {
             FilterAction::Permit => {
                 self.count(position, None)?;
@@ -358,7 +354,9 @@ impl Spd {
             }
             FilterAction::Ipsec { on_demand } => {
                 let by = if by { quoted.unwrap_or(s) } else { s };
-                let found = self.sets[self.set_of[position]].find(&self.tunnels, by);
+                let set = self.set_of[position];
+                let own = resolved.and_then(|(tunnel, original)| self.resolved(set, tunnel, original));
+                let found = own.or_else(|| self.sets[set].find(&self.tunnels, by));
                 if let Some(t) = found.and_then(|i| self.tunnels[i].as_mut()) {
                     t.totals[side(Direction::Outbound)].permits += 1;
                     self.all.permits += 1;
@@ -373,22 +371,36 @@ impl Spd {
         }
     }
 
+    /// The place of a tunnel, if it stands in this set and its selectors take the packet.
+    fn resolved(&self, set: usize, tunnel: u32, original: &Subject) -> Option<usize> {
+        let place = *self.tunnel_numbers.get(&tunnel)?;
+        let t = self.tunnels[place].as_ref()?;
+        (t.set == set && selected(&t.local, &t.remote, original)).then_some(place)
+    }
+
+    /// The number of the tunnel of a pair.
+    #[must_use]
+    pub fn tunnel_of(&self, spi_in: u32) -> Option<u32> {
+        self.tunnels[*self.tunnel_of_spi.get(&spi_in)?].as_ref().map(|t| t.number)
+    }
+
     /// What the filters would do with an outbound packet, without counting: permit, deny or ipsec.
     #[must_use]
     pub fn would(&self, s: &Subject, quoted: Option<&Subject>) -> Option<FilterAction> {
-        self.find(s, quoted).map(|(position, _)| self.rules[position].action)
+        self.find(s, quoted).map(|(position, _)| self.table.rules()[position].action)
     }
 
     fn find(&self, s: &Subject, quoted: Option<&Subject>) -> Option<(usize, bool)> {
-        if let Some(position) = self.classifier.classify(&self.rules, s) {
+        let (classifier, rules) = (self.table.classifier(), self.table.rules());
+        if let Some(position) = classifier.classify(rules, s) {
             return Some((position, false));
         }
-        quoted.and_then(|q| self.classifier.classify(&self.rules, q)).map(|position| (position, true))
+        quoted.and_then(|q| classifier.classify(rules, q)).map(|position| (position, true))
     }
 
     fn count(&mut self, position: usize, reason: Option<DropReason>) -> Result<(), Denied> {
         let totals = &mut self.totals[position];
-        let rule = &self.rules[position];
+        let rule = &self.table.rules()[position];
         let Some(reason) = reason else {
             totals.permits += 1;
             self.all.permits += 1;
@@ -402,7 +414,7 @@ impl Spd {
             self.all.mismatches += 1;
         }
         let tell = rule.discard_icmp && reason == DropReason::FilterDeny;
-        Err(Denied { reason, rule: Some(position), tell, log: self.logging && rule.log_deny })
+        Err(Denied { reason, rule: Some(position), tell, log: self.table.set().logging && rule.log_deny })
     }
 
     fn implicit(&mut self, s: &Subject) -> Denied {
@@ -411,8 +423,8 @@ impl Spd {
         Denied {
             reason: DropReason::ImplicitDeny,
             rule: None,
-            tell: self.implicit_icmp,
-            log: self.logging && self.log_implicit,
+            tell: self.table.set().implicit_icmp,
+            log: self.table.set().logging && self.table.set().log_implicit,
         }
     }
 }

@@ -18,7 +18,7 @@ impl Spd {
     /// The filters in force: the XCF's, policy's with the dynamic ones before their anchors, the implicit ones.
     #[must_use]
     pub fn view(&self) -> Vec<FilterView> {
-        let mut views = Vec::with_capacity(self.rules.len() + self.tunnels.len() * 2 + 6);
+        let mut views = Vec::with_capacity(self.table.rules().len() + self.tunnels.len() * 2 + 6);
         if let Some(range) = self.xcf_range {
             for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
                 let mut rule =
@@ -36,7 +36,7 @@ impl Spd {
             set.sort_unstable_by_key(|t| std::cmp::Reverse(t.order));
         }
         let mut shown = hashbrown::HashSet::new();
-        for ((rule, totals), set) in self.rules.iter().zip(&self.totals).zip(&self.set_of) {
+        for ((rule, totals), set) in self.table.rules().iter().zip(&self.totals).zip(&self.set_of) {
             for tunnel in by_set.get(set).into_iter().flatten() {
                 for (number, rule) in dynamic_rules(rule, tunnel) {
                     if shown.insert((tunnel.number, rule.direction, number)) {

@@ -1,0 +1,459 @@
+//! Several clients behind one public address in transport mode (RFC 3948 section 5.2): to this host they are one host.
+//!
+//! Each flow that comes in by such a tunnel has a *resolution*: it says by which tunnel the answers go, where the address
+//! alone would name any of them. Where two clients use the same port towards the same service, the port of the later
+//! one is translated, so that this stack sees two flows: an unused one from the top of the range is put in on arrival, and
+//! the original one before answers are sealed. Applications, targets and filters see the translated port.
+//!
+//! Bounded: resolutions in all and of one tunnel; idle ones go. What a takeover finds is what the new owner sees arrive: a
+//! translated flow does not go on there.
+
+use super::verdict::DropReason;
+use crate::control::PortTranslationView;
+use crate::wire::packet::{Parsed, Upper};
+use crate::wire::tcp::{self, TcpFlags};
+use crate::wire::{checksum, protocol, udp};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// Resolutions at a time.
+const MAX_FLOWS: usize = 65_536;
+/// Of them of one tunnel.
+const MAX_OF_TUNNEL: usize = 4_096;
+/// Ports below are never translated: services live there.
+const LOWEST: u16 = 1_024;
+/// Ports that are tried for a flow before it is refused.
+const TRIES: u16 = 2_048;
+/// How long a TCP connection may be idle (RFC 5382 REQ-5), and one that is over, or another protocol (RFC 4787 REQ-5).
+const IDLE_TCP: Duration = Duration::from_secs(2 * 3_600 + 240);
+const IDLE: Duration = Duration::from_secs(300);
+/// Idle ones are looked for so often.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// A flow as this stack sees it: with the translated port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    protocol: u8,
+    local: (Ipv4Addr, u16),
+    remote: (Ipv4Addr, u16),
+}
+
+/// Whose flow it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution {
+    /// Number of the tunnel.
+    pub tunnel: u32,
+    /// The client's own port.
+    pub original: u16,
+    /// Where its ESP came from last: address and port of its NAT.
+    endpoint: SocketAddr,
+    last: Instant,
+    /// A TCP connection that is not over.
+    lasting: bool,
+}
+
+/// The resolutions.
+#[derive(Debug)]
+pub struct NatPorts {
+    flows: HashMap<Flow, Resolution, FixedState>,
+    /// The translated port by tunnel and flow with the original one.
+    translated: HashMap<(u32, Flow), u16, FixedState>,
+    of_tunnel: HashMap<u32, usize>,
+    swept: Option<Instant>,
+}
+
+impl NatPorts {
+    /// None yet. `seed` keys the hashes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            flows: HashMap::with_hasher(FixedState::with_seed(seed)),
+            translated: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
+            of_tunnel: HashMap::new(),
+            swept: None,
+        }
+    }
+
+    /// A packet that `tunnel` brought from `endpoint`: resolves its flow and writes the translated port into it. True if one
+    /// was written.
+    ///
+    /// # Errors
+    /// No port is free, or too many flows are resolved.
+    pub fn inbound(
+        &mut self,
+        now: Instant,
+        (tunnel, endpoint): (u32, SocketAddr),
+        packet: &mut [u8],
+        parsed: &Parsed,
+    ) -> Result<bool, DropReason> {
+        let Some((original, flags)) = flow_in(parsed) else { return Ok(false) };
+        let known = self.translated.get(&(tunnel, original)).copied();
+        let port = match known {
+            Some(port) => port,
+            None => self.resolve(now, (tunnel, endpoint), original)?,
+        };
+        let flow = Flow { remote: (original.remote.0, port), ..original };
+        if let Some(r) = self.flows.get_mut(&flow) {
+            r.endpoint = endpoint;
+            r.seen(now, flags);
+        }
+        if port == original.remote.1 {
+            return Ok(false);
+        }
+        write_port(packet, parsed, 0, port);
+        Ok(true)
+    }
+
+    /// Whose flow a packet that wants out belongs to, if it is resolved.
+    pub fn outbound(&mut self, now: Instant, parsed: &Parsed) -> Option<Resolution> {
+        if self.flows.is_empty() {
+            return None;
+        }
+        let (flow, flags) = flow_out(parsed)?;
+        let r = self.flows.get_mut(&flow)?;
+        r.seen(now, flags);
+        Some(*r)
+    }
+
+    /// A tunnel is no more.
+    pub fn forget(&mut self, tunnel: u32) {
+        if self.of_tunnel.remove(&tunnel).is_some() {
+            self.flows.retain(|_, r| r.tunnel != tunnel);
+            self.translated.retain(|(t, _), _| *t != tunnel);
+        }
+    }
+
+    /// No tunnel is left.
+    pub fn clear(&mut self) {
+        self.flows.clear();
+        self.translated.clear();
+        self.of_tunnel.clear();
+    }
+
+    /// Every resolution, in a fixed order.
+    #[must_use]
+    pub fn view(&self) -> Vec<PortTranslationView> {
+        let view = |(f, r): (&Flow, &Resolution)| PortTranslationView {
+            local: f.local.0.into(),
+            local_port: f.local.1,
+            remote: f.remote.0.into(),
+            protocol: f.protocol,
+            translated: f.remote.1,
+            original: r.original,
+            tunnel: r.tunnel,
+        };
+        let mut views: Vec<_> = self.flows.iter().map(view).collect();
+        views.sort_unstable_by_key(|v| (v.remote, v.protocol, v.translated, v.local, v.local_port));
+        views
+    }
+
+    fn resolve(
+        &mut self,
+        now: Instant,
+        (tunnel, endpoint): (u32, SocketAddr),
+        original: Flow,
+    ) -> Result<u16, DropReason> {
+        if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
+            self.sweep(now);
+        }
+        let held = self.of_tunnel.get(&tunnel).copied().unwrap_or(0);
+        if self.flows.len() >= MAX_FLOWS || held >= MAX_OF_TUNNEL {
+            return Err(DropReason::NatTableFull);
+        }
+        let wanted = original.remote.1;
+        let at = |port| Flow { remote: (original.remote.0, port), ..original };
+        let taken = self.flows.get_mut(&original);
+        if let Some(r) = taken
+            && r.endpoint == endpoint
+            && r.original == wanted
+        {
+            // The same client, by another tunnel: it has negotiated again.
+            let before = std::mem::replace(&mut r.tunnel, tunnel);
+            self.translated.remove(&(before, original));
+            self.translated.insert((tunnel, original), wanted);
+            if let Some(held) = self.of_tunnel.get_mut(&before) {
+                *held = held.saturating_sub(1);
+            }
+            *self.of_tunnel.entry(tunnel).or_default() += 1;
+            return Ok(wanted);
+        }
+        let port = if !self.flows.contains_key(&original) {
+            wanted
+        } else if wanted < LOWEST {
+            return Err(DropReason::NatPortTaken);
+        } else {
+            let free =
+                (LOWEST..=u16::MAX).rev().take(TRIES.into()).find(|p| !self.flows.contains_key(&at(*p)));
+            free.ok_or(DropReason::NatPortTaken)?
+        };
+        let lasting = original.protocol == protocol::TCP;
+        self.flows.insert(at(port), Resolution { tunnel, original: wanted, endpoint, last: now, lasting });
+        self.translated.insert((tunnel, original), port);
+        *self.of_tunnel.entry(tunnel).or_default() += 1;
+        Ok(port)
+    }
+
+    /// Lets idle flows go.
+    fn sweep(&mut self, now: Instant) {
+        self.swept = Some(now);
+        let Self { flows, translated, of_tunnel, .. } = self;
+        flows.retain(|flow, r| {
+            let limit = if r.lasting { IDLE_TCP } else { IDLE };
+            let keep = now.saturating_duration_since(r.last) < limit;
+            if !keep {
+                translated.remove(&(r.tunnel, Flow { remote: (flow.remote.0, r.original), ..*flow }));
+                if let Some(held) = of_tunnel.get_mut(&r.tunnel) {
+                    *held = held.saturating_sub(1);
+                }
+            }
+            keep
+        });
+        of_tunnel.retain(|_, held| *held > 0);
+    }
+}
+
+impl Resolution {
+    fn seen(&mut self, now: Instant, flags: Option<TcpFlags>) {
+        self.last = now;
+        if let Some(flags) = flags {
+            // One FIN is half of an end: the other side may go on for long, but rarely does.
+            let over = flags.has(TcpFlags::RST) || flags.has(TcpFlags::FIN);
+            self.lasting = if flags.has(TcpFlags::SYN) { true } else { self.lasting && !over };
+        }
+    }
+}
+
+/// Writes the client's own port into an answer. `partial`: its checksum is still to be completed (virtio), and then it holds
+/// the pseudo header alone, which has no ports.
+pub fn restore_port(packet: &mut [u8], parsed: &Parsed, original: u16, partial: bool) {
+    if partial {
+        let at = parsed.header_len + 2;
+        if let Some(field) = packet.get_mut(at..at + 2) {
+            field.copy_from_slice(&original.to_be_bytes());
+        }
+    } else {
+        write_port(packet, parsed, 2, original);
+    }
+}
+
+fn flow_in(parsed: &Parsed) -> Option<(Flow, Option<TcpFlags>)> {
+    let (source, destination, flags) = ports(parsed)?;
+    let (IpAddr::V4(remote), IpAddr::V4(local)) = (parsed.source, parsed.destination) else { return None };
+    let flow = Flow { protocol: parsed.protocol, local: (local, destination), remote: (remote, source) };
+    Some((flow, flags))
+}
+
+fn flow_out(parsed: &Parsed) -> Option<(Flow, Option<TcpFlags>)> {
+    let (source, destination, flags) = ports(parsed)?;
+    let (IpAddr::V4(local), IpAddr::V4(remote)) = (parsed.source, parsed.destination) else { return None };
+    let flow = Flow { protocol: parsed.protocol, local: (local, source), remote: (remote, destination) };
+    Some((flow, flags))
+}
+
+/// Of TCP and UDP: no other protocol's ports are translated.
+fn ports(parsed: &Parsed) -> Option<(u16, u16, Option<TcpFlags>)> {
+    match parsed.upper {
+        Upper::Tcp { source, destination, flags, .. } => Some((source, destination, Some(flags))),
+        Upper::Ports { source, destination } if parsed.protocol == protocol::UDP => {
+            Some((source, destination, None))
+        }
+        Upper::Ports { .. } | Upper::Typed { .. } | Upper::Opaque | Upper::Cut => None,
+    }
+}
+
+/// Writes a port at `offset` of the upper header, and the checksum that belongs to it.
+fn write_port(packet: &mut [u8], parsed: &Parsed, offset: usize, port: u16) {
+    let check_at = match parsed.protocol {
+        protocol::TCP => tcp::CHECKSUM_AT,
+        _ => udp::CHECKSUM_AT,
+    };
+    let Some(upper) = packet.get_mut(parsed.header_len..parsed.total_len) else { return };
+    let new = port.to_be_bytes();
+    let (Some(&[a, b]), Some(&[c, d])) = (upper.get(offset..offset + 2), upper.get(check_at..check_at + 2))
+    else {
+        return;
+    };
+    // A datagram without a checksum keeps none (RFC 768).
+    if !(parsed.protocol == protocol::UDP && [c, d] == [0, 0]) {
+        let mut check = checksum::update([c, d], &[a, b], &new);
+        if parsed.protocol == protocol::UDP && check == [0, 0] {
+            check = [0xff, 0xff];
+        }
+        upper[check_at..check_at + 2].copy_from_slice(&check);
+    }
+    upper[offset..offset + 2].copy_from_slice(&new);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::checksum::pseudo_header;
+    use proptest::prelude::*;
+
+    const PUBLIC: [u8; 4] = [203, 0, 113, 5];
+    const SERVICE: [u8; 4] = [192, 0, 2, 80];
+
+    #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    /// A packet of the client (or, swapped, to it) with a good checksum.
+    fn packet(proto: u8, (from, sport): ([u8; 4], u16), (to, dport): ([u8; 4], u16), flags: u8) -> Vec<u8> {
+        let mut upper = Vec::new();
+        upper.extend_from_slice(&sport.to_be_bytes());
+        upper.extend_from_slice(&dport.to_be_bytes());
+        if proto == 6 {
+            upper.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 5 << 4, flags, 1, 0, 0, 0, 0, 0]);
+        } else {
+            upper.extend_from_slice(&[0, 12, 0, 0]);
+        }
+        upper.extend_from_slice(b"data");
+        let total = u16::try_from(20 + upper.len()).unwrap();
+        let mut p = vec![0x45, 0];
+        p.extend_from_slice(&total.to_be_bytes());
+        p.extend_from_slice(&[0, 0, 0x40, 0, 64, proto, 0, 0]);
+        p.extend_from_slice(&from);
+        p.extend_from_slice(&to);
+        crate::wire::ipv4::fill_checksum(&mut p);
+        p.extend_from_slice(&upper);
+        let at = 20 + if proto == 6 { 16 } else { 6 };
+        let check = pseudo_header(&p[12..20], proto, u32::from(total) - 20).with(&p[20..]).finish();
+        p[at..at + 2].copy_from_slice(&check);
+        p
+    }
+
+    fn good(p: &[u8]) -> bool {
+        let length = u32::try_from(p.len() - 20).unwrap();
+        pseudo_header(&p[12..20], p[9], length).with(&p[20..]).finish() == [0, 0]
+    }
+
+    /// The mapping of a client at its NAT.
+    fn mapping(client: u32) -> SocketAddr {
+        SocketAddr::new(PUBLIC.into(), 10_000 + u16::try_from(client).unwrap())
+    }
+
+    fn arrive(n: &mut NatPorts, now: Instant, tunnel: u32, proto: u8, port: u16) -> Result<u16, DropReason> {
+        arrive_from(n, now, (tunnel, mapping(tunnel)), proto, port)
+    }
+
+    fn arrive_from(
+        n: &mut NatPorts,
+        now: Instant,
+        from: (u32, SocketAddr),
+        proto: u8,
+        port: u16,
+    ) -> Result<u16, DropReason> {
+        let mut p = packet(proto, (PUBLIC, port), (SERVICE, 443), 0x02);
+        let parsed = Parsed::parse(&p).unwrap();
+        n.inbound(now, from, &mut p, &parsed)?;
+        assert!(good(&p), "the checksum is that of what stands there");
+        Ok(Parsed::parse(&p).unwrap().ports().0)
+    }
+
+    fn answer(n: &mut NatPorts, now: Instant, proto: u8, port: u16) -> Option<(u32, u16)> {
+        let mut p = packet(proto, (SERVICE, 443), (PUBLIC, port), 0x10);
+        let parsed = Parsed::parse(&p).unwrap();
+        let r = n.outbound(now, &parsed)?;
+        restore_port(&mut p, &parsed, r.original, false);
+        assert!(good(&p));
+        Some((r.tunnel, Parsed::parse(&p).unwrap().ports().1))
+    }
+
+    #[test]
+    fn two_clients_with_the_same_port_are_told_apart() {
+        for proto in [6, 17] {
+            let (now, mut n) = (start(), NatPorts::new(1));
+            assert_eq!(arrive(&mut n, now, 1, proto, 40_000), Ok(40_000));
+            assert_eq!(arrive(&mut n, now, 2, proto, 40_000), Ok(65_535));
+            assert_eq!(arrive(&mut n, now, 3, proto, 40_000), Ok(65_534));
+            // Every packet of a flow gets the same port.
+            assert_eq!(arrive(&mut n, now, 2, proto, 40_000), Ok(65_535));
+            assert_eq!(answer(&mut n, now, proto, 40_000), Some((1, 40_000)));
+            assert_eq!(answer(&mut n, now, proto, 65_535), Some((2, 40_000)));
+            assert_eq!(answer(&mut n, now, proto, 65_534), Some((3, 40_000)));
+            assert_eq!(answer(&mut n, now, proto, 50_000), None);
+            // Whoever has the translated port as his own is translated in turn.
+            assert_eq!(arrive(&mut n, now, 4, proto, 65_535), Ok(65_533));
+            assert_eq!(n.view().iter().filter(|v| v.translated != v.original).count(), 3);
+            n.forget(2);
+            assert_eq!(answer(&mut n, now, proto, 65_535), None);
+            assert_eq!(n.flows.len(), n.translated.len());
+        }
+    }
+
+    #[test]
+    fn a_service_port_is_never_translated() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        assert_eq!(arrive(&mut n, now, 1, 17, 123), Ok(123));
+        assert_eq!(arrive(&mut n, now, 2, 17, 123), Err(DropReason::NatPortTaken));
+    }
+
+    #[test]
+    fn a_client_that_negotiates_again_keeps_its_flows() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        for (tunnel, port) in [(1, 80), (2, 80)] {
+            assert_eq!(arrive_from(&mut n, now, (tunnel, mapping(1)), 6, port), Ok(80));
+        }
+        assert_eq!(answer(&mut n, now, 6, 80), Some((2, 80)), "by the tunnel that it uses now");
+        n.forget(1);
+        assert_eq!(answer(&mut n, now, 6, 80), Some((2, 80)));
+        n.forget(2);
+        assert!(n.flows.is_empty() && n.translated.is_empty() && n.of_tunnel.is_empty());
+    }
+
+    #[test]
+    fn idle_flows_go_and_connections_stay() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        arrive(&mut n, now, 1, 17, 5_000).unwrap();
+        arrive(&mut n, now, 1, 6, 5_000).unwrap();
+        arrive(&mut n, now + IDLE, 2, 6, 6_000).unwrap();
+        assert_eq!(n.flows.len(), 2, "the datagrams' flow is over");
+        // A reset ends it.
+        let mut p = packet(6, (PUBLIC, 5_000), (SERVICE, 443), 0x04);
+        let parsed = Parsed::parse(&p).unwrap();
+        n.inbound(now + IDLE, (1, mapping(1)), &mut p, &parsed).unwrap();
+        arrive(&mut n, now + IDLE * 2, 2, 6, 6_001).unwrap();
+        assert_eq!(n.flows.len(), 2);
+        assert_eq!(n.of_tunnel.get(&1), None);
+    }
+
+    #[test]
+    fn one_tunnel_cannot_take_everything() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        let limit = u16::try_from(MAX_OF_TUNNEL).unwrap();
+        for port in 10_000..10_000 + limit {
+            arrive(&mut n, now, 1, 17, port).unwrap();
+        }
+        assert_eq!(arrive(&mut n, now, 1, 17, 9_000), Err(DropReason::NatTableFull));
+        assert_eq!(arrive(&mut n, now, 2, 17, 9_000), Ok(9_000));
+        n.clear();
+        assert!(n.view().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_flow_has_one_port_and_every_port_one_flow(
+            events in prop::collection::vec((1u32..6, 1020u16..1030, any::<bool>()), 1..120),
+        ) {
+            let (now, mut n) = (start(), NatPorts::new(1));
+            let mut seen: HashMap<(u32, u16, u8), u16> = HashMap::new();
+            for (tunnel, port, tcp) in events {
+                let proto = if tcp { 6 } else { 17 };
+                let Ok(got) = arrive(&mut n, now, tunnel, proto, port) else {
+                    prop_assert!(port < LOWEST);
+                    continue;
+                };
+                prop_assert_eq!(*seen.entry((tunnel, port, proto)).or_insert(got), got);
+                prop_assert_eq!(answer(&mut n, now, proto, got), Some((tunnel, port)));
+            }
+            let mut ports: Vec<_> = seen.iter().map(|((_, _, proto), port)| (*proto, *port)).collect();
+            ports.sort_unstable();
+            let all = ports.len();
+            ports.dedup();
+            prop_assert_eq!(ports.len(), all);
+        }
+    }
+}
