@@ -107,7 +107,10 @@ impl Daemon {
     pub fn start_again(&mut self) -> Result<()> {
         self.end(Signal::SIGKILL);
         let stacks: Vec<&str> = self.stacks.iter().map(String::as_str).collect();
-        *self = Self::launch(self.dir.clone(), self.place.clone(), &self.system, &stacks)?;
+        let mut again = Self::launch(self.dir.clone(), self.place.clone(), &self.system, &stacks)?;
+        // What goes is the old process, not the stacks, which the new one may have taken over: without a folder none are found.
+        std::mem::swap(&mut self.process, &mut again.process);
+        again.dir = PathBuf::new();
         Ok(())
     }
 
@@ -272,6 +275,16 @@ impl Daemon {
         let entries = self.entries(&format!("-p {stack} --drops"))?;
         let found = entries.iter().find(|e| e["reason"] == reason);
         Ok(found.and_then(|e| e["packets"].as_u64()).unwrap_or(0))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.process.end(Signal::SIGTERM);
+        // It ends its stacks; one that could not in time leaves them.
+        for pid in self.stack_pids() {
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+        }
     }
 }
 

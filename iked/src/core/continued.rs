@@ -2,7 +2,6 @@
 //! go to the peer, outbound numbers stay below a ceiling that stands there, and a new owner goes on from both.
 
 use super::{Core, Now};
-use crate::act;
 use crate::cf::fence::Contents;
 use crate::cf::keeper::Order;
 use crate::cf::record::{RecordId, Secret};
@@ -107,28 +106,32 @@ impl Core {
         children
     }
 
-    /// An IKE tunnel of the owner before goes on, or does not.
+    /// An IKE tunnel of the owner before goes on, or does not. Gives the DVIPA whose records are to be written then, once for all
+    /// that came with it.
+    #[must_use]
     pub(super) fn restored(
         &mut self,
         now: Now,
         index: StackIndex,
         was: IkeTunnelId,
         is: Option<IkeTunnelId>,
-    ) {
+    ) -> Option<IpAddr> {
         // Numbers are one owner's own: two DVIPAs may bring the same one (distributor.md R7).
         let at = is.and_then(|id| self.stacks[index].engine.ike_tunnel(id)).map(|v| v.local.ip());
         let fits = |(w, d): &&(IkeTunnelId, IpAddr)| *w == was && at.is_none_or(|at| at == *d);
         let place = self.continuing.waiting.keys().find(fits).copied();
         let items = place.and_then(|p| self.continuing.waiting.remove(&p)).unwrap_or_default();
         if let (Some(_), Some(dvipa)) = (is, at) {
-            act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
             let items: Vec<u64> = items.into_iter().map(|(item, _)| item).collect();
             self.went_on(now, &items);
-        } else if !items.is_empty() {
+            return Some(dvipa);
+        }
+        if !items.is_empty() {
             let items = items.into_iter().map(|(item, initiate)| Renegotiate { item, initiate }).collect();
             self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
             self.drain(now, index);
         }
+        None
     }
 
     /// What has changed goes to the coupling facility before the peer hears of it.

@@ -382,8 +382,12 @@ impl Core {
         let drained = act::drain(stack, self.keeper.as_ref(), &self.config, &self.owners, now);
         self.store_changed(now, index, drained.changed);
         self.remade(now, index);
+        let mut taken_up = BTreeSet::new();
         for (was, is) in drained.restored {
-            self.restored(now, index, was, is);
+            taken_up.extend(self.restored(now, index, was, is));
+        }
+        for dvipa in taken_up {
+            act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
         }
         for (item, outcome) in drained.negotiated {
             self.renegotiated(now, index, item, outcome);

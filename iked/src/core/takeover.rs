@@ -12,6 +12,7 @@ use crate::config::{Config, Facility, Name};
 use crate::events::What;
 use crate::ike::command::{Command, Renegotiate};
 use crate::ike::event::Outcome as Negotiated;
+use crate::ike::types::Identity;
 use crate::stack_link::StackIndex;
 use crate::takeover::wire::{Frame, RECORDS, Records};
 use crate::takeover::{
@@ -20,7 +21,7 @@ use crate::takeover::{
 };
 use crate::topology::Ownership;
 use stack::control::{FromStack, ToStack};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -311,6 +312,7 @@ impl Core {
             warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
         }
         let goes_on = self.go_on(now, index, dvipa, epoch, &contents);
+        let elsewhere = self.identities_elsewhere(index, dvipa);
         let mut items = Vec::new();
         for (id, _, child) in &contents.phase2 {
             let key = RecordKey::Phase2(*id);
@@ -320,7 +322,8 @@ impl Core {
                 continue;
             }
             let mut initiate = super::ledger::start_again(dvipa, phase1.remote.ip(), child);
-            initiate.initial_contact = self.is_only_one(index, dvipa, phase1);
+            let between = (phase1.local_id.clone(), phase1.remote_id.clone());
+            initiate.initial_contact = elsewhere.as_ref().is_some_and(|known| !known.contains(&between));
             self.takeovers.next_item += 1;
             let item = self.takeovers.next_item;
             let ike = RecordKey::Phase1(child.phase1);
@@ -339,18 +342,20 @@ impl Core {
         self.drain(now, index);
     }
 
-    /// No other IKE SA of the sysplex is known between the same two identities (distributor.md section 10).
-    fn is_only_one(&self, index: StackIndex, dvipa: IpAddr, record: &cf::record::Phase1) -> bool {
-        let elsewhere = self.owners.iter().any(|(a, o)| *a != dvipa && self.index(&o.stack).is_none());
-        let same = |i: StackIndex, v: &crate::ike::view::IkeView| {
-            v.local_id.as_ref() == Some(&record.local_id)
-                && v.remote_id.as_ref() == Some(&record.remote_id)
-                && (i != index || v.local.ip() != dvipa)
-        };
-        let here = |(i, s): (StackIndex, &super::Stack)| {
-            s.link.is_some() && s.engine.ike_tunnels().iter().any(|v| same(i, v))
-        };
-        !elsewhere && !self.stacks.iter().enumerate().any(here)
+    /// Between whom IKE SAs of the sysplex are known beside those of this DVIPA here; `None`: others may have some that are not.
+    /// INITIAL_CONTACT would end them too (distributor.md section 10).
+    fn identities_elsewhere(
+        &self,
+        index: StackIndex,
+        dvipa: IpAddr,
+    ) -> Option<HashSet<(Identity, Identity)>> {
+        if self.owners.iter().any(|(a, o)| *a != dvipa && self.index(&o.stack).is_none()) {
+            return None;
+        }
+        let linked = self.stacks.iter().enumerate().filter(|(_, s)| s.link.is_some());
+        let tunnels = linked.flat_map(|(i, s)| s.engine.ike_tunnels().into_iter().map(move |v| (i, v)));
+        let others = tunnels.filter(|(i, v)| *i != index || v.local.ip() != dvipa);
+        Some(others.filter_map(|(_, v)| v.local_id.zip(v.remote_id)).collect())
     }
 
     fn give_up(&mut self, now: Now, dvipa: IpAddr, stack: &Name, planned: bool) {
