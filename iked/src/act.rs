@@ -18,7 +18,7 @@ use crate::ike::types::{
 use crate::ike::view::IkeSuite;
 use crate::topology::{Owners, may_use};
 use stack::control::{
-    Acquire, AddressRange, Continued, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes,
+    Acquire, AddressRange, AhIntegrity, Continued, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes,
     Mode as StackMode, PortRange, ReplaySnapshot, SaPair, Selector, ToStack,
 };
 use std::net::IpAddr;
@@ -291,15 +291,29 @@ fn sa_pair(child: ChildInstall, (df, copy_dscp): (DfMode, bool)) -> SaPair {
 }
 
 fn suite(encryption: Encryption, integrity: Option<Integrity>) -> EspSuite {
+    let gmac = match integrity {
+        Some(Integrity::AesGmac(key_bits)) => Some(AhIntegrity::AesGmac { key_bits }),
+        _ => None,
+    };
     let integrity = match integrity {
         Some(Integrity::HmacSha384) => EspIntegrity::HmacSha384,
         Some(Integrity::HmacSha512) => EspIntegrity::HmacSha512,
-        // An SA with AES-CBC always has one: proposals without are not accepted.
-        Some(Integrity::HmacSha256) | None => EspIntegrity::HmacSha256,
+        Some(Integrity::HmacSha1) => EspIntegrity::HmacSha1,
+        Some(Integrity::AesXcbc96) => EspIntegrity::AesXcbc96,
+        Some(Integrity::HmacMd5) => EspIntegrity::HmacMd5,
+        // What is no AEAD always has one: suites without are not sound. AES-GMAC is AH's, below.
+        Some(Integrity::HmacSha256 | Integrity::AesGmac(_)) | None => EspIntegrity::HmacSha256,
     };
     match encryption {
         Encryption::AesGcm16(key_bits) => EspSuite::AesGcm16 { key_bits },
         Encryption::AesCbc(key_bits) => EspSuite::AesCbc { key_bits, integrity },
+        Encryption::AesCtr(key_bits) => EspSuite::AesCtr { key_bits, integrity },
+        Encryption::AesGmac(key_bits) => EspSuite::AesGmac { key_bits },
+        Encryption::ChaCha20Poly1305 => EspSuite::ChaCha20Poly1305,
+        Encryption::Null => EspSuite::Null { integrity },
+        Encryption::TripleDes => EspSuite::TripleDes { integrity },
+        Encryption::Des => EspSuite::Des { integrity },
+        Encryption::Absent => EspSuite::Ah { integrity: gmac.unwrap_or(AhIntegrity::Mac(integrity)) },
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::config::StackEntry;
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{Rules, Settings};
-use stack::control::{Acquire, DfMode, FilterSet};
+use stack::control::{Acquire, DfMode, FilterSet, SaPair};
 use std::sync::Arc;
 
 /// Loads policies.
@@ -37,6 +37,17 @@ pub const fn no_filters() -> FilterSet {
     }
 }
 
+/// A manual tunnel that a policy asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManualTunnel {
+    /// IpManVpnAction.
+    pub action: String,
+    /// Installed with the policy, not by an operator only.
+    pub active: bool,
+    /// Its SAs; the number of the tunnel does not count.
+    pub pair: SaPair,
+}
+
 /// The policy of one stack, ready for use.
 pub trait StackPolicy: Send + Sync {
     /// For the stack: the rules that are in force at this time (seconds since 1970 UTC). The epoch does not count.
@@ -49,6 +60,10 @@ pub trait StackPolicy: Send + Sync {
     }
     /// For the engine.
     fn settings(&self) -> Settings;
+    /// Manual tunnels, each once.
+    fn manual_tunnels(&self) -> Vec<ManualTunnel> {
+        Vec::new()
+    }
     /// Names of all LocalDynVpnRules.
     fn local_rules(&self) -> Vec<String>;
     /// Names of those with AutoActivate.

@@ -5,7 +5,8 @@
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{ChildView, EngineCounters, IkeView};
 use stack::control::{
-    DropView, FilterTotals, FilterView, InterfaceView, PortTranslationView, SaView, TargetView,
+    DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode, PortTranslationView, SaView,
+    TargetView,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -103,6 +104,8 @@ pub enum Want {
     Filters,
     /// `children`, `ike`, `sas`: dynamic tunnels, both views.
     Children,
+    /// `manual`, `sas`: manual tunnels.
+    Manual,
     /// `ike`, `children`.
     IkeTunnels,
     /// `interfaces`.
@@ -130,6 +133,8 @@ pub struct Snapshot {
     pub children: Vec<ChildView>,
     /// Counters of the IKE engine.
     pub engine: EngineCounters,
+    /// Manual tunnels of the policy in force.
+    pub manual: Vec<ManualView>,
     /// SA pairs in the stack.
     pub sas: Vec<SaView>,
     /// Filters in force.
@@ -152,6 +157,35 @@ pub struct Snapshot {
     pub cf_ike: BTreeMap<IkeTunnelId, CfState>,
     /// Coupling facility state of dynamic tunnels of DVIPAs.
     pub cf_children: BTreeMap<TunnelId, CfState>,
+}
+
+/// A manual tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManualView {
+    /// Shown as `M1`.
+    pub number: u32,
+    /// IpManVpnAction.
+    pub vpn_action: String,
+    /// Its SAs are installed.
+    pub active: bool,
+    /// Since when, seconds since 1970 UTC; 0 if not active.
+    pub since_unix: u64,
+    /// Tunnel or transport.
+    pub mode: Mode,
+    /// Protocols and algorithms.
+    pub suite: EspSuite,
+    /// Own security endpoint.
+    pub local: IpAddr,
+    /// The peer's.
+    pub remote: IpAddr,
+    /// SPI of packets to us, of AH where there is AH.
+    pub spi_in: u32,
+    /// SPI of packets to the peer.
+    pub spi_out: u32,
+    /// DF bit of the outer header.
+    pub df: DfMode,
+    /// The DSCP is copied to the outer header.
+    pub copy_dscp: bool,
 }
 
 /// A DVIPA and its owner.
@@ -187,14 +221,18 @@ pub enum ControlAction {
     DeactivateIke,
     /// New keys and authentication for an IKE tunnel.
     RefreshIke,
+    /// Install a manual tunnel.
+    ActivateManual,
+    /// Take a manual tunnel away: its packets are dropped.
+    DeactivateManual,
 }
 
 /// What a control request acts on (NMsecTunnel).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ControlObject {
-    /// LocalDynVpnRule or KeyExchangeRule.
+    /// LocalDynVpnRule, KeyExchangeRule or IpManVpnAction.
     pub name: Option<String>,
-    /// `Y7`, `K3`.
+    /// `Y7`, `K3`, `M1`.
     pub tunnel_id: Option<String>,
 }
 

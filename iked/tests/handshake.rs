@@ -91,6 +91,75 @@ fn every_suite_works() {
     }
 }
 
+/// Suites of child SAs under one IKE SA: what is agreed on, how much keying material each direction has (RFC 7296 section
+/// 2.17, with nonce or salt), and a rekey with Delete, in virtual time.
+#[test]
+fn every_suite_of_child_sas_works() {
+    use Encryption::{Absent, AesCbc, AesCtr, AesGmac, ChaCha20Poly1305, Des, Null, TripleDes};
+    use Integrity::{AesXcbc96, HmacMd5, HmacSha1, HmacSha256, HmacSha512};
+    let suites = [
+        (AesCbc(192), Some(HmacSha256), 24 + 32),
+        (AesCbc(128), Some(HmacSha1), 16 + 20),
+        (AesCbc(256), Some(AesXcbc96), 32 + 16),
+        (AesCtr(128), Some(HmacSha256), 16 + 4 + 32),
+        (AesCtr(256), Some(HmacSha512), 32 + 4 + 64),
+        (ChaCha20Poly1305, None, 32 + 4),
+        (AesGmac(128), None, 16 + 4),
+        (AesGmac(256), None, 32 + 4),
+        (Null, Some(HmacSha256), 32),
+        (TripleDes, Some(HmacSha1), 24 + 20),
+        (Des, Some(HmacMd5), 8 + 16),
+        (Absent, Some(HmacSha256), 32),
+        (Absent, Some(HmacSha1), 20),
+        (Absent, Some(AesXcbc96), 16),
+        (Absent, Some(Integrity::AesGmac(256)), 32 + 4),
+    ];
+    for (encryption, integrity, octets) in suites {
+        let (mut a, mut b) = both();
+        for rules in [&mut a, &mut b] {
+            let offer = &mut rules.child[0].offers[0];
+            (offer.encryption, offer.integrity) = (encryption, integrity);
+        }
+        let mut pair = pair_of(a, b);
+        pair.connect(Side::A);
+        pair.assert_matching();
+        let install =
+            pair.a.installed.values().next().unwrap_or_else(|| panic!("{encryption:?} {integrity:?}"));
+        assert_eq!((install.encryption, install.integrity), (encryption, integrity));
+        assert_eq!((install.key_in.0.len(), install.key_out.0.len()), (octets, octets), "{encryption:?}");
+        let child = pair.a.engine.children()[0].id;
+        pair.command(Side::B, Command::RekeyChild(pair.b.engine.children()[0].id));
+        pair.settle();
+        pair.assert_matching();
+        for end in [&pair.a, &pair.b] {
+            let generations: Vec<_> = end.installed.values().map(|install| install.generation).collect();
+            assert_eq!(generations, [2], "{encryption:?}: the old one was deleted by its protocol");
+        }
+        pair.command(Side::A, Command::DeleteChild(child));
+        pair.settle();
+        assert!(pair.a.installed.is_empty() && pair.b.installed.is_empty(), "{encryption:?}");
+    }
+}
+
+#[test]
+fn ah_is_not_agreed_on_behind_a_nat_and_not_mixed_up_with_esp() {
+    let (mut a, mut b) = both();
+    for rules in [&mut a, &mut b] {
+        let mut ah = rules.child[0].offers[0];
+        (ah.encryption, ah.integrity) = (Encryption::Absent, Some(Integrity::HmacSha256));
+        rules.child[0].offers.insert(0, ah);
+    }
+    let mut pair = pair_of(a.clone(), b.clone());
+    pair.connect(Side::A);
+    pair.assert_matching();
+    assert_eq!(pair.a.installed.values().next().map(|i| i.encryption), Some(Encryption::Absent));
+    let mut pair = Pair::new(7, &Settings { force_udp: true, ..Settings::default() }, a, b);
+    pair.connect(Side::A);
+    pair.assert_matching();
+    let install = pair.a.installed.values().next().unwrap();
+    assert!(install.udp && install.encryption != Encryption::Absent, "{:?}", install.encryption);
+}
+
 #[test]
 fn another_group_costs_one_more_round_trip() {
     let (mut a, b) = both();

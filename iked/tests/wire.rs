@@ -285,7 +285,9 @@ fn a_cipher_without_integrity_is_never_chosen() {
     let bare = IkeSuite { integrity: None, ..cbc_suite() };
     assert!(choose_ike(&Sa { proposals: vec![Proposal::ike(1, None, &bare)] }, &[bare]).is_err());
     let bare = ChildSuite { encryption: Encryption::AesCbc(256), ..child_suite() };
-    assert!(choose_child(&Sa { proposals: vec![Proposal::esp(1, 300, &bare, &[false])] }, &[bare]).is_err());
+    assert!(
+        choose_child(&Sa { proposals: vec![Proposal::child(1, 300, &bare, &[false])] }, &[bare]).is_err()
+    );
 }
 
 #[test]
@@ -294,14 +296,14 @@ fn our_preference_decides_and_reserved_spis_are_refused() {
     let sa = Sa { proposals };
     assert_eq!(choose_ike(&sa, &[ike_suite(), cbc_suite()]).unwrap().number, 2);
     assert_eq!(choose_ike(&sa, &[cbc_suite(), ike_suite()]).unwrap().number, 1);
-    let with_spi = |spi| Sa { proposals: vec![Proposal::esp(1, spi, &child_suite(), &[false, true])] };
+    let with_spi = |spi| Sa { proposals: vec![Proposal::child(1, spi, &child_suite(), &[false, true])] };
     assert_eq!(choose_child(&with_spi(255), &[child_suite()]), Err(vec![(1, SuiteFault::Spi(4))]));
     let esn = ChildSuite { esn: true, ..child_suite() };
     assert_eq!(choose_child(&with_spi(256), &[esn, child_suite()]).unwrap().suite, esn);
     // An answer with alternatives is none.
     assert_eq!(with_spi(256).accepted_child(&[child_suite()]), Err(SuiteFault::NotOne));
     assert_eq!(sa.accepted_ike(&[ike_suite()]), Err(SuiteFault::NotOne));
-    let one = Sa { proposals: vec![Proposal::esp(1, 256, &child_suite(), &[false])] };
+    let one = Sa { proposals: vec![Proposal::child(1, 256, &child_suite(), &[false])] };
     assert_eq!(one.accepted_child(&[esn]), Err(SuiteFault::NoCommon(TransformType::ESN)));
     assert_eq!(one.accepted_child(&[child_suite()]).unwrap().spi, 256);
     assert_eq!(

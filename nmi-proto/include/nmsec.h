@@ -177,6 +177,7 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_ENCALG_TRIPLE_DES_CBC 3U /* 3DES-CBC */
 #define NMsec_ENCALG_NULL 11U
 #define NMsec_ENCALG_AES_CBC 12U /* AES-CBC */
+#define NMsec_ENCALG_AES_CTR 13U /* AES-CTR */
 #define NMsec_ENCALG_AES_GCM_8 18U /* AES-GCM-8 */
 #define NMsec_ENCALG_AES_GCM_12 19U /* AES-GCM-12 */
 #define NMsec_ENCALG_AES_GCM_16 20U /* AES-GCM-16 */

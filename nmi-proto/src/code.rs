@@ -314,6 +314,7 @@ open_enum! {
         TRIPLE_DES_CBC = 3 "3DES-CBC",
         NULL = 11 "NULL",
         AES_CBC = 12 "AES-CBC",
+        AES_CTR = 13 "AES-CTR",
         AES_GCM_8 = 18 "AES-GCM-8",
         AES_GCM_12 = 19 "AES-GCM-12",
         AES_GCM_16 = 20 "AES-GCM-16",

@@ -24,8 +24,10 @@ pub enum Feature {
     AesXcbc,
     /// AES-GMAC (RFC 4543).
     AesGmac,
-    /// What AllowWeak allows: DES, 3DES, MD5, short groups.
+    /// What AllowWeak allows for child SAs: DES, 3DES, MD5.
     WeakAlgorithms,
+    /// What AllowWeak allows for IKE SAs and key exchanges (DES, 3DES, MD5, short groups), and AES-XCBC there.
+    LegacyExchange,
     /// The 521-bit random ECP group.
     Group21,
     /// Authentication by signatures: certificates, distinguished names, revocation.
@@ -48,6 +50,7 @@ impl Feature {
         Self::AesXcbc,
         Self::AesGmac,
         Self::WeakAlgorithms,
+        Self::LegacyExchange,
         Self::Group21,
         Self::Signatures,
         Self::Opaque,
@@ -67,6 +70,7 @@ impl fmt::Display for Feature {
             Self::AesXcbc => "AES-XCBC",
             Self::AesGmac => "AES-GMAC",
             Self::WeakAlgorithms => "weak algorithms",
+            Self::LegacyExchange => "AES-XCBC or weak algorithms in key exchanges",
             Self::Group21 => "521-bit group",
             Self::Signatures => "signatures and certificates",
             Self::Opaque => "filters of opaque fragments",

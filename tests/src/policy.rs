@@ -137,7 +137,7 @@ IpDynVpnAction gcmTunnel
     HowToAuth                ESP HMAC_SHA2_256_128
     RefreshLifetimeProposed  {minutes}
   }}
-}}
+{more}}}
 
 KeyExchangeAction kxStrong
 {{
@@ -160,9 +160,17 @@ KeyExchangeAction kxStrong
 }}
 ",
         minutes = options.child_minutes,
+        more = options.offers.iter().map(offer).collect::<String>(),
         ike_minutes = options.ike_minutes,
     );
     text
+}
+
+/// One more offer for child SAs.
+fn offer((encrypt, auth): &(&str, &str)) -> String {
+    format!(
+        "  IpDataOffer\n  {{\n    AllowWeak     Yes\n    HowToEncrypt  {encrypt}\n    HowToAuth     {auth}\n  }}\n"
+    )
 }
 
 /// A policy that denies everything, GRE first; what the XCF needs is not policy's to deny.

@@ -65,6 +65,8 @@ pub struct Options {
     pub special: Vec<(u16, String)>,
     /// Addresses, own and remote, that may talk in clear.
     pub permits: Vec<(String, String)>,
+    /// More offers for child SAs, behind the usual ones: HowToEncrypt and HowToAuth. Weak ones are allowed.
+    pub offers: Vec<(&'static str, &'static str)>,
     /// A static home address of a target, protected towards the peer by its own IKE.
     pub home: Option<(String, String)>,
 }
@@ -85,6 +87,7 @@ impl Default for Options {
             spread: Vec::new(),
             special: Vec::new(),
             permits: Vec::new(),
+            offers: Vec::new(),
             home: None,
         }
     }

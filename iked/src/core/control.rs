@@ -1,6 +1,6 @@
 //! Control requests: activate, deactivate and refresh tunnels.
 
-use super::{Core, Now, Stack};
+use super::{Core, Now, Stack, manual};
 use crate::ike::command::{ActivationMethod, Command};
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::SaState;
@@ -45,6 +45,8 @@ impl Core {
                     false => Command::RekeyChild(id),
                 })
             }
+            ControlAction::ActivateManual => manual::switch(now, stack, true, objects),
+            ControlAction::DeactivateManual => manual::switch(now, stack, false, objects),
             ControlAction::DeactivateIke | ControlAction::RefreshIke => {
                 let found = select(&ike_tunnels(stack), objects);
                 let deactivate = action == ControlAction::DeactivateIke;

@@ -23,7 +23,7 @@ const fn question(want: Want) -> Option<Question> {
     match want {
         Want::Summary => Some(Question::Summary),
         Want::Filters => Some(Question::Filters),
-        Want::Children => Some(Question::Sas),
+        Want::Children | Want::Manual => Some(Question::Sas),
         Want::IkeTunnels => None,
         Want::Interfaces => Some(Question::Interfaces),
         Want::Drops => Some(Question::Drops),
@@ -69,6 +69,7 @@ impl Core {
             ike: if both { engine.ike_tunnels() } else { Vec::new() },
             children: if both { engine.children() } else { Vec::new() },
             engine: engine.counters(),
+            manual: stack.manual.views(),
             sas: Vec::new(),
             filters: Vec::new(),
             shelved: if want == Want::Filters { stack.shelved(now.unix) } else { Vec::new() },

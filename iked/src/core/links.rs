@@ -72,6 +72,10 @@ impl Core {
             difference.stray.iter().for_each(|&spi_in| stack.send(ToStack::RemoveSa { spi_in }));
             activate_only_ones(stack, &difference.common);
         }
+        // What it had of them was stray.
+        for message in stack.manual.all() {
+            stack.send(message);
+        }
         stack.lost = difference.lost;
     }
 

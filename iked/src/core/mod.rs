@@ -9,6 +9,7 @@ mod control;
 mod display;
 pub(crate) mod ledger;
 mod links;
+mod manual;
 mod policy;
 mod takeover;
 mod vipa;
@@ -108,6 +109,8 @@ pub(crate) struct Stack {
     continued: BTreeMap<IpAddr, u64>,
     /// SA pairs that the stack was told to hold: inbound SPI → tunnel.
     pub(crate) installed: BTreeMap<u32, crate::ike::types::TunnelId>,
+    /// Manual tunnels of the policy in force.
+    manual: manual::Manual,
     pub(crate) ledger: Ledger,
     pub(crate) events: Events,
 }
@@ -172,6 +175,7 @@ impl Core {
                 load_number: 0,
                 continued: BTreeMap::new(),
                 installed: BTreeMap::new(),
+                manual: manual::Manual::default(),
                 ledger: Ledger::new(key.clone()),
                 events: events.clone(),
             };

@@ -176,6 +176,10 @@ impl Stack {
     /// on, but for those that the policy does not cover any more.
     pub(super) fn use_policy(&mut self, policy: Option<Arc<dyn StackPolicy>>, now: Now) {
         let epoch = self.filters.epoch + 1;
+        let wanted = policy.as_ref().map_or_else(Vec::new, |p| p.manual_tunnels());
+        for message in self.manual.replace(wanted, now.unix) {
+            self.send(message);
+        }
         let next = match &policy {
             Some(p) => {
                 let rules = p.rules(now.unix);
@@ -214,7 +218,7 @@ impl Stack {
         let view = |rule: FilterRule| {
             let kind = match rule.action {
                 FilterAction::Ipsec { .. } => FilterKind::DynamicAnchor,
-                FilterAction::Permit | FilterAction::Deny => FilterKind::Generic,
+                FilterAction::Permit | FilterAction::Deny | FilterAction::Manual => FilterKind::Generic,
             };
             FilterView { rule, kind, totals: FilterTotals::default(), created: 0 }
         };

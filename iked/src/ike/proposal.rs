@@ -23,8 +23,7 @@ impl IkeOffer {
 impl ExchangeRule {
     /// Suites, most preferred first. An offer that is no suite (an AEAD with integrity, or a cipher without) is none.
     pub(crate) fn suites(&self) -> Vec<IkeSuite> {
-        let sound = |suite: &IkeSuite| suite.encryption.is_aead() == suite.integrity.is_none();
-        self.offers.iter().map(IkeOffer::suite).filter(sound).collect()
+        self.offers.iter().map(IkeOffer::suite).filter(IkeSuite::is_sound).collect()
     }
 
     /// Lifetime that goes with a suite.
@@ -34,8 +33,9 @@ impl ExchangeRule {
 }
 
 impl ChildOffer {
-    const fn is_sound(&self) -> bool {
-        self.encryption.is_aead() == self.integrity.is_none()
+    fn is_sound(&self) -> bool {
+        let Self { encryption, integrity, .. } = *self;
+        ChildSuite { encryption, integrity, group: None, esn: false }.is_sound()
     }
 
     fn suites(&self, group: Option<Group>) -> impl Iterator<Item = ChildSuite> {
@@ -61,7 +61,7 @@ impl ChildRule {
     pub(crate) fn proposals(&self, spi: u32, group: Option<Group>) -> Sa {
         let proposal = |(number, offer): (u8, &ChildOffer)| {
             let esn: Vec<bool> = offer.suites(group).map(|suite| suite.esn).collect();
-            offer.suites(group).next().map(|suite| Proposal::esp(number, spi, &suite, &esn))
+            offer.suites(group).next().map(|suite| Proposal::child(number, spi, &suite, &esn))
         };
         let sound = self.offers.iter().filter(|offer| offer.is_sound());
         Sa { proposals: (1..=u8::MAX).zip(sound).filter_map(proposal).collect() }

@@ -105,6 +105,20 @@ pub enum Encryption {
     AesCbc(u16),
     /// AES-GCM with a 16-octet ICV with this key length in bits.
     AesGcm16(u16),
+    /// ENCR_AES_CTR with this key length in bits; child SAs only.
+    AesCtr(u16),
+    /// ENCR_CHACHA20_POLY1305; child SAs only.
+    ChaCha20Poly1305,
+    /// ENCR_NULL: integrity alone; child SAs only.
+    Null,
+    /// ENCR_NULL_AUTH_AES_GMAC with this key length in bits: integrity alone; child SAs only.
+    AesGmac(u16),
+    /// ENCR_3DES; weak, child SAs only.
+    TripleDes,
+    /// ENCR_DES; weak, child SAs only.
+    Des,
+    /// No transform at all: the SA is one of AH (RFC 7296 section 3.3.3); child SAs only.
+    Absent,
 }
 
 /// Integrity algorithms (transform type 3).
@@ -116,6 +130,14 @@ pub enum Integrity {
     HmacSha384,
     /// AUTH_HMAC_SHA2_512_256 (14).
     HmacSha512,
+    /// AUTH_HMAC_SHA1_96 (2).
+    HmacSha1,
+    /// AUTH_AES_XCBC_96 (5); child SAs only.
+    AesXcbc96,
+    /// AUTH_HMAC_MD5_96 (1); weak, child SAs only.
+    HmacMd5,
+    /// AUTH_AES_128_GMAC (9) to AUTH_AES_256_GMAC (11) with this key length in bits; AH only (RFC 4543 section 4).
+    AesGmac(u16),
 }
 
 /// Pseudo-random functions (transform type 2).
@@ -127,6 +149,8 @@ pub enum Prf {
     HmacSha384,
     /// PRF_HMAC_SHA2_512 (7).
     HmacSha512,
+    /// PRF_HMAC_SHA1 (2).
+    HmacSha1,
 }
 
 /// Key exchange methods (transform type 4).

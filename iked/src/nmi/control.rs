@@ -4,7 +4,7 @@ use crate::request::{ControlAction, ControlObject, ControlOutcome, ControlStatus
 use nmi_proto::code::{MessageType, TunnelStatus};
 use nmi_proto::control::Tunnel;
 
-/// What a request does; `None`: manual tunnels, of which there are none.
+/// What a request does; `None`: it is no control request.
 pub(super) const fn action(kind: MessageType) -> Option<ControlAction> {
     match kind {
         MessageType::ACTIVATE_IPTUNDYN => Some(ControlAction::ActivateChild),
@@ -12,6 +12,8 @@ pub(super) const fn action(kind: MessageType) -> Option<ControlAction> {
         MessageType::REFRESH_IPTUNDYN => Some(ControlAction::RefreshChild),
         MessageType::DEACTIVATE_IKETUN => Some(ControlAction::DeactivateIke),
         MessageType::REFRESH_IKETUN => Some(ControlAction::RefreshIke),
+        MessageType::ACTIVATE_IPTUNMANUAL => Some(ControlAction::ActivateManual),
+        MessageType::DEACTIVATE_IPTUNMANUAL => Some(ControlAction::DeactivateManual),
         _ => None,
     }
 }
@@ -37,11 +39,6 @@ pub(super) fn tunnel(outcome: &ControlOutcome) -> Tunnel {
             ControlStatus::Failed => TunnelStatus::FAILED,
         },
     }
-}
-
-/// No policy makes manual tunnels, so none of them is found.
-pub(super) fn no_manual_tunnels(tunnels: &[Tunnel]) -> Vec<Tunnel> {
-    tunnels.iter().map(|t| Tunnel { status: TunnelStatus::NOTFOUND, ..t.clone() }).collect()
 }
 
 /// Results in a few words, for the audit log.

@@ -5,6 +5,7 @@
 
 mod filter;
 mod ike;
+mod manual;
 mod tunnel;
 mod values;
 
@@ -21,6 +22,7 @@ use nmi_proto::display::{
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
+use stack::control::MANUAL_TUNNELS;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ pub(super) const fn wanted(kind: MessageType) -> Option<Want> {
             Want::Filters
         }
         MessageType::GET_IPTUNDYNSTACK | MessageType::GET_IPTUNDYNIKE => Want::Children,
+        MessageType::GET_IPTUNMANUAL => Want::Manual,
         MessageType::GET_IKETUN | MessageType::GET_IKETUNCASCADE => Want::IkeTunnels,
         MessageType::GET_IPINTERFACES => Want::Interfaces,
         MessageType::GET_DROPS => Want::Drops,
@@ -57,6 +60,8 @@ enum Item {
     Sa(u32, Option<u32>),
     /// Of `children`.
     Child(u32),
+    /// Of `manual`.
+    Manual(u32),
     /// Of `ike`.
     Ike(u32),
     Interface(u32),
@@ -98,7 +103,7 @@ impl Listing {
     }
 
     /// One record for each stack, where the request is about stacks; none where it is about what no stack has
-    /// (manual tunnels).
+    /// (network security services of IKEv1).
     pub(super) fn of_stacks<'a>(kind: MessageType, stacks: impl IntoIterator<Item = &'a StackInfo>) -> Self {
         if !matches!(kind, MessageType::GET_STACKINFO | MessageType::GET_IKENSINFO) {
             return Self::empty(kind);
@@ -282,6 +287,7 @@ impl Moment {
             }
             MessageType::GET_IPTUNDYNSTACK => self.stack_tunnels(),
             MessageType::GET_IPTUNDYNIKE => all(s.children.len(), Item::Child),
+            MessageType::GET_IPTUNMANUAL => all(s.manual.len(), Item::Manual),
             MessageType::GET_IKETUN | MessageType::GET_IKETUNCASCADE => all(s.ike.len(), Item::Ike),
             MessageType::GET_IPINTERFACES => all(s.interfaces.len(), Item::Interface),
             MessageType::GET_DROPS => all(s.drops.len(), Item::Drop),
@@ -296,10 +302,15 @@ impl Moment {
         }
     }
 
-    /// SAs that the stack holds: those of IKE's tunnels in their order, then those that IKE does not know.
+    /// SAs that the stack holds: those of IKE's tunnels in their order, then those that IKE does not know. Manual ones are
+    /// asked for apart.
     fn stack_tunnels(&self) -> Vec<Item> {
         let s = &self.snapshot;
-        let mut sas: BTreeMap<u32, u32> = (0..).zip(&s.sas).map(|(i, sa)| (sa.spi_in, i)).collect();
+        let mut sas: BTreeMap<u32, u32> = (0..)
+            .zip(&s.sas)
+            .filter(|(_, sa)| sa.tunnel < MANUAL_TUNNELS)
+            .map(|(i, sa)| (sa.spi_in, i))
+            .collect();
         let known = (0..).zip(&s.children).filter_map(|(i, child)| {
             // 0 is no SPI: a child that is being negotiated has no SA.
             let sa = (child.spi_in != 0).then(|| sas.remove(&child.spi_in)).flatten()?;
@@ -321,6 +332,7 @@ impl Moment {
                 let current = self.newest_child.get(&child.id) == Some(&child.generation);
                 tunnel::subject(child, current)
             }
+            Item::Manual(i) => manual::subject(&s.manual[i as usize]),
             Item::Sa(i, None) => OwnedSubject {
                 tunnel_id: Some(format!("Y{}", s.sas[i as usize].tunnel)),
                 rest: Subject { state: Some(WireState::ACTIVE), current: true, ..Subject::default() },
@@ -350,6 +362,7 @@ impl Moment {
             Item::Shelved(i) => filter::record(&s.shelved[i as usize], false).build(page),
             Item::Sa(sa, child) => self.stack_tunnel(sa, child).build(page),
             Item::Child(i) => self.ike_child(i).build(page),
+            Item::Manual(i) => self.manual_tunnel(&s.manual[i as usize]).build(page),
             Item::Ike(i) => self.ike_tunnel(i, kind == MessageType::GET_IKETUNCASCADE).build(page),
             Item::Interface(i) => {
                 let v = &s.interfaces[i as usize];
@@ -426,7 +439,7 @@ impl Moment {
             packets_permit: s.totals.permits,
             packets_deny: s.totals.denies,
             packets_mismatch: s.totals.mismatches,
-            manual_active: 0,
+            manual_active: count(s.manual.iter().filter(|m| m.active).count()),
         }
     }
 

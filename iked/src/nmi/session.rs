@@ -369,7 +369,9 @@ impl Session {
         stack: &str,
         tunnels: &[Tunnel],
     ) -> Result<Vec<Tunnel>, Failure> {
-        let Some(action) = control::action(kind) else { return Ok(control::no_manual_tunnels(tunnels)) };
+        let Some(action) = control::action(kind) else {
+            return Err(internal("a request that the check should have refused"));
+        };
         let (stack, objects) = (stack.to_owned(), tunnels.iter().map(control::object).collect());
         let outcomes = self.ask(|reply| CoreRequest::Control { stack, action, objects, reply }).await??;
         Ok(outcomes.iter().map(control::tunnel).collect())

@@ -1,10 +1,10 @@
 //! Policy files: read, checked, translated; the [`PolicySource`] of the daemon.
 
-use super::{filters, outer_header, rules};
+use super::{filters, manual, outer_header, rules};
 use crate::config::{Config, StackEntry, UdpEncapsulation};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{Rules, Settings};
-use crate::policies::{PolicySource, StackPolicy, StartError};
+use crate::policies::{ManualTunnel, PolicySource, StackPolicy, StartError};
 use policy::model::Moment;
 use policy::select::NoStart;
 use policy::{Diagnostic, MAX_FILE_BYTES, Policy, Source};
@@ -76,7 +76,8 @@ impl PolicySource for Files {
         for warning in warnings.iter().map(Diagnostic::to_string) {
             self.warn(warning);
         }
-        Ok(Arc::new(Translated(policy, self.settings.clone())))
+        let manual = manual::tunnels(&policy)?;
+        Ok(Arc::new(Translated(policy, self.settings.clone(), manual)))
     }
 
     fn default_filters(&self, stack: &StackEntry) -> FilterSet {
@@ -123,8 +124,8 @@ fn moment(unix: u64) -> Moment {
     Moment { unix, local_offset: offset }
 }
 
-/// A policy, as the core sees it, and the settings that are not policy's.
-struct Translated(Policy, Settings);
+/// A policy, as the core sees it, the settings that are not policy's, and its manual tunnels.
+struct Translated(Policy, Settings, Vec<ManualTunnel>);
 
 impl StackPolicy for Translated {
     fn filters(&self, unix: u64) -> FilterSet {
@@ -140,6 +141,9 @@ impl StackPolicy for Translated {
     }
     fn settings(&self) -> Settings {
         rules::settings(&self.0, &self.1)
+    }
+    fn manual_tunnels(&self) -> Vec<ManualTunnel> {
+        self.2.clone()
     }
     fn local_rules(&self) -> Vec<String> {
         self.0.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
@@ -223,10 +227,21 @@ mod tests {
     fn what_the_stacks_cannot_do_is_refused_with_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.conf");
-        write_secret(&path, include_str!("../../../policy/tests/accept/manual.conf"));
+        write_secret(&path, &SAMPLE.replace("IpFilterPolicy\n{", "IpFilterPolicy\n{\n  FIPS140 Yes"));
         let error = files(Some(&path)).load(&entry(None)).err().unwrap();
-        assert!(error.contains("IpManVpnActionRef is not supported yet"), "{error}");
-        assert!(error.contains("policy.conf:9:5"), "{error}");
+        assert!(error.contains("FIPS140 Yes is not supported yet"), "{error}");
+        assert!(error.contains("policy.conf:"), "{error}");
+    }
+
+    #[test]
+    fn manual_tunnels_come_with_the_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.conf");
+        write_secret(&path, include_str!("../../../policy/tests/accept/manual.conf"));
+        let policy = files(Some(&path)).load(&entry(None)).unwrap();
+        let rules = policy.filters(0).rules;
+        assert!(rules.iter().all(|r| r.action == stack::control::FilterAction::Manual));
+        assert_eq!(rules[0].anchor(), Some(policy.manual_tunnels()[0].pair.rule.clone()));
     }
 
     #[test]

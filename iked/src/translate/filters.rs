@@ -145,15 +145,20 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
             let on_demand = select::on_demand(policy, rule);
             (FilterAction::Ipsec { on_demand }, *log_permit, *log_deny, *discard)
         }
-        // Without the tunnel in the stack its packets are dropped.
-        Action::Manual { log_deny, discard, .. } => (FilterAction::Deny, false, *log_deny, *discard),
+        Action::Manual { log_permit, log_deny, discard, .. } => {
+            (FilterAction::Manual, *log_permit, *log_deny, *discard)
+        }
     };
     FilterRule {
         name: rule.name.to_string(),
         extension: filter.extension,
         group: rule.group.as_ref().map(ToString::to_string),
         local_start: rule.local_start.as_ref().map(|start| start.name.to_string()),
-        vpn_action: rule.dyn_vpn().map(|vpn| vpn.name.to_string()),
+        vpn_action: rule
+            .dyn_vpn()
+            .map(|vpn| &vpn.name)
+            .or(rule.man_vpn().map(|vpn| &vpn.name))
+            .map(ToString::to_string),
         direction: if filter.inbound { Direction::Inbound } else { Direction::Outbound },
         scope: scope(filter.service.routing),
         security_class: filter.service.security_class,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  policy::Policy ──► filters: stack::control::FilterSet ──► stackd
+//!                ├──► manual:  stack::control::SaPair ──► stackd
 //!                └──► rules:   ike::rules::{Rules, Settings}, ike::command::Initiate ──► ike::Engine
 //! ```
 //!
@@ -9,17 +10,28 @@
 
 pub mod files;
 pub mod filters;
+pub mod manual;
 pub mod rules;
 
 pub use files::Files;
 
-use policy::Policy;
 use policy::model::DfBit;
+use policy::{Feature, Policy};
 use stack::control::DfMode;
 
 /// What the stacks and the IKE engine can do of what the language knows beyond the usual; a policy that asks for
 /// more is refused by [`Files`], with its place.
-pub const SUPPORTED: &[policy::Feature] = &[policy::Feature::Opaque, policy::Feature::TimeConditions];
+pub const SUPPORTED: &[Feature] = &[
+    Feature::ManualTunnels,
+    Feature::Ah,
+    Feature::NoEncryption,
+    Feature::HmacSha1,
+    Feature::AesXcbc,
+    Feature::AesGmac,
+    Feature::WeakAlgorithms,
+    Feature::Opaque,
+    Feature::TimeConditions,
+];
 
 /// What the stack must know about the outer headers of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +54,16 @@ pub fn outer_header(policy: &Policy, vpn_action: &str) -> OuterHeader {
     let actions = policy.filter.rules.iter().filter_map(|rule| rule.dyn_vpn());
     actions.into_iter().find(|action| action.name.as_str() == vpn_action).map_or_else(
         OuterHeader::default,
-        |action| OuterHeader {
-            df: match action.df {
-                DfBit::Copy => DfMode::Copy,
-                DfBit::Clear => DfMode::Clear,
-                DfBit::Set => DfMode::Set,
-            },
-            copy_dscp: action.copy_dscp,
-        },
+        |action| OuterHeader { df: df_mode(action.df), copy_dscp: action.copy_dscp },
     )
+}
+
+const fn df_mode(df: DfBit) -> DfMode {
+    match df {
+        DfBit::Copy => DfMode::Copy,
+        DfBit::Clear => DfMode::Clear,
+        DfBit::Set => DfMode::Set,
+    }
 }
 
 #[cfg(test)]

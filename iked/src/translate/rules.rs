@@ -97,16 +97,14 @@ fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
 
 fn ike_offer(offer: &model::ExchangeOffer) -> Option<IkeOffer> {
     Some(IkeOffer {
-        encryption: encryption(offer.encryption)?,
-        integrity: match offer.integrity {
-            Some(algorithm) => Some(integrity(algorithm)?),
-            None => None,
-        },
+        encryption: encryption(offer.encryption),
+        integrity: offer.integrity.map(integrity),
         prf: match offer.prf {
             model::Prf::HmacSha256 => Prf::HmacSha256,
             model::Prf::HmacSha384 => Prf::HmacSha384,
             model::Prf::HmacSha512 => Prf::HmacSha512,
-            model::Prf::HmacSha1 | model::Prf::AesXcbc | model::Prf::HmacMd5 => return None,
+            model::Prf::HmacSha1 => Prf::HmacSha1,
+            model::Prf::AesXcbc | model::Prf::HmacMd5 => return None,
         },
         group: group(offer.group)?,
         lifetime: offer.lifetime,
@@ -166,13 +164,19 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
 }
 
 fn child_offer(offer: &model::DataOffer) -> Option<ChildOffer> {
-    let Protection::Esp { encryption: cipher, integrity: auth } = offer.protection else { return None };
+    let (encryption, integrity) = match offer.protection {
+        // A cipher without encryption, to the wire (RFC 4543 section 3).
+        Protection::Esp { integrity: Some(model::Integrity::AesGmac(bits)), .. } => {
+            (Encryption::AesGmac(bits.bits()), None)
+        }
+        Protection::Esp { encryption: cipher, integrity: auth } => (encryption(cipher), auth.map(integrity)),
+        Protection::Ah { integrity: auth } => (Encryption::Absent, Some(integrity(auth))),
+        // IKEv2 cannot negotiate both; the language refuses it.
+        Protection::AhEsp { .. } => return None,
+    };
     Some(ChildOffer {
-        encryption: encryption(cipher)?,
-        integrity: match auth {
-            Some(algorithm) => Some(integrity(algorithm)?),
-            None => None,
-        },
+        encryption,
+        integrity,
         esn: true,
         lifetime: offer.lifetime,
         lifesize_bytes: offer.lifesize_bytes,
@@ -229,23 +233,28 @@ const fn mode(encap: Encap) -> Mode {
     }
 }
 
-const fn encryption(encryption: model::Encryption) -> Option<Encryption> {
+/// An offer for an IKE SA with a cipher that is not for it is no suite, and is passed over.
+const fn encryption(encryption: model::Encryption) -> Encryption {
     match encryption {
-        model::Encryption::AesCbc(bits) => Some(Encryption::AesCbc(bits.bits())),
-        model::Encryption::AesGcm16(bits) => Some(Encryption::AesGcm16(bits.bits())),
-        model::Encryption::Null | model::Encryption::TripleDes | model::Encryption::Des => None,
+        model::Encryption::AesCbc(bits) => Encryption::AesCbc(bits.bits()),
+        model::Encryption::AesGcm16(bits) => Encryption::AesGcm16(bits.bits()),
+        model::Encryption::AesCtr(bits) => Encryption::AesCtr(bits.bits()),
+        model::Encryption::ChaCha20Poly1305 => Encryption::ChaCha20Poly1305,
+        model::Encryption::Null => Encryption::Null,
+        model::Encryption::TripleDes => Encryption::TripleDes,
+        model::Encryption::Des => Encryption::Des,
     }
 }
 
-const fn integrity(integrity: model::Integrity) -> Option<Integrity> {
+const fn integrity(integrity: model::Integrity) -> Integrity {
     match integrity {
-        model::Integrity::HmacSha256 => Some(Integrity::HmacSha256),
-        model::Integrity::HmacSha384 => Some(Integrity::HmacSha384),
-        model::Integrity::HmacSha512 => Some(Integrity::HmacSha512),
-        model::Integrity::HmacSha1
-        | model::Integrity::AesXcbc
-        | model::Integrity::AesGmac(_)
-        | model::Integrity::HmacMd5 => None,
+        model::Integrity::HmacSha256 => Integrity::HmacSha256,
+        model::Integrity::HmacSha384 => Integrity::HmacSha384,
+        model::Integrity::HmacSha512 => Integrity::HmacSha512,
+        model::Integrity::HmacSha1 => Integrity::HmacSha1,
+        model::Integrity::AesXcbc => Integrity::AesXcbc96,
+        model::Integrity::AesGmac(bits) => Integrity::AesGmac(bits.bits()),
+        model::Integrity::HmacMd5 => Integrity::HmacMd5,
     }
 }
 

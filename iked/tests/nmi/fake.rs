@@ -10,8 +10,8 @@ use iked::ike::view::{
 };
 use iked::nmi::Config;
 use iked::request::{
-    CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, Snapshot,
-    StackInfo, vipa,
+    CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, ManualView,
+    Snapshot, StackInfo, vipa,
 };
 use iked::servauth::{Profiles, Resolve, User};
 use nmi_proto::answer::Message;
@@ -550,7 +550,26 @@ fn snapshot() -> Snapshot {
         ike: vec![ike(3, "203.0.113.10", now), ike(4, "192.0.2.1", now)],
         children: vec![child(2, SaState::InNegotiation, now), child(1, SaState::Active, now)],
         engine: EngineCounters::default(),
-        sas: vec![sa(0xC000_0002, 9), sa(0xC000_0001, 7)],
+        manual: vec![ManualView {
+            number: 1,
+            vpn_action: "staticLab".into(),
+            active: true,
+            since_unix: 1_700_000_000,
+            mode: wire::Mode::Tunnel,
+            suite: wire::EspSuite::AhEsp {
+                cipher: wire::BareCipher::AesCbc { key_bits: 128 },
+                integrity: wire::EspIntegrity::HmacSha256,
+                esp_spi_in: 0x1003,
+                esp_spi_out: 0x1004,
+            },
+            local: "192.0.2.1".parse().unwrap(),
+            remote: "192.0.2.9".parse().unwrap(),
+            spi_in: 0x1001,
+            spi_out: 0x1002,
+            df: wire::DfMode::Copy,
+            copy_dscp: true,
+        }],
+        sas: vec![sa(0xC000_0002, 9), sa(0xC000_0001, 7), sa(0x1001, wire::MANUAL_TUNNELS + 1)],
         filters: (0..10_000).map(filter).collect(),
         totals: wire::FilterTotals { permits: 100, denies: 7, mismatches: 1 },
         interfaces: vec![interface("eth0", "192.0.2.1".parse().unwrap()), interface("lo", dvipa)],

@@ -300,7 +300,7 @@ impl Peer {
     pub(crate) fn child_payloads(&self, spi: u32) -> Vec<Payload> {
         let own = self.at.ip();
         vec![
-            Payload::Sa(Sa { proposals: vec![Proposal::esp(1, spi, &CHILD, &[false])] }),
+            Payload::Sa(Sa { proposals: vec![Proposal::child(1, spi, &CHILD, &[false])] }),
             Payload::TsInitiator(Ts::new(vec![selector(AddressRange { low: own, high: own })])),
             Payload::TsResponder(Ts::new(vec![selector(AddressRange { low: OWN, high: OWN })])),
         ]

@@ -7,6 +7,10 @@ pub enum Encryption {
     AesCbc(KeyBits),
     /// AES-GCM with a 16-octet ICV (RFC 4106, RFC 5282) with a key of so many bits.
     AesGcm16(KeyBits),
+    /// AES in counter mode (RFC 3686) with a key of so many bits; child SAs only (extension for Linux).
+    AesCtr(KeyBits),
+    /// ChaCha20-Poly1305 (RFC 7634); child SAs only (extension for Linux).
+    ChaCha20Poly1305,
     /// None (RFC 2410).
     Null,
     /// 3DES-CBC; weak.
@@ -19,7 +23,7 @@ impl Encryption {
     /// Whether it protects integrity too.
     #[must_use]
     pub const fn is_aead(self) -> bool {
-        matches!(self, Self::AesGcm16(_))
+        matches!(self, Self::AesGcm16(_) | Self::ChaCha20Poly1305)
     }
 
     /// Octets of its key, with the salt of an AEAD.
@@ -27,7 +31,8 @@ impl Encryption {
     pub const fn key_bytes(self) -> u16 {
         match self {
             Self::AesCbc(bits) => bits.bits() / 8,
-            Self::AesGcm16(bits) => bits.bits() / 8 + SALT_BYTES,
+            Self::AesGcm16(bits) | Self::AesCtr(bits) => bits.bits() / 8 + SALT_BYTES,
+            Self::ChaCha20Poly1305 => 32 + SALT_BYTES,
             Self::Null => 0,
             Self::TripleDes => 24,
             Self::Des => 8,
@@ -35,7 +40,8 @@ impl Encryption {
     }
 }
 
-/// Octets of salt behind the key of AES-GCM and AES-GMAC (RFC 4106 section 8.1, RFC 4543 section 5).
+/// Octets of salt behind the key of AES-GCM, AES-GMAC and ChaCha20-Poly1305 (RFC 4106 section 8.1, RFC 4543 section 5.4,
+/// RFC 7634 section 2), of nonce behind that of AES-CTR (RFC 3686 section 5.1).
 const SALT_BYTES: u16 = 4;
 
 /// Length of an AES key.

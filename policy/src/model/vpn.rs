@@ -103,8 +103,10 @@ impl Protection {
     /// Whether an algorithm of it is broken by a nonce that is used twice.
     #[must_use]
     pub const fn needs_nonces(&self) -> bool {
-        matches!(self.encryption(), Some(Encryption::AesGcm16(_)))
-            || matches!(self.integrity(), Some(Integrity::AesGmac(_)))
+        matches!(
+            self.encryption(),
+            Some(Encryption::AesGcm16(_) | Encryption::AesCtr(_) | Encryption::ChaCha20Poly1305)
+        ) || matches!(self.integrity(), Some(Integrity::AesGmac(_)))
     }
 }
 

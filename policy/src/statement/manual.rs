@@ -40,8 +40,8 @@ impl Object for ManVpnAction {
         cx.allow_weak = false;
         let protection = protection?;
         if protection.needs_nonces() {
-            cx.findings.error(params.at, "AES_GCM_16 and AES-GMAC do not go with manual keys").label(
-                "expected AES_CBC with an HMAC: a nonce must never be used twice (RFC 4106 section 2)",
+            cx.findings.error(params.at, "this algorithm does not go with manual keys").label(
+                "expected AES_CBC with an HMAC: its nonces would come again with the same key (RFC 4106 section 2)",
             );
             return None;
         }

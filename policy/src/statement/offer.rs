@@ -36,6 +36,12 @@ impl Object for DataOffer {
         let protection = coding.protection(cx);
         cx.allow_weak = false;
         let protection = protection?;
+        if matches!(protection, Protection::AhEsp { .. }) {
+            cx.findings.error(params.at, "AH together with ESP cannot be negotiated").label(
+                "an IKEv2 proposal is for one protocol (RFC 7296 section 3.3.1): expected HowToAuth ESP, or HowToEncrypt DoNot",
+            );
+            return None;
+        }
         Some(Self {
             name,
             encap,
@@ -71,8 +77,7 @@ enum Auth {
 impl Coding {
     pub(super) fn read<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Self {
         let coded = params.has(&["HowToEncrypt"]);
-        let encryption = params
-            .value("HowToEncrypt", cx, |args, cx| encryption(args, ("DoNot", Choice::Is(Cipher::Null)), cx));
+        let encryption = params.value("HowToEncrypt", cx, |args, cx| encryption(args, Use::Child, cx));
         let encryption = if coded { encryption } else { Some(Encryption::AesCbc(KeyBits::B256)) };
         let auth = params.only(&["HowToAuth"], cx);
         let at = auth.map_or(params.at, |s| s.head());
@@ -95,7 +100,7 @@ impl Coding {
             Auth::NotCoded => Protection::Esp { encryption, integrity: Some(Integrity::HmacSha256) },
             Auth::Esp(Some(_)) if encryption.is_aead() => {
                 return wrong(
-                    "AES_GCM_16 protects integrity itself",
+                    "this HowToEncrypt protects integrity itself",
                     "expected HowToAuth ESP NULL, or nothing",
                 );
             }
@@ -104,7 +109,7 @@ impl Coding {
             }
             Auth::Esp(None) if !encryption.is_aead() => {
                 return wrong(
-                    "HowToAuth ESP NULL goes with AES_GCM_16 only",
+                    "HowToAuth ESP NULL goes with AES_GCM_16 and CHACHA20_POLY1305 only",
                     "expected an HMAC: encryption alone does not protect integrity",
                 );
             }
@@ -144,7 +149,7 @@ fn how_to_auth<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Auth
             ("HMAC_SHA2_384_192", Choice::Is(Some(Integrity::HmacSha384))),
             ("HMAC_SHA2_512_256", Choice::Is(Some(Integrity::HmacSha512))),
             ("Null", Choice::Is(None)),
-            ("HMAC_MD5", Choice::Weak(Some(Integrity::HmacMd5))),
+            ("HMAC_MD5", Choice::Weak(Some(Integrity::HmacMd5), Feature::WeakAlgorithms)),
             ("HMAC_SHA", Choice::Needs(Some(Integrity::HmacSha1), Feature::HmacSha1)),
             ("HMAC_SHA1", Choice::Needs(Some(Integrity::HmacSha1), Feature::HmacSha1)),
             ("AES128_XCBC_96", Choice::Needs(Some(Integrity::AesXcbc), Feature::AesXcbc)),
@@ -156,30 +161,43 @@ fn how_to_auth<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Auth
     Some(if is_ah { Auth::Ah(algorithm) } else { Auth::Esp(algorithm) })
 }
 
-/// HowToEncrypt: `AES`, `AES_CBC KeyLength n`, `AES_GCM_16 KeyLength n`; KeyLength may be left out.
-fn encryption<'a>(
-    args: &mut Args<'a>,
-    extra: (&'static str, Choice<Cipher>),
-    cx: &mut Context<'a, '_>,
-) -> Option<Encryption> {
+/// What a HowToEncrypt is for: not every cipher is for both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Child,
+    Exchange,
+}
+
+/// HowToEncrypt: `AES`, or a cipher with `KeyLength n`, which may be left out.
+fn encryption<'a>(args: &mut Args<'a>, of: Use, cx: &mut Context<'a, '_>) -> Option<Encryption> {
+    let weak = match of {
+        Use::Child => Feature::WeakAlgorithms,
+        Use::Exchange => Feature::LegacyExchange,
+    };
+    let of_child = |cipher, why| match of {
+        Use::Child => Choice::Is(cipher),
+        Use::Exchange => Choice::Refused(why),
+    };
     let cipher = args.choice(
         &[
             ("AES_GCM_16", Choice::Is(Cipher::Gcm)),
             ("AES_CBC", Choice::Is(Cipher::Cbc)),
             ("AES", Choice::Is(Cipher::Aes)),
-            ("DES", Choice::Weak(Cipher::Des)),
-            ("3DES", Choice::Weak(Cipher::TripleDes)),
-            extra,
+            ("AES_CTR", of_child(Cipher::Ctr, "it is for data only")),
+            ("CHACHA20_POLY1305", of_child(Cipher::ChaCha, "it is for data only")),
+            ("DES", Choice::Weak(Cipher::Des, weak)),
+            ("3DES", Choice::Weak(Cipher::TripleDes, weak)),
+            ("DoNot", of_child(Cipher::Null, "an IKE SA is always encrypted")),
         ],
         cx,
     )?;
-    let bits = if matches!(cipher, Cipher::Cbc | Cipher::Gcm) && args.take_if("KeyLength") {
+    let bits = if matches!(cipher, Cipher::Cbc | Cipher::Gcm | Cipher::Ctr) && args.take_if("KeyLength") {
+        let middle = match cipher {
+            Cipher::Gcm => Choice::Refused("AES-GCM is used with 128 or 256 bits (RFC 8221 section 5)"),
+            _ => Choice::Is(KeyBits::B192),
+        };
         args.choice(
-            &[
-                ("128", Choice::Is(KeyBits::B128)),
-                ("192", Choice::Is(KeyBits::B192)),
-                ("256", Choice::Is(KeyBits::B256)),
-            ],
+            &[("128", Choice::Is(KeyBits::B128)), ("192", middle), ("256", Choice::Is(KeyBits::B256))],
             cx,
         )?
     } else {
@@ -188,6 +206,8 @@ fn encryption<'a>(
     Some(match cipher {
         Cipher::Gcm => Encryption::AesGcm16(bits),
         Cipher::Cbc | Cipher::Aes => Encryption::AesCbc(bits),
+        Cipher::Ctr => Encryption::AesCtr(bits),
+        Cipher::ChaCha => Encryption::ChaCha20Poly1305,
         Cipher::Null => Encryption::Null,
         Cipher::TripleDes => Encryption::TripleDes,
         Cipher::Des => Encryption::Des,
@@ -199,6 +219,8 @@ enum Cipher {
     Aes,
     Cbc,
     Gcm,
+    Ctr,
+    ChaCha,
     Null,
     TripleDes,
     Des,
@@ -224,11 +246,11 @@ const GROUPS: [(&str, Choice<Option<Group>>); 9] = [
     ("Group19", Choice::Is(Some(Group::Ecp256))),
     ("Group20", Choice::Is(Some(Group::Ecp384))),
     ("Group31", Choice::Is(Some(Group::Curve25519))),
-    ("Group1", Choice::Weak(Some(Group::Modp768))),
-    ("Group2", Choice::Weak(Some(Group::Modp1024))),
-    ("Group5", Choice::Weak(Some(Group::Modp1536))),
+    ("Group1", Choice::Weak(Some(Group::Modp768), Feature::LegacyExchange)),
+    ("Group2", Choice::Weak(Some(Group::Modp1024), Feature::LegacyExchange)),
+    ("Group5", Choice::Weak(Some(Group::Modp1536), Feature::LegacyExchange)),
     ("Group21", Choice::Needs(Some(Group::Ecp521), Feature::Group21)),
-    ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256))),
+    ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256), Feature::LegacyExchange)),
 ];
 
 /// A group or None (`Some(None)`).
@@ -242,9 +264,7 @@ impl Object for ExchangeOffer {
     fn read<'a>(name: Name, params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Option<Self> {
         allow_weak(params, cx);
         let coded = params.has(&["HowToEncrypt"]);
-        let encryption = params.value("HowToEncrypt", cx, |args, cx| {
-            encryption(args, ("DoNot", Choice::Refused("an IKE SA is always encrypted")), cx)
-        });
+        let encryption = params.value("HowToEncrypt", cx, |args, cx| encryption(args, Use::Exchange, cx));
         let encryption = if coded { encryption } else { Some(Encryption::AesCbc(KeyBits::B256)) };
         let verify = params.only(&["HowToVerifyMsgs"], cx);
         let integrity = verify.and_then(|s| Args::of("HowToVerifyMsgs", s, cx)?.read_all(cx, how_to_verify));
@@ -262,7 +282,7 @@ impl Object for ExchangeOffer {
                     ("SHA2_384", Choice::Is(())),
                     ("SHA2_512", Choice::Is(())),
                     ("SHA1", Choice::Is(())),
-                    ("MD5", Choice::Weak(())),
+                    ("MD5", Choice::Weak((), Feature::LegacyExchange)),
                 ],
                 cx,
             )
@@ -306,9 +326,9 @@ fn how_to_verify<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<In
             ("HMAC_SHA2_256_128", Choice::Is(Integrity::HmacSha256)),
             ("HMAC_SHA2_384_192", Choice::Is(Integrity::HmacSha384)),
             ("HMAC_SHA2_512_256", Choice::Is(Integrity::HmacSha512)),
-            ("HMAC_MD5_96", Choice::Weak(Integrity::HmacMd5)),
+            ("HMAC_MD5_96", Choice::Weak(Integrity::HmacMd5, Feature::LegacyExchange)),
             ("HMAC_SHA1_96", Choice::Needs(Integrity::HmacSha1, Feature::HmacSha1)),
-            ("AES128_XCBC_96", Choice::Needs(Integrity::AesXcbc, Feature::AesXcbc)),
+            ("AES128_XCBC_96", Choice::Needs(Integrity::AesXcbc, Feature::LegacyExchange)),
         ],
         cx,
     )
@@ -320,9 +340,9 @@ fn prf<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Prf> {
             ("HMAC_SHA2_256", Choice::Is(Prf::HmacSha256)),
             ("HMAC_SHA2_384", Choice::Is(Prf::HmacSha384)),
             ("HMAC_SHA2_512", Choice::Is(Prf::HmacSha512)),
-            ("HMAC_MD5", Choice::Weak(Prf::HmacMd5)),
+            ("HMAC_MD5", Choice::Weak(Prf::HmacMd5, Feature::LegacyExchange)),
             ("HMAC_SHA1", Choice::Needs(Prf::HmacSha1, Feature::HmacSha1)),
-            ("AES128_XCBC", Choice::Needs(Prf::AesXcbc, Feature::AesXcbc)),
+            ("AES128_XCBC", Choice::Needs(Prf::AesXcbc, Feature::LegacyExchange)),
         ],
         cx,
     )

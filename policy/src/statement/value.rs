@@ -22,8 +22,8 @@ pub(crate) enum Choice<T> {
     NotYet(&'static str),
     /// A value that not every stack can serve.
     Needs(T, Feature),
-    /// A value that AllowWeak allows.
-    Weak(T),
+    /// A value that AllowWeak allows, of stacks that have the feature.
+    Weak(T, Feature),
     /// It is refused, because.
     Refused(&'static str),
 }
@@ -123,7 +123,7 @@ impl<'a> Args<'a> {
                 .filter(|(_, c)| match c {
                     Choice::Is(_) => true,
                     Choice::Needs(_, feature) => supported.contains(feature),
-                    Choice::Weak(_) => weak,
+                    Choice::Weak(_, feature) => weak && supported.contains(feature),
                     Choice::NotYet(_) | Choice::Refused(_) => false,
                 })
                 .map(|(text, _)| *text)
@@ -150,7 +150,7 @@ impl<'a> Args<'a> {
                 }
                 Some(*value)
             }
-            Some((text, Choice::Weak(value))) => {
+            Some((text, Choice::Weak(value, feature))) => {
                 if !cx.allow_weak {
                     cx.findings
                         .error(
@@ -161,7 +161,7 @@ impl<'a> Args<'a> {
                         .help("`AllowWeak Yes` in this block accepts it all the same");
                     return None;
                 }
-                if !cx.uses(Feature::WeakAlgorithms, word) {
+                if !cx.uses(*feature, word) {
                     return None;
                 }
                 cx.weak.get_or_insert(word);

@@ -95,6 +95,15 @@ impl AeadKey {
         if bool::from(want.ct_eq(&icv)) { Ok(()) } else { Err(IntegrityError) }
     }
 
+    /// The tag over `covered` alone, as AH has it (RFC 4543 section 4).
+    pub(super) fn tag(&self, iv: [u8; COUNTER_IV], covered: &[u8]) -> [u8; TAG] {
+        let tag = self.key.seal_in_place_separate_tag(self.nonce(iv), Aad::from(covered), &mut []);
+        let mut bytes = [0; TAG];
+        bytes
+            .copy_from_slice(tag.expect("an IP packet is far below GCM's limit of associated data").as_ref());
+        bytes
+    }
+
     /// The tag of what stands before the ICV. With ESN the whole number is authenticated where its low half stands
     /// (RFC 4543 section 3.3): the packet moves up to make room for it, into the place of the ICV, and back.
     fn gmac(&self, packet: &mut [u8], esn_high: Option<u32>) -> Result<[u8; TAG], IntegrityError> {

@@ -1,10 +1,13 @@
-//! Integrity algorithms by themselves: HMAC with SHA-1 (RFC 2404) and SHA-2 (RFC 4868), AES-XCBC-MAC-96 (RFC 3566).
+//! Integrity algorithms by themselves: HMAC with SHA-1 (RFC 2404), SHA-2 (RFC 4868) and MD5 (RFC 2403),
+//! AES-XCBC-MAC-96 (RFC 3566).
 
 use super::KeyError;
 use super::suite::AES_BLOCK;
 use super::xcbc::Xcbc;
 use crate::control::EspIntegrity;
+use ::hmac::{Hmac, KeyInit as _, Mac as _};
 use aws_lc_rs::hmac;
+use md5::Md5;
 
 /// Longest ICV of an integrity algorithm.
 const MAX_ICV: usize = 32;
@@ -22,6 +25,7 @@ pub(crate) struct Mac {
 enum MacKey {
     Hmac(hmac::Key),
     Xcbc(Box<Xcbc>),
+    Md5(Box<Hmac<Md5>>),
 }
 
 /// An ICV.
@@ -48,6 +52,10 @@ impl Mac {
                 let key: &[u8; AES_BLOCK] = key.try_into().map_err(|_| KeyError::Library)?;
                 return Ok(Self { key: MacKey::Xcbc(Box::new(Xcbc::new(key))), icv: algorithm.icv_len() });
             }
+            EspIntegrity::HmacMd5 => {
+                let key = Hmac::<Md5>::new_from_slice(key).map_err(|_| KeyError::Library)?;
+                return Ok(Self { key: MacKey::Md5(Box::new(key)), icv: algorithm.icv_len() });
+            }
         };
         Ok(Self { key: MacKey::Hmac(hmac::Key::new(hash, key)), icv: algorithm.icv_len() })
     }
@@ -66,6 +74,11 @@ impl Mac {
                 let mut context = hmac::Context::with_key(key);
                 parts.iter().for_each(|p| context.update(p));
                 icv.bytes[..self.icv].copy_from_slice(&context.sign().as_ref()[..self.icv]);
+            }
+            MacKey::Md5(key) => {
+                let mut context = Hmac::clone(key);
+                parts.iter().for_each(|p| context.update(p));
+                icv.bytes[..self.icv].copy_from_slice(&context.finalize().into_bytes()[..self.icv]);
             }
             MacKey::Xcbc(key) => icv.bytes[..self.icv].copy_from_slice(&key.mac(parts)[..self.icv]),
         }

@@ -2,18 +2,22 @@
 //!
 //! Keys come in the order of RFC 7296 section 2.17: encryption key, then the salt of AES-GCM (RFC 4106 section 8.1), of
 //! ChaCha20-Poly1305 (RFC 7634 section 2) or the nonce of AES-CTR (RFC 3686 section 5.1), then the integrity key. The
-//! libraries wipe their key schedules; what is kept here beside them is wiped too.
+//! libraries wipe their key schedules; what is kept here beside them is wiped too. Of an SA pair with AH its key comes
+//! last.
 
+mod ah;
 mod combined;
+mod des;
 pub(crate) mod mac;
 mod separate;
 mod suite;
 mod xcbc;
 
+pub use ah::AhKey;
 pub use combined::AeadKey;
 pub use separate::{SeparateOpener, SeparateSealer};
 
-use crate::control::EspSuite;
+use crate::control::{AhIntegrity, BareCipher, EspIntegrity, EspSuite};
 use separate::Kind;
 
 /// Longest IV of a suite.
@@ -69,6 +73,33 @@ pub enum Opener {
     Separate(Box<SeparateOpener>),
 }
 
+/// How ESP is made of a cipher and an integrity algorithm; `None`: it is an AEAD.
+fn separate(suite: EspSuite) -> Option<(Kind, Option<EspIntegrity>)> {
+    match suite {
+        EspSuite::AesGcm16 { .. } | EspSuite::ChaCha20Poly1305 | EspSuite::AesGmac { .. } => None,
+        EspSuite::AesCbc { integrity, .. } => Some((Kind::Cbc, Some(integrity))),
+        EspSuite::AesCtr { integrity, .. } => Some((Kind::Ctr, Some(integrity))),
+        EspSuite::TripleDes { integrity } | EspSuite::Des { integrity } => Some((Kind::Des, Some(integrity))),
+        EspSuite::Null { integrity } => Some((Kind::Null, Some(integrity))),
+        EspSuite::Ah { .. } => Some((Kind::Null, None)),
+        EspSuite::AhEsp { cipher, .. } => Some((
+            match cipher {
+                BareCipher::AesCbc { .. } => Kind::Cbc,
+                BareCipher::AesCtr { .. } => Kind::Ctr,
+                BareCipher::TripleDes | BareCipher::Des => Kind::Des,
+            },
+            None,
+        )),
+    }
+}
+
+/// The part of the keying material that is ESP's.
+fn of_esp(suite: EspSuite, key: &[u8]) -> Result<&[u8], KeyError> {
+    check_length(suite, key)?;
+    let of_ah = suite.ah().map_or(Ok(0), AhIntegrity::key_len)?;
+    Ok(&key[..key.len() - of_ah])
+}
+
 fn check_length(suite: EspSuite, key: &[u8]) -> Result<(), KeyError> {
     let want = suite.key_len()?;
     if key.len() == want { Ok(()) } else { Err(KeyError::Length { suite, want, have: key.len() }) }
@@ -80,16 +111,22 @@ impl Sealer {
     /// # Errors
     /// When it does not fit the suite.
     pub fn new(suite: EspSuite, key: &[u8]) -> Result<Self, KeyError> {
-        check_length(suite, key)?;
-        let separate =
-            |kind, integrity| Ok(Self::Separate(Box::new(SeparateSealer::new(kind, integrity, key)?)));
+        let key = of_esp(suite, key)?;
+        if let Some((kind, integrity)) = separate(suite) {
+            return Ok(Self::Separate(Box::new(SeparateSealer::new(kind, integrity, key)?)));
+        }
         match suite {
-            EspSuite::AesGcm16 { .. } => Ok(Self::Aead(AeadKey::aes(key)?)),
             EspSuite::ChaCha20Poly1305 => Ok(Self::Aead(AeadKey::chacha20(key)?)),
             EspSuite::AesGmac { .. } => Ok(Self::Gmac(AeadKey::aes(key)?)),
-            EspSuite::AesCbc { integrity, .. } => separate(Kind::Cbc, integrity),
-            EspSuite::AesCtr { integrity, .. } => separate(Kind::Ctr, integrity),
-            EspSuite::Null { integrity } => separate(Kind::Null, integrity),
+            _ => Ok(Self::Aead(AeadKey::aes(key)?)),
+        }
+    }
+
+    /// From now on `salt` is a part of every IV that AES-CBC, 3DES and DES encrypt their numbers to. Keys that somebody typed
+    /// are used again with the numbers from 1: then their IVs must not come again.
+    pub fn salt_ivs(&mut self, salt: u64) {
+        if let Self::Separate(sealer) = self {
+            sealer.salt_ivs(salt);
         }
     }
 
@@ -120,16 +157,14 @@ impl Opener {
     /// # Errors
     /// When it does not fit the suite.
     pub fn new(suite: EspSuite, key: &[u8]) -> Result<Self, KeyError> {
-        check_length(suite, key)?;
-        let separate =
-            |kind, integrity| Ok(Self::Separate(Box::new(SeparateOpener::new(kind, integrity, key)?)));
+        let key = of_esp(suite, key)?;
+        if let Some((kind, integrity)) = separate(suite) {
+            return Ok(Self::Separate(Box::new(SeparateOpener::new(kind, integrity, key)?)));
+        }
         match suite {
-            EspSuite::AesGcm16 { .. } => Ok(Self::Aead(AeadKey::aes(key)?)),
             EspSuite::ChaCha20Poly1305 => Ok(Self::Aead(AeadKey::chacha20(key)?)),
             EspSuite::AesGmac { .. } => Ok(Self::Gmac(AeadKey::aes(key)?)),
-            EspSuite::AesCbc { integrity, .. } => separate(Kind::Cbc, integrity),
-            EspSuite::AesCtr { integrity, .. } => separate(Kind::Ctr, integrity),
-            EspSuite::Null { integrity } => separate(Kind::Null, integrity),
+            _ => Ok(Self::Aead(AeadKey::aes(key)?)),
         }
     }
 

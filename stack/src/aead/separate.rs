@@ -1,8 +1,10 @@
 //! Suites of a cipher and an integrity algorithm, which covers the encrypted packet: AES-CBC (RFC 3602), AES-CTR
-//! (RFC 3686), no encryption at all (RFC 2410).
+//! (RFC 3686), DES and 3DES (RFC 2405, RFC 2451), no encryption at all (RFC 2410). Inside AH there is no integrity algorithm:
+//! AH's has been checked before (RFC 4303 section 3.4.4.1).
 
+use super::des::DesCbc;
 use super::mac::Mac;
-use super::suite::{AES_BLOCK, COUNTER_IV, SALT};
+use super::suite::{AES_BLOCK, COUNTER_IV, DES_BLOCK, SALT};
 use super::{IntegrityError, KeyError};
 use crate::control::EspIntegrity;
 use aws_lc_rs::cipher::{
@@ -19,30 +21,35 @@ const HEADER: usize = 8;
 pub(super) enum Kind {
     Cbc,
     Ctr,
+    Des,
     Null,
 }
 
 /// Protects one direction.
 pub struct SeparateSealer {
     cipher: CipherSealer,
-    mac: Mac,
+    mac: Option<Mac>,
+    /// Makes the IVs of two SAs with one key differ, where there can be two: see [`super::Sealer::salt_ivs`].
+    salt: u64,
 }
 
 /// Opens one direction.
 pub struct SeparateOpener {
     cipher: CipherOpener,
-    mac: Mac,
+    mac: Option<Mac>,
 }
 
 enum CipherSealer {
     Cbc(EncryptingKey),
     Ctr(EncryptingKey, Zeroizing<[u8; SALT]>),
+    Des(DesCbc),
     Null,
 }
 
 enum CipherOpener {
     Cbc(DecryptingKey),
     Ctr(DecryptingKey, Zeroizing<[u8; SALT]>),
+    Des(DesCbc),
     Null,
 }
 
@@ -84,9 +91,15 @@ fn counter_block(nonce: &[u8; SALT], iv: &[u8; COUNTER_IV]) -> FixedLength<AES_B
     FixedLength::from(block)
 }
 
-fn split_keys(integrity: EspIntegrity, material: &[u8]) -> Result<(&[u8], Mac), KeyError> {
+fn split_keys(integrity: Option<EspIntegrity>, material: &[u8]) -> Result<(&[u8], Option<Mac>), KeyError> {
+    let Some(integrity) = integrity else { return Ok((material, None)) };
     let (encryption, key) = material.split_at(material.len() - integrity.key_len());
-    Ok((encryption, Mac::new(integrity, key)?))
+    Ok((encryption, Some(Mac::new(integrity, key)?)))
+}
+
+/// Octets of the ICV.
+fn icv_len(mac: Option<&Mac>) -> usize {
+    mac.map_or(0, Mac::icv_len)
 }
 
 /// The parts that the ICV covers.
@@ -96,10 +109,15 @@ fn covered<'a>(packet: &'a [u8], high: &'a [u8; 4], esn: bool) -> [&'a [u8]; 2] 
 
 impl SeparateSealer {
     /// `material` has the length of the suite's.
-    pub(super) fn new(kind: Kind, integrity: EspIntegrity, material: &[u8]) -> Result<Self, KeyError> {
+    pub(super) fn new(
+        kind: Kind,
+        integrity: Option<EspIntegrity>,
+        material: &[u8],
+    ) -> Result<Self, KeyError> {
         let (encryption, mac) = split_keys(integrity, material)?;
         let cipher = match kind {
             Kind::Null => CipherSealer::Null,
+            Kind::Des => CipherSealer::Des(DesCbc::new(encryption)?),
             Kind::Cbc => {
                 CipherSealer::Cbc(EncryptingKey::cbc(aes(encryption)?).map_err(|_| KeyError::Library)?)
             }
@@ -108,7 +126,11 @@ impl SeparateSealer {
                 CipherSealer::Ctr(EncryptingKey::ctr(key).map_err(|_| KeyError::Library)?, nonce)
             }
         };
-        Ok(Self { cipher, mac })
+        Ok(Self { cipher, mac, salt: 0 })
+    }
+
+    pub(super) const fn salt_ivs(&mut self, salt: u64) {
+        self.salt = salt;
     }
 
     pub(super) fn seal(
@@ -117,7 +139,7 @@ impl SeparateSealer {
         sequence: u64,
         esn_high: Option<u32>,
     ) -> Result<(), IntegrityError> {
-        let end = packet.len().checked_sub(self.mac.icv_len()).ok_or(IntegrityError)?;
+        let end = packet.len().checked_sub(icv_len(self.mac.as_ref())).ok_or(IntegrityError)?;
         let (packet, icv) = packet.split_at_mut(end);
         let text = packet.get_mut(HEADER..).ok_or(IntegrityError)?;
         match &self.cipher {
@@ -125,9 +147,14 @@ impl SeparateSealer {
             CipherSealer::Cbc(key) => {
                 // Block 0 is the number: encrypted with a zero IV it becomes the IV of what follows, in the same pass.
                 let block: &mut [u8; AES_BLOCK] = text.first_chunk_mut().ok_or(IntegrityError)?;
-                *block = u128::from(sequence).to_be_bytes();
+                *block = (u128::from(self.salt) << 64 | u128::from(sequence)).to_be_bytes();
                 let zero = EncryptionContext::Iv128(FixedLength::from([0; AES_BLOCK]));
                 key.less_safe_encrypt(text, zero).map_err(|_| IntegrityError)?;
+            }
+            CipherSealer::Des(key) => {
+                let block: &mut [u8; DES_BLOCK] = text.first_chunk_mut().ok_or(IntegrityError)?;
+                *block = self.salt.wrapping_add(sequence).to_be_bytes();
+                key.encrypt([0; DES_BLOCK], text)?;
             }
             CipherSealer::Ctr(key, nonce) => {
                 let (iv, text) = text.split_first_chunk_mut::<COUNTER_IV>().ok_or(IntegrityError)?;
@@ -137,17 +164,24 @@ impl SeparateSealer {
             }
         }
         let high = esn_high.unwrap_or(0).to_be_bytes();
-        icv.copy_from_slice(self.mac.sign(&covered(packet, &high, esn_high.is_some())).as_slice());
+        if let Some(mac) = &self.mac {
+            icv.copy_from_slice(mac.sign(&covered(packet, &high, esn_high.is_some())).as_slice());
+        }
         Ok(())
     }
 }
 
 impl SeparateOpener {
     /// `material` has the length of the suite's.
-    pub(super) fn new(kind: Kind, integrity: EspIntegrity, material: &[u8]) -> Result<Self, KeyError> {
+    pub(super) fn new(
+        kind: Kind,
+        integrity: Option<EspIntegrity>,
+        material: &[u8],
+    ) -> Result<Self, KeyError> {
         let (encryption, mac) = split_keys(integrity, material)?;
         let cipher = match kind {
             Kind::Null => CipherOpener::Null,
+            Kind::Des => CipherOpener::Des(DesCbc::new(encryption)?),
             Kind::Cbc => {
                 CipherOpener::Cbc(DecryptingKey::cbc(aes(encryption)?).map_err(|_| KeyError::Library)?)
             }
@@ -160,10 +194,12 @@ impl SeparateOpener {
     }
 
     pub(super) fn open(&self, packet: &mut [u8], esn_high: Option<u32>) -> Result<(), IntegrityError> {
-        let end = packet.len().checked_sub(self.mac.icv_len()).ok_or(IntegrityError)?;
+        let end = packet.len().checked_sub(icv_len(self.mac.as_ref())).ok_or(IntegrityError)?;
         let (packet, icv) = packet.split_at_mut(end);
         let high = esn_high.unwrap_or(0).to_be_bytes();
-        if !self.mac.verify(&covered(packet, &high, esn_high.is_some()), icv) {
+        if let Some(mac) = &self.mac
+            && !mac.verify(&covered(packet, &high, esn_high.is_some()), icv)
+        {
             return Err(IntegrityError);
         }
         let body = packet.get_mut(HEADER..).ok_or(IntegrityError)?;
@@ -173,6 +209,10 @@ impl SeparateOpener {
                 let (iv, text) = body.split_first_chunk_mut::<AES_BLOCK>().ok_or(IntegrityError)?;
                 let iv = DecryptionContext::Iv128(FixedLength::from(*iv));
                 key.decrypt(text, iv).map_err(|_| IntegrityError)?;
+            }
+            CipherOpener::Des(key) => {
+                let (iv, text) = body.split_first_chunk_mut::<DES_BLOCK>().ok_or(IntegrityError)?;
+                key.decrypt(*iv, text)?;
             }
             CipherOpener::Ctr(key, nonce) => {
                 let (iv, text) = body.split_first_chunk_mut::<COUNTER_IV>().ok_or(IntegrityError)?;

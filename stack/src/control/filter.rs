@@ -119,6 +119,16 @@ pub struct FilterRule {
 }
 
 impl FilterRule {
+    /// What [`super::SaPair::rule`] says of the pairs that serve it; `None`: it is served by none.
+    #[must_use]
+    pub fn anchor(&self) -> Option<String> {
+        match self.action {
+            FilterAction::Permit | FilterAction::Deny => None,
+            FilterAction::Ipsec { .. } => Some(self.name.clone()),
+            FilterAction::Manual => Some(manual_anchor(self.vpn_action.as_deref().unwrap_or_default())),
+        }
+    }
+
     /// A filter of local traffic that asks for direction and addresses alone, belongs to nothing and logs nothing; what is
     /// different is set in it.
     #[must_use]
@@ -200,4 +210,13 @@ pub enum FilterAction {
         /// An outbound packet without an SA may start a negotiation.
         on_demand: bool,
     },
+    /// Protected by the manual tunnel of the IpManVpnAction ([`FilterRule::vpn_action`]), otherwise dropped.
+    Manual,
+}
+
+/// What [`super::SaPair::rule`] says of the pair of a manual tunnel: it serves its IpManVpnAction, whichever rules name that.
+/// No rule has such a name.
+#[must_use]
+pub fn manual_anchor(vpn_action: &str) -> String {
+    format!(",{vpn_action}")
 }

@@ -5,14 +5,18 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A pair of SAs, with all that ESP and the filters need.
+/// Numbers of manual tunnels ([`SaPair::tunnel`]) are this and the number that is shown: `M1` is this and 1. Those of dynamic
+/// tunnels are below.
+pub const MANUAL_TUNNELS: u32 = 1 << 31;
+
+/// A pair of SAs, with all that ESP, AH and the filters need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SaPair {
-    /// Number of the dynamic tunnel (`Y7` is 7).
+    /// Number of the dynamic tunnel (`Y7` is 7), or of the manual one above [`MANUAL_TUNNELS`].
     pub tunnel: u32,
     /// SA number within the tunnel, from 1.
     pub generation: u32,
-    /// Number of the IKE tunnel (`K3` is 3).
+    /// Number of the IKE tunnel (`K3` is 3); 0 of a manual one.
     pub ike_tunnel: u32,
     /// SPI of packets to us.
     pub spi_in: u32,
@@ -34,13 +38,14 @@ pub struct SaPair {
     pub key_out: KeyBytes,
     /// Extended sequence numbers (RFC 4303 section 2.2.1).
     pub esn: bool,
-    /// Replay window in packets.
+    /// Replay window in packets; 0: numbers are not looked at, and go round (manual keys, RFC 4303 section 3.3.3).
     pub replay_window: u32,
     /// Traffic selectors of this side.
     pub local_selectors: Vec<Selector>,
     /// Traffic selectors of the peer's side.
     pub remote_selectors: Vec<Selector>,
-    /// Name of the IpFilterRule whose anchors (both directions) this pair serves.
+    /// Name of the IpFilterRule whose anchors (both directions) this pair serves; of a manual tunnel see
+    /// [`super::manual_anchor`].
     pub rule: String,
     /// False for the responder of a rekey: outbound stays on the old pair until the first packet arrives on this
     /// one, or [`ToStack::ActivateOutbound`] says so (RFC 7296 section 2.8).
@@ -97,7 +102,7 @@ pub enum DfMode {
     Set,
 }
 
-/// ESP algorithms.
+/// What protects the packets of a pair: ESP, AH or both, and their algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EspSuite {
     /// AES-GCM with a 16-octet ICV (RFC 4106); key and 4 octets of salt.
@@ -131,6 +136,64 @@ pub enum EspSuite {
         /// 128 or 256.
         key_bits: u16,
     },
+    /// 3DES-CBC (RFC 2451) with an integrity algorithm; weak.
+    TripleDes {
+        /// Integrity algorithm.
+        integrity: EspIntegrity,
+    },
+    /// DES-CBC (RFC 2405) with an integrity algorithm; weak.
+    Des {
+        /// Integrity algorithm.
+        integrity: EspIntegrity,
+    },
+    /// No ESP: AH alone (RFC 4302).
+    Ah {
+        /// Integrity algorithm.
+        integrity: AhIntegrity,
+    },
+    /// ESP that only encrypts, inside AH that authenticates it: one AH and one ESP SA in each direction. The SPIs of the
+    /// pair are those of AH; the keying material is ESP's, then AH's.
+    AhEsp {
+        /// What ESP encrypts with.
+        cipher: BareCipher,
+        /// What AH authenticates with.
+        integrity: EspIntegrity,
+        /// SPI of ESP in packets to us.
+        esp_spi_in: u32,
+        /// SPI of ESP in packets to the peer.
+        esp_spi_out: u32,
+    },
+}
+
+/// Ciphers of an ESP that leaves authentication to AH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BareCipher {
+    /// AES-CBC (RFC 3602).
+    AesCbc {
+        /// 128, 192 or 256.
+        key_bits: u16,
+    },
+    /// AES in counter mode (RFC 3686); key and 4 octets of nonce.
+    AesCtr {
+        /// 128, 192 or 256.
+        key_bits: u16,
+    },
+    /// 3DES-CBC (RFC 2451); weak.
+    TripleDes,
+    /// DES-CBC (RFC 2405); weak.
+    Des,
+}
+
+/// Integrity of AH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AhIntegrity {
+    /// An algorithm that ESP has too.
+    Mac(EspIntegrity),
+    /// AES-GMAC (RFC 4543); key and 4 octets of salt.
+    AesGmac {
+        /// 128 or 256.
+        key_bits: u16,
+    },
 }
 
 /// Integrity algorithms of ESP and AH.
@@ -146,6 +209,8 @@ pub enum EspIntegrity {
     HmacSha1,
     /// AES-XCBC-MAC-96 (RFC 3566).
     AesXcbc96,
+    /// HMAC-MD5-96 (RFC 2403); weak.
+    HmacMd5,
 }
 
 /// Keying material; wiped when dropped, never printed.

@@ -1,4 +1,4 @@
-//! Raw IP sockets: ESP and AH from the network, GRE on the XCF interface.
+//! Raw IP sockets: ESP from the network, GRE on the XCF interface.
 
 use super::batch::{Extras, RecvBatch, Sender};
 use super::{SOCKET_BUFFER_BYTES, Sent, option};
@@ -13,8 +13,6 @@ pub enum RawProtocol {
     Gre,
     /// Encapsulating Security Payload (RFC 4303).
     Esp,
-    /// Authentication Header (RFC 4302).
-    Ah,
 }
 
 impl RawProtocol {
@@ -24,7 +22,6 @@ impl RawProtocol {
         match self {
             Self::Gre => 47,
             Self::Esp => 50,
-            Self::Ah => 51,
         }
     }
 }
@@ -148,7 +145,7 @@ pub struct RawHow {
     pub df: bool,
 }
 
-#[expect(unsafe_code, reason = "nix's SockProtocol has no ESP, AH and GRE")]
+#[expect(unsafe_code, reason = "nix's SockProtocol has no ESP and GRE")]
 fn open_raw(family: Family, protocol: RawProtocol) -> nix::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::Inet,

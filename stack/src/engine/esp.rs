@@ -48,6 +48,9 @@ pub enum OpenError {
     /// The integrity check failed.
     #[error(transparent)]
     Integrity(#[from] IntegrityError),
+    /// AH whose length, ICV or the headers before it cannot be.
+    #[error("no AH that can be checked")]
+    AhHeader,
     /// Authentic, but the pad length is larger than the content.
     #[error("pad length {0} is larger than the content")]
     PadLength(u8),
@@ -73,6 +76,7 @@ impl From<OpenError> for DropReason {
         match e {
             OpenError::TooShort(_) | OpenError::Integrity(_) => Self::AuthenticationFailed,
             OpenError::Replay(_) => Self::Replay,
+            OpenError::AhHeader => Self::MalformedAh,
             OpenError::PadLength(_) | OpenError::Padding | OpenError::NextHeader(_) => Self::MalformedEsp,
             OpenError::Dummy => Self::Dummy,
             OpenError::Expired(_) => Self::SaExpired,
@@ -160,7 +164,7 @@ pub(super) fn seal_numbered(
 
     let mut front = [0u8; HEADER + crate::aead::MAX_IV];
     #[allow(clippy::cast_possible_truncation, reason = "the low half is what is sent")]
-    front[..HEADER].copy_from_slice(&esp::header(sa.pair().spi_out, sequence as u32));
+    front[..HEADER].copy_from_slice(&esp::header(sa.esp_spi_out(), sequence as u32));
     let front = &front[..HEADER + suite.iv_len()];
     arena.extend_from_slice(front);
     arena.extend_from_slice(head);
@@ -205,22 +209,18 @@ pub fn open(
         return Err(OpenError::TooShort(packet.len()));
     }
     let low = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
-    let sequence = sa.replay.check(low)?;
+    let sequence = sa.check_number(low)?;
     #[allow(clippy::cast_possible_truncation, reason = "the high half")]
     let esn_high = sa.pair().esn.then_some((sequence >> 32) as u32);
     sa.opener.open(packet, esn_high)?;
-    sa.replay.commit(sequence);
+    sa.accept_number(sequence);
 
     let end = packet.len() - after;
     let text = &packet[before..end];
-    let [content @ .., pad, next] = text else { return Err(OpenError::TooShort(packet.len())) };
-    let inner_len = content.len().checked_sub(usize::from(*pad));
-    sa.count_inbound(inner_len.unwrap_or(0) as u64, now, notices);
-    let Some(inner_len) = inner_len else { return Err(OpenError::PadLength(*pad)) };
-    if content[inner_len..] != PADDING[..usize::from(*pad)] {
-        return Err(OpenError::Padding);
-    }
-    let content = match (*next, sa.pair().mode, content[..inner_len].first().map(|b| b >> 4)) {
+    let unpadded = unpad(text);
+    sa.count_inbound(unpadded.map_or(0, |(n, _)| n) as u64, now, notices);
+    let (inner_len, next) = unpadded?;
+    let content = match (next, sa.pair().mode, text[..inner_len].first().map(|b| b >> 4)) {
         (protocol::NO_NEXT, _, _) => return Err(OpenError::Dummy),
         (next, Mode::Transport, _) => Content::Payload(next),
         (protocol::IPV4, Mode::Tunnel, Some(4)) => Content::Packet(IpVersion::V4),
@@ -228,6 +228,29 @@ pub fn open(
         (other, Mode::Tunnel, _) => return Err(OpenError::NextHeader(other)),
     };
     Ok(Opened { inner: before..before + inner_len, content })
+}
+
+/// Length of what stands before padding and trailer, and the next header.
+fn unpad(text: &[u8]) -> Result<(usize, u8), OpenError> {
+    let [content @ .., pad, next] = text else { return Err(OpenError::TooShort(text.len())) };
+    let inner_len = content.len().checked_sub(usize::from(*pad)).ok_or(OpenError::PadLength(*pad))?;
+    if content[inner_len..] != PADDING[..usize::from(*pad)] {
+        return Err(OpenError::Padding);
+    }
+    Ok((inner_len, *next))
+}
+
+/// Decrypts an ESP packet that AH has authenticated, in place: where in it the content lies, and its next header.
+pub(super) fn open_inside(sa: &Sa, packet: &mut [u8]) -> Result<(Range<usize>, u8), OpenError> {
+    let suite = sa.pair().suite;
+    let (before, length) = (HEADER + suite.iv_len(), packet.len());
+    let spi = esp::Esp::new_checked(packet).map(|e| e.spi());
+    if length < before + TRAILER || spi != sa.esp_spi_in() {
+        return Err(OpenError::TooShort(length));
+    }
+    sa.opener.open(packet, None)?;
+    let (inner, next) = unpad(&packet[before..])?;
+    Ok((before..before + inner, next))
 }
 
 /// Makes the IP packet that a payload of transport mode came in, in place of what `packet` held. The outer header did not

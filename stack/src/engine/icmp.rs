@@ -21,7 +21,7 @@ pub struct Quoted {
     pub protocol: u8,
     /// Its ports, if the protocol has some.
     pub ports: Option<(u16, u16)>,
-    /// The four octets after its IP (and UDP) header: the SPI of ESP.
+    /// The four octets after its IP (and UDP) header, or the second four of AH: the SPI.
     pub spi: Option<u32>,
 }
 
@@ -87,7 +87,11 @@ impl Quoted {
         let has_ports = matches!(proto, protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::SCTP)
             && upper.len() >= 4;
         let ports = has_ports.then(|| (be16(upper, 0), be16(upper, 2)));
-        let spi_at = if proto == protocol::UDP { 8 } else { 0 };
+        let spi_at = match proto {
+            protocol::UDP => 8,
+            protocol::AH => 4,
+            _ => 0,
+        };
         let spi = (upper.len() >= spi_at + 4).then(|| be32(upper, spi_at));
         Self { source, destination, protocol: proto, ports, spi }
     }

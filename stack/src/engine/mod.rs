@@ -13,6 +13,7 @@
 //! ```
 
 pub mod acquire;
+pub mod ah;
 pub mod ceiling;
 pub mod coalesce;
 pub mod connection;

@@ -1,9 +1,9 @@
-//! From the network: what the sockets of ports 500 and 4500 and of protocol 50 received.
+//! From the network: what the sockets of ports 500 and 4500 and of protocol 50 received, and AH, which comes by the TUN.
 //!
 //! IKE goes to `iked` without asking the filters (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
 //! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
 
-use super::esp::{Content, Opened};
+use super::esp::{Content, OpenError, Opened};
 use super::filter::{Subject, Upper};
 use super::icmp::Quoted;
 use super::inbound::Through;
@@ -12,11 +12,12 @@ use super::roles::HomeRole;
 use super::sad::{Sa, SaHandle};
 use super::udp_encap::{self, Encapsulated, IKE_HEADER};
 use super::verdict::DropReason;
-use super::{Engine, Line, esp, spd, subject};
-use crate::control::{Direction, IkeDatagram, Mode};
+use super::{Engine, Line, ah, esp, spd, subject};
+use crate::control::{Direction, FilterAction, IkeDatagram, Mode, SaNotice};
+use crate::wire::ah::Ah;
 use crate::wire::esp::MAX_RESERVED_SPI;
 use crate::wire::packet::Parsed;
-use crate::wire::{be32, ecn, protocol};
+use crate::wire::{ecn, protocol};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -136,7 +137,16 @@ impl Engine {
     }
 
     pub(super) fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
-        match self.open_checked(now, arrival, packet, out) {
+        let spi = match packet.first_chunk() {
+            Some(spi) if packet.len() >= crate::wire::esp::HEADER => Ok(u32::from_be_bytes(*spi)),
+            _ => Err(DropReason::MalformedEsp),
+        };
+        let opened = spi.and_then(|spi| {
+            self.open_checked(arrival, (protocol::ESP, spi), out, |sa, notices| {
+                esp::open(sa, packet, now, notices)
+            })
+        });
+        match opened {
             Ok((opened, through, handle)) => match opened.content {
                 Content::Packet(_) => {
                     self.opened(now, arrival, through, handle, &mut packet[opened.inner], out);
@@ -165,6 +175,27 @@ impl Engine {
                     format!("ESP from {} to {}, SPI {spi:#010x}", arrival.source(), arrival.destination())
                 });
             }
+        }
+    }
+
+    /// An IP packet for this host whose upper layer is AH.
+    pub(super) fn handle_ah(&mut self, now: Instant, parsed: &Parsed, packet: &mut [u8], out: &mut Output) {
+        let Parsed { source, destination, tos, header_len, .. } = *parsed;
+        let arrival = Arrival::Raw(RawArrival { source, destination, tos });
+        let Some(packet) = packet.get_mut(..parsed.total_len) else { return };
+        let spi = packet.get(header_len..).and_then(Ah::new_checked).map(|header| header.spi());
+        let opened = spi.ok_or(DropReason::MalformedAh).and_then(|spi| {
+            self.open_checked(arrival, (protocol::AH, spi), out, |sa, notices| {
+                ah::open(sa, packet, header_len, now, notices)
+            })
+        });
+        match opened {
+            Ok((opened, through, handle)) => {
+                self.opened(now, arrival, through, handle, &mut packet[opened.inner], out);
+            }
+            Err(reason) => self.drop_packet(now, reason, Some(source), out, || {
+                format!("AH from {source} to {destination}, SPI {:#010x}", spi.unwrap_or(0))
+            }),
         }
     }
 
@@ -227,27 +258,23 @@ impl Engine {
         self.inbound(now, Some(through), VnetHeader::default(), inner, &parsed, out);
     }
 
+    /// Finds the SA by SPI, destination and protocol (RFC 4301 section 4.1), and lets `open` open the packet with it.
     fn open_checked(
         &mut self,
-        now: Instant,
         arrival: Arrival,
-        packet: &mut [u8],
+        (protocol, spi): (u8, u32),
         out: &mut Output,
+        open: impl FnOnce(&mut Sa, &mut Vec<(u32, SaNotice)>) -> Result<Opened, OpenError>,
     ) -> Result<(Opened, Through, SaHandle), DropReason> {
-        if packet.len() < crate::wire::esp::HEADER {
-            return Err(DropReason::MalformedEsp);
-        }
-        let spi = be32(packet, 0);
         if spi <= MAX_RESERVED_SPI {
             return Err(DropReason::ReservedSpi);
         }
         if self.spd.predecap() {
-            self.predecap(&arrival)?;
+            self.predecap(&arrival, protocol)?;
         }
         let handle = self.sad.lookup(spi).ok_or(DropReason::UnknownSpi)?;
         let sa = self.sad.get_mut(handle).ok_or(DropReason::UnknownSpi)?;
-        if sa.pair().local != arrival.destination() {
-            // An SA is looked up by SPI, destination and protocol (RFC 4301 section 4.1).
+        if sa.pair().local != arrival.destination() || sa.protocol() != protocol {
             return Err(DropReason::UnknownSpi);
         }
         let local = sa.pair().local;
@@ -266,7 +293,7 @@ impl Engine {
             return Err(DropReason::LeaseEnded);
         }
         let (notices, highest) = (out.sa_notices.len(), sa.sequence_numbers().1);
-        let opened = esp::open(sa, packet, now, &mut out.sa_notices);
+        let opened = open(sa, &mut out.sa_notices);
         // Only the newest packet says where the peer is: an old one that was held back does not move it (T20).
         let newest = sa.sequence_numbers().1 > highest;
         if let Arrival::Udp(a) = &arrival
@@ -284,10 +311,10 @@ impl Engine {
         Ok((opened?, through, handle))
     }
 
-    /// The filters on ESP itself, where the policy wants that (PreDecap On).
-    fn predecap(&mut self, arrival: &Arrival) -> Result<(), DropReason> {
+    /// The filters on ESP or AH itself, where the policy wants that (PreDecap On).
+    fn predecap(&mut self, arrival: &Arrival, protocol: u8) -> Result<(), DropReason> {
         let (protocol, upper) = match arrival {
-            Arrival::Raw(_) => (protocol::ESP, Upper::None),
+            Arrival::Raw(_) => (protocol, Upper::None),
             Arrival::Udp(a) => {
                 let ports =
                     Upper::Ports { source: a.remote.port(), destination: a.local.port(), opens: false };
@@ -306,7 +333,7 @@ impl Engine {
         };
         // An ipsec rule that covers everything between the hosts covers the ESP that carries it out.
         match self.spd.would(&s, None) {
-            Some(crate::control::FilterAction::Ipsec { .. }) => Ok(()),
+            Some(FilterAction::Ipsec { .. } | FilterAction::Manual) => Ok(()),
             _ => self.spd.inbound(&s, None, None).map(|_| ()).map_err(|d| d.reason),
         }
     }

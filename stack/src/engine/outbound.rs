@@ -1,7 +1,7 @@
 //! From the TUN, and everything that wants out: local applications, answers of targets, forwarded packets.
 //!
 //! The TUN gives what routing takes away from the kernel (design: ways of a packet): packets with a home address as source
-//! (applications), as destination (the network, in clear, or fragments of IKE and ESP in UDP), and neither (forwarded).
+//! (applications), as destination (the network: in clear, AH, or fragments of IKE and ESP), and neither (forwarded).
 
 use super::acquire::{Held, Queued};
 use super::connection::{Place, Way};
@@ -103,6 +103,7 @@ impl Engine {
                     self.handle_esp(now, arrival, esp, out);
                 }
             }
+            (protocol::AH, _) if !header.is_super() => self.handle_ah(now, parsed, packet, out),
             (protocol::ICMP | protocol::ICMPV6, _) if self.about_ourselves(now, packet, parsed, out) => {}
             _ => self.inbound(now, None, header, packet, parsed, out),
         }
@@ -117,7 +118,7 @@ impl Engine {
         }
         let in_udp = quoted.protocol == protocol::UDP
             && quoted.ports.is_some_and(|(from, _)| matches!(from, IKE_PORT | NATT_PORT));
-        if quoted.protocol != protocol::ESP && !in_udp {
+        if !matches!(quoted.protocol, protocol::ESP | protocol::AH) && !in_udp {
             return false;
         }
         let v6 = parsed.version == IpVersion::V6;

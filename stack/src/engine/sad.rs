@@ -5,13 +5,14 @@
 
 use super::ceiling::Ceiling;
 use super::io::{RawArrival, UdpArrival};
-use super::replay::ReplayWindow;
-use crate::aead::{KeyError, Opener, Sealer};
-use crate::control::{Mode, SaNotice, SaPair, SaView};
+use super::replay::{ReplayError, ReplayWindow};
+use crate::aead::{AhKey, KeyError, Opener, Sealer};
+use crate::control::{EspSuite, Mode, SaNotice, SaPair, SaView};
 use crate::wire::esp::MAX_RESERVED_SPI;
-use crate::wire::{ipv4, ipv6};
+use crate::wire::{ah, ipv4, ipv6, protocol};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,6 +37,12 @@ pub enum InstallError {
     /// Both directions have the same keying material: numbers and so IVs would repeat (threats T26).
     #[error("SPI {0:#010x}: both directions have the same key")]
     SameKey(u32),
+    /// Extended sequence numbers cannot be followed without a replay window (RFC 4303 section 2.2.1).
+    #[error("SPI {0:#010x}: extended sequence numbers without a replay window")]
+    EsnWithoutWindow(u32),
+    /// AH does not pass address translation, and so nothing carries it in UDP.
+    #[error("SPI {0:#010x}: AH in UDP")]
+    AhInUdp(u32),
     /// Endpoints of different address families.
     #[error("endpoints {0} and {1} are of different families")]
     Families(IpAddr, IpAddr),
@@ -51,6 +58,9 @@ pub struct SaHandle {
 /// The pairs of a stack.
 #[derive(Debug)]
 pub struct Sad {
+    seed: u64,
+    /// Pairs installed so far: with the seed it salts IVs.
+    installed: u64,
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_spi: HashMap<u32, SaHandle, FixedState>,
@@ -74,10 +84,12 @@ pub struct Removed {
 }
 
 impl Sad {
-    /// Without SAs; `seed` keys the hash tables.
+    /// Without SAs; `seed`, of which no other start has the same, keys the hash tables.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
+            seed,
+            installed: 0,
             slots: Vec::new(),
             free: Vec::new(),
             by_spi: HashMap::with_hasher(FixedState::with_seed(seed)),
@@ -94,7 +106,8 @@ impl Sad {
         if self.by_spi.contains_key(&spi) {
             return Err(InstallError::SpiInUse(spi));
         }
-        let sa = Box::new(Sa::new(pair)?);
+        self.installed += 1;
+        let sa = Box::new(Sa::new(pair, FixedState::with_seed(self.seed).hash_one(self.installed))?);
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -227,7 +240,11 @@ pub struct Sa {
     outbound_active: bool,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    pub(super) replay: ReplayWindow,
+    /// Keys of AH, outbound and inbound.
+    ah: Option<(AhKey, AhKey)>,
+    replay: ReplayWindow,
+    /// Numbers are not looked at, and go round: manual keys (RFC 4303 sections 3.3.3 and 3.4.3).
+    unordered: bool,
     /// Next number to send. Past `last_sequence`: none is left.
     next_sequence: u64,
     /// Greatest number that may be sent (RFC 4303 section 3.3.3: it never cycles).
@@ -248,8 +265,12 @@ pub struct Sa {
 }
 
 impl Sa {
-    fn new(mut pair: SaPair) -> Result<Self, InstallError> {
-        for spi in [pair.spi_in, pair.spi_out] {
+    fn new(mut pair: SaPair, salt: u64) -> Result<Self, InstallError> {
+        let inside = match pair.suite {
+            EspSuite::AhEsp { esp_spi_in, esp_spi_out, .. } => [esp_spi_in, esp_spi_out],
+            _ => [pair.spi_in, pair.spi_out],
+        };
+        for spi in [pair.spi_in, pair.spi_out].into_iter().chain(inside) {
             if spi <= MAX_RESERVED_SPI {
                 return Err(InstallError::ReservedSpi(spi));
             }
@@ -260,11 +281,22 @@ impl Sa {
         if pair.key_in == pair.key_out {
             return Err(InstallError::SameKey(pair.spi_in));
         }
-        let sealer = Sealer::new(pair.suite, &pair.key_out.0)?;
+        let unordered = pair.replay_window == 0;
+        if unordered && pair.esn {
+            return Err(InstallError::EsnWithoutWindow(pair.spi_in));
+        }
+        if pair.udp.is_some() && pair.suite.ah().is_some() {
+            return Err(InstallError::AhInUdp(pair.spi_in));
+        }
+        let mut sealer = Sealer::new(pair.suite, &pair.key_out.0)?;
+        if unordered {
+            sealer.salt_ivs(salt);
+        }
+        let ah = AhKey::new(pair.suite, &pair.key_out.0)?.zip(AhKey::new(pair.suite, &pair.key_in.0)?);
         let opener = Opener::new(pair.suite, &pair.key_in.0)?;
         zeroize::Zeroize::zeroize(&mut pair.key_in);
         zeroize::Zeroize::zeroize(&mut pair.key_out);
-        let last_sequence = if pair.esn { u64::MAX - 1 } else { u64::from(u32::MAX) };
+        let last_sequence = if pair.esn || unordered { u64::MAX - 1 } else { u64::from(u32::MAX) };
         // What was in use elsewhere goes on where it is told to; number 0 is never sent (RFC 4303 section 2.2).
         let (next_sequence, snapshot) = match pair.continued.take() {
             Some(c) => (c.next_sequence.max(1), Some(c.replay)),
@@ -279,7 +311,9 @@ impl Sa {
             outbound_active: pair.outbound_active,
             sealer,
             opener,
+            ah,
             replay,
+            unordered,
             next_sequence,
             last_sequence,
             soft_sequence: last_sequence / 16 * SOFT_SIXTEENTHS,
@@ -302,6 +336,51 @@ impl Sa {
     #[must_use]
     pub fn pair(&self) -> &SaPair {
         &self.pair
+    }
+
+    /// The protocol whose header comes first: ESP, or AH.
+    #[must_use]
+    pub const fn protocol(&self) -> u8 {
+        if self.ah.is_some() { protocol::AH } else { protocol::ESP }
+    }
+
+    /// SPI of ESP in packets to the peer.
+    #[must_use]
+    pub const fn esp_spi_out(&self) -> u32 {
+        match self.pair.suite {
+            EspSuite::AhEsp { esp_spi_out, .. } => esp_spi_out,
+            _ => self.pair.spi_out,
+        }
+    }
+
+    /// SPI of ESP inside AH, in packets to us.
+    pub(super) const fn esp_spi_in(&self) -> Option<u32> {
+        match self.pair.suite {
+            EspSuite::AhEsp { esp_spi_in, .. } => Some(esp_spi_in),
+            _ => None,
+        }
+    }
+
+    /// What AH signs with.
+    pub(super) fn ah_outbound(&self) -> Option<&AhKey> {
+        self.ah.as_ref().map(|(out, _)| out)
+    }
+
+    /// What AH is checked with.
+    pub(super) fn ah_inbound(&self) -> Option<&AhKey> {
+        self.ah.as_ref().map(|(_, inbound)| inbound)
+    }
+
+    /// The whole sequence number of a packet with these low 32 bits, if it may be new.
+    pub(super) fn check_number(&self, low: u32) -> Result<u64, ReplayError> {
+        if self.unordered { Ok(u64::from(low)) } else { self.replay.check(low) }
+    }
+
+    /// The packet with this number was authentic.
+    pub(super) fn accept_number(&mut self, sequence: u64) {
+        if !self.unordered {
+            self.replay.commit(sequence);
+        }
     }
 
     /// Whether the inbound SA takes ESP that arrived so: to its own address, from its peer's, not in UDP.
@@ -363,13 +442,15 @@ impl Sa {
         self.path_mtu = mtu;
     }
 
-    /// Octets that the outer IP header, UDP, ESP header and IV take before the inner packet.
+    /// Octets that the outer IP header, UDP, AH, ESP header and IV take before the inner packet.
     #[must_use]
     pub fn overhead_before(&self) -> usize {
+        let ah = self.ah_outbound().map_or(0, |key| ah::len(key.icv_len(), self.pair.remote.is_ipv4()));
+        let esp = crate::wire::esp::HEADER + self.pair.suite.iv_len();
         self.ip_header()
             + if self.pair.udp.is_some() { 8 } else { 0 }
-            + crate::wire::esp::HEADER
-            + self.pair.suite.iv_len()
+            + ah
+            + if self.pair.suite.has_esp() { esp } else { 0 }
     }
 
     /// The longest packet that, once protected, fits into `mtu` octets; 0 if none. In transport mode the packet's own IP
@@ -378,7 +459,11 @@ impl Sa {
     pub fn max_inner(&self, mtu: usize) -> usize {
         let fixed = self.overhead_before() + self.pair.suite.icv_len();
         let room = mtu.saturating_sub(fixed);
-        let text = (room - room % self.pair.suite.alignment()).saturating_sub(2);
+        let text = if self.pair.suite.has_esp() {
+            (room - room % self.pair.suite.alignment()).saturating_sub(2)
+        } else {
+            room
+        };
         match self.pair.mode {
             Mode::Transport if text > 0 => text + self.ip_header(),
             Mode::Tunnel | Mode::Transport => text,

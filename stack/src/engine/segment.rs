@@ -57,13 +57,13 @@ impl From<SegmentError> for DropReason {
 
 /// How a packet is to be cut.
 #[derive(Debug, Clone, Copy)]
-struct Plan {
+pub(super) struct Plan {
     /// Length of all headers.
-    head: usize,
+    pub(super) head: usize,
     /// Where the TCP or UDP header starts.
     upper: usize,
     /// Payload of each segment but the last.
-    size: usize,
+    pub(super) size: usize,
     tcp: bool,
     v4: bool,
 }
@@ -117,7 +117,7 @@ pub fn complete_checksum(header: &VnetHeader, packet: &mut [u8]) -> Result<(), S
 }
 
 /// `None`: the packet goes as it is.
-fn plan(header: &VnetHeader, parsed: &Parsed, limit: usize) -> Result<Option<Plan>, SegmentError> {
+pub(super) fn plan(header: &VnetHeader, parsed: &Parsed, limit: usize) -> Result<Option<Plan>, SegmentError> {
     let length = parsed.total_len;
     if !header.is_super() {
         return if length > limit { Err(SegmentError::TooBig { length, limit }) } else { Ok(None) };
@@ -145,12 +145,12 @@ fn plan(header: &VnetHeader, parsed: &Parsed, limit: usize) -> Result<Option<Pla
 }
 
 impl Plan {
-    fn count(&self, length: usize) -> usize {
+    pub(super) fn count(&self, length: usize) -> usize {
         (length - self.head).div_ceil(self.size).max(1)
     }
 
     /// Makes a copy of the headers and the data of segment `index` of `count` a packet of its own.
-    fn fix(&self, packet: &mut [u8], index: usize, count: usize) {
+    pub(super) fn fix(&self, packet: &mut [u8], index: usize, count: usize) {
         let length = packet.len();
         let addresses = if self.v4 {
             write16(packet, 2, length);
@@ -199,7 +199,7 @@ fn write16(b: &mut [u8], at: usize, n: usize) {
 }
 
 /// Seals what a TUN gave (or GRE, see [`super_header`]) and puts it out: one [`UdpSend`] as long as segments are equal, or
-/// a [`RawSend`] for each. `limit` is the longest inner packet ([`Sa::max_inner`]); a TCP super-packet with longer segments
+/// a [`RawSend`] for each; with AH whole packets for the TUN. `limit` is the longest inner packet ([`Sa::max_inner`]); a TCP super-packet with longer segments
 /// is cut smaller. Returns the number of packets.
 ///
 /// # Errors
@@ -221,9 +221,15 @@ pub fn seal(
             DfMode::Set => true,
         },
     };
-    if sa.pair().mode == Mode::Transport {
+    let transport = sa.pair().mode == Mode::Transport;
+    if transport {
         // The header stays the packet's own.
         way.tos = parsed.tos;
+    }
+    if sa.pair().suite.ah().is_some() {
+        return super::ah::seal(sa, header, packet, parsed, limit, way, out);
+    }
+    if transport {
         return seal_transport(sa, header, packet, parsed, limit, way, out);
     }
     let next = packet_in_tunnel(packet);
@@ -338,9 +344,9 @@ pub fn split(
 
 /// What the outer header takes from the inner one.
 #[derive(Debug, Clone, Copy)]
-struct Way {
-    tos: u8,
-    df: bool,
+pub(super) struct Way {
+    pub(super) tos: u8,
+    pub(super) df: bool,
 }
 
 /// Puts a sealed packet that ends the arena on its way; to the UDP datagrams before it where that is possible.

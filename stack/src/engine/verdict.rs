@@ -9,7 +9,7 @@ reasons! {
     /// Why a packet was dropped. [`DropReason::name`] is what users see.
     pub enum DropReason {
         // Protected traffic from the network.
-        /// ESP with an SPI that no SA of this stack has (T33).
+        /// ESP or AH with an SPI that no SA of this stack has (T33).
         UnknownSpi => "unknown_spi",
         /// ESP with an SPI of 0 to 255, which no SA may have (RFC 4303 section 2.1, T33).
         ReservedSpi => "reserved_spi",
@@ -19,6 +19,8 @@ reasons! {
         AuthenticationFailed => "authentication_failed",
         /// ESP cut short, or wrong padding behind a good integrity check (T25, T35).
         MalformedEsp => "malformed_esp",
+        /// AH whose length or ICV cannot be, or behind headers that it cannot protect (RFC 4302 section 3.3.3.1, T35, T37).
+        MalformedAh => "malformed_ah",
         /// A dummy packet, next header 59 (RFC 4303 section 2.6, T35).
         Dummy => "dummy",
         /// The inner packet lies outside the negotiated traffic selectors (T36).

@@ -5,11 +5,11 @@
 //! | 5 | `iif <network> from <home>`: our own address as a source | discarded |
 //! | 6 | `iif <network> to <own XCF address>`: forged GRE, its fragments too | table 100: counted, discarded |
 //! | 7 | `fwmark M/mask`: what the stack's own sockets send | `main` |
-//! | 8, 9 | `iif <network> to <home>` UDP 500 and 4500; ESP, AH | `local`: the sockets |
+//! | 8, 9 | `iif <network> to <home>` UDP 500 and 4500; ESP | `local`: the sockets |
 //! | 10 | `iif <tun> to <home>`: what the stack gives back | `local` |
 //! | 11 | `iif lo to <home>`: between applications here | `local` |
 //! | 12 | `iif lo from <home>`: what applications send to others | table 100 |
-//! | 13 | `to <home>`, from anywhere else | table 100 |
+//! | 13 | `to <home>`, from anywhere else; AH with the header that it protects | table 100 |
 //! | 1000 | the `local` table, in place of the kernel's own rule 0 | |
 //! | 1001 | `iif <network>`: what would be forwarded | table 100 |
 //! | 1002 | `iif <xcf>` | discarded |
@@ -151,10 +151,8 @@ pub fn wanted(config: &StackConfig, tun: &str) -> BTreeSet<Rule> {
                 let rule = Rule::new(8, family, LOCAL).input(network).to(address);
                 rules.insert(rule.protocol(UDP).port(port));
             }
-            for protocol in [RawProtocol::Esp, RawProtocol::Ah] {
-                let rule = Rule::new(9, family, LOCAL).input(network).to(address);
-                rules.insert(rule.protocol(protocol.number()));
-            }
+            let rule = Rule::new(9, family, LOCAL).input(network).to(address);
+            rules.insert(rule.protocol(RawProtocol::Esp.number()));
         }
         rules.insert(Rule::new(10, family, LOCAL).input(tun).to(address));
         rules.insert(Rule::new(11, family, LOCAL).input("lo").to(address));
@@ -390,7 +388,6 @@ mod tests {
                 "8: to 203.0.113.10 iif net0 ipproto 17 dport 500 lookup 255",
                 "8: to 203.0.113.10 iif net0 ipproto 17 dport 4500 lookup 255",
                 "9: to 203.0.113.10 iif net0 ipproto 50 lookup 255",
-                "9: to 203.0.113.10 iif net0 ipproto 51 lookup 255",
                 "10: to 203.0.113.10 iif ipsec-TCPCS1 lookup 255",
                 "11: to 203.0.113.10 iif lo lookup 255",
                 "12: from 203.0.113.10 iif lo lookup 100",

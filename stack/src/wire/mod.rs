@@ -3,6 +3,7 @@
 //! A view's constructor (`new_checked`) proves that every accessor stays inside the bytes; writers take slices whose
 //! length they check. [`packet::Parsed`] is the one pass over an inner packet that everything behind it works on.
 
+pub mod ah;
 pub mod checksum;
 pub mod ecn;
 pub mod esp;

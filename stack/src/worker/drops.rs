@@ -9,8 +9,6 @@ use crate::driver::Sent;
 pub(super) struct DriverDrops {
     /// A datagram that did not fit into its buffer, or had no usable sender.
     pub(super) receive_unusable: u64,
-    /// AH, which no SA of this version uses.
-    pub(super) ah_not_supported: u64,
     /// The send buffer stayed full.
     pub(super) send_buffer_full: u64,
     /// The kernel refused to send (no route, no such address, a firewall).
@@ -33,7 +31,6 @@ impl DriverDrops {
     pub(super) fn view(&self) -> impl Iterator<Item = DropView> {
         [
             ("receive_unusable", self.receive_unusable),
-            ("ah_not_supported", self.ah_not_supported),
             ("send_buffer_full", self.send_buffer_full),
             ("send_refused", self.send_refused),
             ("send_too_long", self.send_too_long),

@@ -2,7 +2,7 @@
 
 use super::{HOST_BATCH, OUTPUT_BYTES, TOKEN_RAW, Worker};
 use crate::driver::batch::RecvBatch;
-use crate::driver::raw::{RawProtocol, RawSocket};
+use crate::driver::raw::RawSocket;
 use crate::engine::io::{RawArrival, UdpArrival};
 use std::time::Instant;
 
@@ -56,11 +56,7 @@ impl Worker {
                 self.drops.receive_unusable += 1;
                 continue;
             };
-            if raw.protocol == RawProtocol::Esp {
-                self.engine.handle_esp(now, arrival, packet, &mut self.out);
-            } else {
-                self.drops.ah_not_supported += 1;
-            }
+            self.engine.handle_esp(now, arrival, packet, &mut self.out);
         }
         self.carry_out(now);
     }

@@ -107,16 +107,15 @@ impl Worker {
     }
 }
 
-/// ESP and AH of both families; a kernel without IPv6 has none of that family.
+/// ESP of both families; a kernel without IPv6 has none of that family.
 fn open_raw(mark: u32) -> Result<Vec<Raw>, String> {
     let mut sockets = Vec::new();
     for family in Family::BOTH {
-        for protocol in [RawProtocol::Esp, RawProtocol::Ah] {
-            match RawSocket::open(family, protocol, None, mark) {
-                Ok(socket) => sockets.push(Raw { family, protocol, socket }),
-                Err(nix::errno::Errno::EAFNOSUPPORT) if family == Family::V6 => {}
-                Err(e) => return Err(format!("no raw socket for {protocol:?} ({e}): CAP_NET_RAW is needed")),
-            }
+        let protocol = RawProtocol::Esp;
+        match RawSocket::open(family, protocol, None, mark) {
+            Ok(socket) => sockets.push(Raw { family, protocol, socket }),
+            Err(nix::errno::Errno::EAFNOSUPPORT) if family == Family::V6 => {}
+            Err(e) => return Err(format!("no raw socket for {protocol:?} ({e}): CAP_NET_RAW is needed")),
         }
     }
     Ok(sockets)

@@ -14,7 +14,7 @@ pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
-pub(crate) const SUITES: [EspSuite; 15] = [
+pub(crate) const SUITES: [EspSuite; 18] = [
     EspSuite::AesGcm16 { key_bits: 128 },
     EspSuite::AesGcm16 { key_bits: 256 },
     EspSuite::AesCbc { key_bits: 128, integrity: EspIntegrity::HmacSha256 },
@@ -30,6 +30,9 @@ pub(crate) const SUITES: [EspSuite; 15] = [
     EspSuite::Null { integrity: EspIntegrity::HmacSha1 },
     EspSuite::AesGmac { key_bits: 128 },
     EspSuite::AesGmac { key_bits: 256 },
+    EspSuite::AesCbc { key_bits: 256, integrity: EspIntegrity::HmacMd5 },
+    EspSuite::TripleDes { integrity: EspIntegrity::HmacSha1 },
+    EspSuite::Des { integrity: EspIntegrity::HmacMd5 },
 ];
 
 /// One end's view of a pair; [`other_end`] is the other's.

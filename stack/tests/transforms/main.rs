@@ -2,6 +2,7 @@
 //! segmentation and coalescing as each other's inverse.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod ah;
 mod common;
 mod hostile;
 mod numbers;

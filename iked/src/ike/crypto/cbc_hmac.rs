@@ -2,7 +2,7 @@
 
 use super::aead::Forged;
 use crate::ike::types::{Integrity, Secret};
-use aes::{Aes128, Aes256, Block};
+use aes::{Aes128, Aes192, Aes256, Block};
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use subtle::ConstantTimeEq;
 
@@ -33,8 +33,11 @@ impl CbcHmacKey {
             16 => cbc::Encryptor::<Aes128>::new_from_slices(&self.encryption.0, iv)
                 .expect("a 128-bit key and an IV of one block")
                 .encrypt_blocks(blocks),
+            24 => cbc::Encryptor::<Aes192>::new_from_slices(&self.encryption.0, iv)
+                .expect("a 192-bit key and an IV of one block")
+                .encrypt_blocks(blocks),
             _ => cbc::Encryptor::<Aes256>::new_from_slices(&self.encryption.0, iv)
-                .expect("key derivation gives 128 or 256 bits")
+                .expect("key derivation gives 128, 192 or 256 bits")
                 .encrypt_blocks(blocks),
         }
     }
@@ -47,8 +50,11 @@ impl CbcHmacKey {
             16 => cbc::Decryptor::<Aes128>::new_from_slices(&self.encryption.0, iv)
                 .expect("a 128-bit key and an IV of one block")
                 .decrypt_blocks(blocks),
+            24 => cbc::Decryptor::<Aes192>::new_from_slices(&self.encryption.0, iv)
+                .expect("a 192-bit key and an IV of one block")
+                .decrypt_blocks(blocks),
             _ => cbc::Decryptor::<Aes256>::new_from_slices(&self.encryption.0, iv)
-                .expect("key derivation gives 128 or 256 bits")
+                .expect("key derivation gives 128, 192 or 256 bits")
                 .decrypt_blocks(blocks),
         }
     }
@@ -72,7 +78,7 @@ mod tests {
         hex::decode(text).unwrap()
     }
 
-    // RFC 3602 section 4, cases 1 and 2; NIST SP 800-38A F.2.5 for 256 bits (first two blocks).
+    // RFC 3602 section 4, cases 1 and 2; NIST SP 800-38A F.2.3 and F.2.5 for 192 and 256 bits (first two blocks).
     #[test]
     fn rfc_3602() {
         let check = |key: &str, iv: &str, plain: Vec<u8>, sealed: &str| {
@@ -95,6 +101,12 @@ mod tests {
             "562e17996d093d28ddb3ba695a2e6f58",
             (0..32).collect(),
             "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+        );
+        check(
+            "8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b",
+            "000102030405060708090a0b0c0d0e0f",
+            hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"),
+            "4f021db243bc633d7178183a9fa071e8b4d9ada9ad7dedf4e5e738763f69145a",
         );
         check(
             "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",

@@ -1,7 +1,9 @@
-//! Pseudo-random functions and integrity checksums, all HMAC with SHA-2 (RFC 7296 section 2.13, RFC 4868).
+//! Pseudo-random functions and integrity checksums, all HMAC with SHA-2 or SHA-1 (RFC 7296 section 2.13, RFC 4868,
+//! RFC 2404).
 
 use crate::ike::types::{Integrity, Prf, Secret};
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroize;
 
@@ -13,6 +15,7 @@ impl Prf {
             Self::HmacSha256 => hmac::<Hmac<Sha256>>(key, parts),
             Self::HmacSha384 => hmac::<Hmac<Sha384>>(key, parts),
             Self::HmacSha512 => hmac::<Hmac<Sha512>>(key, parts),
+            Self::HmacSha1 => hmac::<Hmac<Sha1>>(key, parts),
         })
     }
 
@@ -45,12 +48,21 @@ impl Prf {
 
 impl Integrity {
     /// The integrity checksum over the parts, cut to [`Integrity::icv_len`].
+    ///
+    /// # Panics
+    /// An algorithm that is not [for IKE](Integrity::is_for_ike): no IKE SA is negotiated with it.
     #[must_use]
     pub fn checksum(self, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
         let mut full = match self {
             Self::HmacSha256 => hmac::<Hmac<Sha256>>(key, parts),
             Self::HmacSha384 => hmac::<Hmac<Sha384>>(key, parts),
             Self::HmacSha512 => hmac::<Hmac<Sha512>>(key, parts),
+            Self::HmacSha1 => hmac::<Hmac<Sha1>>(key, parts),
+            Self::AesXcbc96 | Self::HmacMd5 | Self::AesGmac(_) => {
+                unreachable!(
+                    "{self:?} is an algorithm of child SAs: a suite of an IKE SA with it is not sound"
+                )
+            }
         };
         full.truncate(self.icv_len());
         full
@@ -121,15 +133,28 @@ mod tests {
         );
     }
 
+    // RFC 2202 section 3, test case 1 (cut to 96 bits by RFC 2404) and 2.
+    #[test]
+    fn rfc_2202() {
+        assert_eq!(
+            Integrity::HmacSha1.checksum(&[0x0b; 20], &[b"Hi There"]),
+            hex("b617318655057264e28bc0b6")
+        );
+        assert_eq!(
+            Prf::HmacSha1.compute(b"Jefe", &[b"what do ya want ", b"for nothing?"]).0,
+            hex("effcdf6ae5eb2fa2d27416d5f184df9c259a7c79")
+        );
+    }
+
     proptest! {
         #[test]
         fn prf_plus_is_a_chain_of_prf(
             key in proptest::collection::vec(any::<u8>(), 0..80),
             seed in proptest::collection::vec(any::<u8>(), 0..80),
             len in 0_usize..400,
-            which in 0..3,
+            which in 0..4,
         ) {
-            let prf = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512][which as usize];
+            let prf = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha1][which as usize];
             let mut expected = prf.compute(&key, &[&seed, &[1]]).0.clone();
             let mut last = expected.clone();
             for counter in 2..=20_u8 {

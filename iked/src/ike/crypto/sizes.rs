@@ -2,14 +2,31 @@
 
 use crate::ike::types::{Encryption, Integrity, Prf};
 
-/// Octets of salt behind an AEAD key (RFC 5282 section 4).
+/// Octets of salt behind an AEAD key (RFC 5282 section 4), of nonce behind that of AES-CTR (RFC 3686 section 5.1).
 pub(super) const SALT_LEN: usize = 4;
 
 impl Encryption {
     /// An AEAD: no integrity algorithm beside it.
     #[must_use]
     pub const fn is_aead(self) -> bool {
-        matches!(self, Self::AesGcm16(_))
+        matches!(self, Self::AesGcm16(_) | Self::ChaCha20Poly1305 | Self::AesGmac(_))
+    }
+
+    /// It can protect an IKE SA here.
+    #[must_use]
+    pub const fn is_for_ike(self) -> bool {
+        matches!(self, Self::AesGcm16(_) | Self::AesCbc(_))
+    }
+
+    /// Its key has a length that the algorithm takes.
+    #[must_use]
+    pub const fn has_key_length(self) -> bool {
+        match self {
+            Self::AesCbc(bits) | Self::AesCtr(bits) => matches!(bits, 128 | 192 | 256),
+            // RFC 8221 section 5 asks for no 192 bits here.
+            Self::AesGcm16(bits) | Self::AesGmac(bits) => matches!(bits, 128 | 256),
+            Self::ChaCha20Poly1305 | Self::Null | Self::TripleDes | Self::Des | Self::Absent => true,
+        }
     }
 
     /// Octets of keying material: the key, and the salt of an AEAD.
@@ -17,26 +34,44 @@ impl Encryption {
     pub const fn key_len(self) -> usize {
         match self {
             Self::AesCbc(bits) => bits as usize / 8,
-            Self::AesGcm16(bits) => bits as usize / 8 + SALT_LEN,
+            Self::AesGcm16(bits) | Self::AesGmac(bits) | Self::AesCtr(bits) => bits as usize / 8 + SALT_LEN,
+            // RFC 7634 section 2.
+            Self::ChaCha20Poly1305 => 32 + SALT_LEN,
+            Self::TripleDes => 24,
+            Self::Des => 8,
+            Self::Null | Self::Absent => 0,
         }
     }
 }
 
 impl Integrity {
-    /// Octets of key (RFC 4868 section 2.1.1: as long as the hash).
+    /// It can protect an IKE SA here.
+    #[must_use]
+    pub const fn is_for_ike(self) -> bool {
+        matches!(self, Self::HmacSha256 | Self::HmacSha384 | Self::HmacSha512 | Self::HmacSha1)
+    }
+
+    /// Octets of key (RFC 2404 section 3, RFC 4868 section 2.1.1: as long as the hash), with the salt of AES-GMAC.
     #[must_use]
     pub const fn key_len(self) -> usize {
         match self {
             Self::HmacSha256 => 32,
             Self::HmacSha384 => 48,
             Self::HmacSha512 => 64,
+            Self::HmacSha1 => 20,
+            Self::AesXcbc96 | Self::HmacMd5 => 16,
+            Self::AesGmac(bits) => bits as usize / 8 + SALT_LEN,
         }
     }
 
-    /// Octets of the integrity checksum: half of the hash.
+    /// Octets of the integrity checksum: half of the hash of SHA-2, 96 bits of the older ones.
     #[must_use]
     pub const fn icv_len(self) -> usize {
-        self.key_len() / 2
+        match self {
+            Self::HmacSha256 | Self::HmacSha384 | Self::HmacSha512 => self.key_len() / 2,
+            Self::HmacSha1 | Self::AesXcbc96 | Self::HmacMd5 => 12,
+            Self::AesGmac(_) => 16,
+        }
     }
 }
 
@@ -48,6 +83,7 @@ impl Prf {
             Self::HmacSha256 => 32,
             Self::HmacSha384 => 48,
             Self::HmacSha512 => 64,
+            Self::HmacSha1 => 20,
         }
     }
 }

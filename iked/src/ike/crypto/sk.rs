@@ -102,13 +102,16 @@ impl From<Forged> for OpenError {
 
 impl Protection {
     /// # Panics
-    /// AES-CBC without integrity, which `wire::choose_ike` never chooses, or keys of wrong length.
+    /// A suite that is not sound, which `wire::choose_ike` never chooses, or keys of wrong length.
     fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret) -> Self {
         match suite.encryption {
             Encryption::AesGcm16(_) => Self::Gcm(GcmKey::new(encryption)),
             Encryption::AesCbc(_) => {
                 let integrity = suite.integrity.expect("a cipher that is no AEAD is chosen with integrity");
                 Self::Cbc(CbcHmacKey::new(encryption.clone(), integrity, authentication.clone()))
+            }
+            other => {
+                unreachable!("{other:?} is a cipher of child SAs: a suite of an IKE SA with it is not sound")
             }
         }
     }
@@ -243,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
     use rand::SeedableRng;
 
-    fn suites() -> [IkeSuite; 5] {
+    fn suites() -> [IkeSuite; 6] {
         let suite = |encryption, integrity| IkeSuite {
             encryption,
             integrity,
@@ -256,6 +259,7 @@ mod tests {
             suite(Encryption::AesCbc(128), Some(Integrity::HmacSha256)),
             suite(Encryption::AesCbc(256), Some(Integrity::HmacSha384)),
             suite(Encryption::AesCbc(256), Some(Integrity::HmacSha512)),
+            suite(Encryption::AesCbc(192), Some(Integrity::HmacSha1)),
         ]
     }
 

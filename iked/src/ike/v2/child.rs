@@ -15,7 +15,7 @@ use crate::ike::selector::{Fit, covered, fit, narrowed};
 use crate::ike::types::{Continued, Group, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Ke, Notify, Proposal, Sa, Ts};
-use crate::ike::wire::{ChildSuite, NotifyType, Payload, choose_child};
+use crate::ike::wire::{ChildSuite, NotifyType, Payload, ProtocolId, choose_child};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -135,7 +135,7 @@ impl Grant {
     /// The payloads of the answer that say what was granted, KE and nonce apart.
     pub(crate) fn payloads(&self, spi_in: u32) -> Vec<Payload> {
         let suite = self.terms.suite;
-        let proposal = Proposal::esp(self.number, spi_in, &suite, &[suite.esn]);
+        let proposal = Proposal::child(self.number, spi_in, &suite, &[suite.esn]);
         let mut payloads = vec![
             Payload::Sa(Sa { proposals: vec![proposal] }),
             Payload::TsInitiator(Ts::new(self.terms.remote.clone())),
@@ -230,7 +230,7 @@ pub(crate) fn grant(
     };
     let first = matches!(occasion, Occasion::First);
     let groups = if first { vec![None] } else { preferred_groups(&rule.pfs_accept, wish.ke) };
-    let ours = rule.suites(&groups);
+    let ours = usable(sa, rule.suites(&groups));
     let stripped;
     let theirs = if first {
         stripped = without_groups(wish.sa);
@@ -251,6 +251,14 @@ pub(crate) fn grant(
     }
     let terms = Terms { rule, suite: chosen.suite, mode, local, remote };
     Ok(Grant { terms, number: chosen.number, spi_out: chosen.spi })
+}
+
+/// AH covers the addresses, and so passes no NAT (RFC 3715 section 2.1).
+fn usable(sa: &IkeSa, mut suites: Vec<ChildSuite>) -> Vec<ChildSuite> {
+    if sa.nat.encapsulate() {
+        suites.retain(|suite| suite.protocol() != ProtocolId::AH);
+    }
+    suites
 }
 
 /// Whether a peer may have one more child (threats T32).
@@ -351,7 +359,7 @@ pub(crate) fn accept(
     wished: (&[TrafficSelector], &[TrafficSelector]),
     reply: &Reply<'_>,
 ) -> Result<(Terms, u32), String> {
-    let ours = rule.suites(&[group]);
+    let ours = usable(sa, rule.suites(&[group]));
     let chosen = reply
         .sa
         .accepted_child(&ours)

@@ -61,7 +61,7 @@ fn child(n: u8, rekeyed: Option<u32>, selectors: (&[TrafficSelector], &[TrafficS
     let mut payloads = Vec::new();
     payloads.extend(rekeyed.map(|spi| Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, spi))));
     payloads.extend([
-        Payload::Sa(Sa { proposals: vec![Proposal::esp(1, spi, &suite, &[true])] }),
+        Payload::Sa(Sa { proposals: vec![Proposal::child(1, spi, &suite, &[true])] }),
         Payload::Nonce(Nonce::new([n; 32])),
         Payload::Ke(Ke { group: 31, value: vec![9; 32] }),
         Payload::TsInitiator(Ts::new(selectors.0.to_vec())),

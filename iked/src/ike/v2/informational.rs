@@ -1,5 +1,6 @@
 //! INFORMATIONAL (RFC 7296 sections 1.4 and 1.4.1): deletes, and messages that only ask for an answer.
 
+use super::child::Child;
 use super::established::{Established, IkeStanding, Next};
 use super::found::Found;
 use super::sa::{Exchange, IkeSa};
@@ -34,8 +35,8 @@ pub(crate) fn start_delete(
     spi_in: u32,
     reason: &'static str,
 ) {
-    if established.children.contains_key(&spi_in) {
-        let payloads = vec![Payload::Delete(Delete::esp(vec![spi_in]))];
+    if let Some(child) = established.children.get(&spi_in) {
+        let payloads = vec![Payload::Delete(Delete::children(child.terms.suite.protocol(), vec![spi_in]))];
         let exchange = Exchange::DeleteChild(ExpectChildDelete { spi_in, reason });
         established.request(sa, ctx, ExchangeType::INFORMATIONAL, payloads, exchange);
     }
@@ -102,7 +103,13 @@ pub(crate) fn respond(
         return Next::Keep;
     }
     let deleted = delete_children(established, sa, ctx, &found);
-    let payloads = if deleted.is_empty() { Vec::new() } else { vec![Payload::Delete(Delete::esp(deleted))] };
+    // One payload is about one protocol (RFC 7296 section 3.11).
+    let payloads = [ProtocolId::ESP, ProtocolId::AH].into_iter().filter_map(|protocol| {
+        let of_it = deleted.iter().filter(|(p, _)| *p == protocol).map(|(_, spi)| *spi);
+        let spis: Vec<u32> = of_it.collect();
+        (!spis.is_empty()).then(|| Payload::Delete(Delete::children(protocol, spis)))
+    });
+    let payloads = payloads.collect();
     established.reply(sa, ctx, message, octets, payloads);
     Next::Keep
 }
@@ -114,16 +121,17 @@ fn delete_children(
     sa: &mut IkeSa,
     ctx: &mut Context<'_>,
     found: &Found<'_>,
-) -> Vec<u32> {
-    let mut by_outbound: BTreeMap<u32, u32> = BTreeMap::new();
+) -> Vec<(ProtocolId, u32)> {
+    let mut by_outbound: BTreeMap<(ProtocolId, u32), u32> = BTreeMap::new();
     let mut answer = Vec::new();
     for delete in found.deletes() {
-        let Deleted::Children { protocol: ProtocolId::ESP, spis } = &delete.0 else { continue };
+        let Deleted::Children { protocol, spis } = &delete.0 else { continue };
         if by_outbound.is_empty() {
-            by_outbound = established.children.values().map(|child| (child.spi_out, child.spi_in)).collect();
+            let named = |child: &Child| ((child.terms.suite.protocol(), child.spi_out), child.spi_in);
+            by_outbound = established.children.values().map(named).collect();
         }
         for spi_out in spis {
-            let Some(spi_in) = by_outbound.get(spi_out).copied() else {
+            let Some(spi_in) = by_outbound.get(&(*protocol, *spi_out)).copied() else {
                 if let Some(open) = sa.outbound.open_mut() {
                     open.exchange.deleted_early(*spi_out);
                 }
@@ -137,7 +145,7 @@ fn delete_children(
             match open {
                 // Section 1.4.1: both deleted it; the half that we have named ourselves is not named again.
                 Some(Exchange::DeleteChild(ours)) if ours.spi_in == spi_in => {}
-                _ => answer.push(spi_in),
+                _ => answer.push((*protocol, spi_in)),
             }
             if let Some(Exchange::RekeyChild(ours)) = open
                 && ours.old == spi_in

@@ -12,7 +12,7 @@ use crate::ike::snapshot::{
 };
 use crate::ike::table::SaKey;
 use crate::ike::timer::Timer;
-use crate::ike::types::{Encryption, Secret, TrafficSelector};
+use crate::ike::types::{Secret, TrafficSelector};
 use crate::ike::wire::payload::Nonce;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -194,7 +194,7 @@ impl SaRecord {
     /// Whether all of it can be used by these rules (threats T49).
     pub(crate) fn check(&self, rules: &RuleSet) -> Result<(), String> {
         let suite = &self.suite;
-        if !is_whole(suite.encryption, suite.integrity.is_some())
+        if !suite.is_sound()
             || IkeKeys::parted(suite, &self.keys).is_none()
             || self.spi_i == 0
             || self.spi_r == 0
@@ -251,12 +251,6 @@ impl RequestRecord {
         let proper = proper(&self.local) && proper(&self.remote);
         rules.child_named(&self.rule, &self.local, &self.remote).filter(|_| proper)
     }
-}
-
-/// Keys of a length that exists, and integrity where it belongs.
-pub(super) fn is_whole(encryption: Encryption, integrity: bool) -> bool {
-    let (Encryption::AesCbc(bits) | Encryption::AesGcm16(bits)) = encryption;
-    matches!(bits, 128 | 256) && encryption.is_aead() != integrity
 }
 
 pub(super) fn proper(selectors: &[TrafficSelector]) -> bool {

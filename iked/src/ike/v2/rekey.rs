@@ -19,7 +19,7 @@ use crate::ike::snapshot::{ExchangeRecord, RequestRecord};
 use crate::ike::types::{Group, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Nonce, Notify, Ts};
-use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload};
+use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload, ProtocolId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,8 +89,10 @@ fn send_child(
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let nonce = fresh_nonce(ctx.rng);
     let private = wished.group.map(|group| PrivateKey::generate(group, ctx.rng));
+    let protocol =
+        established.children.get(&old).map_or(ProtocolId::ESP, |child| child.terms.suite.protocol());
     let mut payloads = vec![
-        Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old)),
+        Payload::Notify(Notify::about_child(NotifyType::REKEY_SA, protocol, old)),
         Payload::Sa(wished.rule.proposals(spi_in, wished.group)),
         Payload::TsInitiator(Ts::new(wished.local.clone())),
         Payload::TsResponder(Ts::new(wished.remote.clone())),
@@ -328,8 +330,11 @@ pub(crate) fn respond_child(
     rekeyed: &Notify,
 ) -> Result<Vec<Payload>, Refusal> {
     // Section 1.3.3: the SPI is the one on which the sender of the request receives.
-    let old = rekeyed.esp_spi().and_then(|spi_out| established.by_outbound(spi_out));
-    let Some(old) = old.and_then(|spi_in| established.children.get(&spi_in)) else {
+    let old = rekeyed.child_spi().and_then(|(protocol, spi_out)| {
+        let old = established.children.get(&established.by_outbound(spi_out)?)?;
+        (old.terms.suite.protocol() == protocol).then_some(old)
+    });
+    let Some(old) = old else {
         if sa.outbound.open().is_some_and(|open| open.exchange.makes_child()) {
             // It may be the one that the answer we wait for will name (section 2.25).
             return Err(Refusal::new(NotifyType::TEMPORARY_FAILURE, ""));

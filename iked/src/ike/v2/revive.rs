@@ -4,7 +4,7 @@ use super::child::{self, Child, Standing, Terms};
 use super::create_child::ExpectChild;
 use super::established::{Allowance, Established, IkeStanding};
 use super::informational::{ExpectChildDelete, ExpectIkeDelete};
-use super::record::{is_whole, proper};
+use super::record::proper;
 use super::rekey::ExpectChildRekey;
 use super::rekey_ike::ExpectIkeRekey;
 use super::sa::{ChildRequest, Exchange, Held, IkeSa, State, Task};
@@ -239,9 +239,7 @@ fn take_child(
     let free = ctx.book.sa_of_child(record.spi_in).is_none() && record.spi_in > 255;
     let suite = record.suite;
     let length = suite.encryption.key_len() + suite.integrity.map_or(0, |integrity| integrity.key_len());
-    let keys = is_whole(suite.encryption, suite.integrity.is_some())
-        && record.key_in.0.len() == length
-        && record.key_out.0.len() == length;
+    let keys = suite.is_sound() && record.key_in.0.len() == length && record.key_out.0.len() == length;
     let Some(rule) = rule.filter(|_| free && keys) else {
         revival.lost += 1;
         sa.tasks.push_back(Task::Disown(record.spi_in));

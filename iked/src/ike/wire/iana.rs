@@ -106,6 +106,30 @@ open_enum! {
 
 /// Transform identifiers that we implement (RFC 7296 section 3.3.2).
 pub mod transform {
+    /// ENCR_DES (RFC 2405); weak.
+    pub const ENCR_DES: u16 = 2;
+    /// ENCR_3DES (RFC 2451); weak.
+    pub const ENCR_3DES: u16 = 3;
+    /// ENCR_NULL (RFC 2410).
+    pub const ENCR_NULL: u16 = 11;
+    /// ENCR_AES_CTR (RFC 3686).
+    pub const ENCR_AES_CTR: u16 = 13;
+    /// ENCR_NULL_AUTH_AES_GMAC (RFC 4543).
+    pub const ENCR_NULL_AUTH_AES_GMAC: u16 = 21;
+    /// ENCR_CHACHA20_POLY1305 (RFC 7634).
+    pub const ENCR_CHACHA20_POLY1305: u16 = 28;
+    /// AUTH_HMAC_MD5_96 (RFC 2403); weak.
+    pub const AUTH_HMAC_MD5_96: u16 = 1;
+    /// AUTH_HMAC_SHA1_96 (RFC 2404).
+    pub const AUTH_HMAC_SHA1_96: u16 = 2;
+    /// AUTH_AES_XCBC_96 (RFC 3566).
+    pub const AUTH_AES_XCBC_96: u16 = 5;
+    /// AUTH_AES_128_GMAC (RFC 4543), for AH.
+    pub const AUTH_AES_128_GMAC: u16 = 9;
+    /// AUTH_AES_256_GMAC, for AH.
+    pub const AUTH_AES_256_GMAC: u16 = 11;
+    /// PRF_HMAC_SHA1 (RFC 2104).
+    pub const PRF_HMAC_SHA1: u16 = 2;
     /// ENCR_AES_CBC (RFC 3602).
     pub const ENCR_AES_CBC: u16 = 12;
     /// AES-GCM with a 16-octet ICV (RFC 5282).
@@ -136,30 +160,34 @@ pub mod transform {
     pub fn name(kind: super::TransformType, id: u16) -> Option<&'static str> {
         use super::TransformType as T;
         let name = match (kind, id) {
-            (T::ENCR, 2) => "DES",
-            (T::ENCR, 3) => "3DES",
-            (T::ENCR, 11) => "NULL",
+            (T::ENCR, ENCR_DES) => "DES",
+            (T::ENCR, ENCR_3DES) => "3DES",
+            (T::ENCR, ENCR_NULL) => "NULL",
             (T::ENCR, ENCR_AES_CBC) => "AES_CBC",
-            (T::ENCR, 13) => "AES_CTR",
+            (T::ENCR, ENCR_AES_CTR) => "AES_CTR",
             (T::ENCR, 14) => "AES_CCM_8",
             (T::ENCR, 15) => "AES_CCM_12",
             (T::ENCR, 16) => "AES_CCM_16",
             (T::ENCR, 18) => "AES_GCM_8",
             (T::ENCR, 19) => "AES_GCM_12",
             (T::ENCR, ENCR_AES_GCM_16) => "AES_GCM_16",
-            (T::ENCR, 28) => "CHACHA20_POLY1305",
+            (T::ENCR, ENCR_NULL_AUTH_AES_GMAC) => "NULL_AES_GMAC",
+            (T::ENCR, ENCR_CHACHA20_POLY1305) => "CHACHA20_POLY1305",
             (T::PRF, 1) => "PRF_HMAC_MD5",
-            (T::PRF, 2) => "PRF_HMAC_SHA1",
+            (T::PRF, PRF_HMAC_SHA1) => "PRF_HMAC_SHA1",
             (T::PRF, 4) => "PRF_AES128_XCBC",
             (T::PRF, PRF_HMAC_SHA2_256) => "PRF_HMAC_SHA2_256",
             (T::PRF, PRF_HMAC_SHA2_384) => "PRF_HMAC_SHA2_384",
             (T::PRF, PRF_HMAC_SHA2_512) => "PRF_HMAC_SHA2_512",
             (T::PRF, 8) => "PRF_AES128_CMAC",
             (T::INTEG, AUTH_NONE) => "NO_INTEG",
-            (T::INTEG, 1) => "HMAC_MD5_96",
-            (T::INTEG, 2) => "HMAC_SHA1_96",
-            (T::INTEG, 5) => "AES_XCBC_96",
+            (T::INTEG, AUTH_HMAC_MD5_96) => "HMAC_MD5_96",
+            (T::INTEG, AUTH_HMAC_SHA1_96) => "HMAC_SHA1_96",
+            (T::INTEG, AUTH_AES_XCBC_96) => "AES_XCBC_96",
             (T::INTEG, 8) => "AES_CMAC_96",
+            (T::INTEG, AUTH_AES_128_GMAC) => "AES_128_GMAC",
+            (T::INTEG, 10) => "AES_192_GMAC",
+            (T::INTEG, AUTH_AES_256_GMAC) => "AES_256_GMAC",
             (T::INTEG, AUTH_HMAC_SHA2_256_128) => "HMAC_SHA2_256_128",
             (T::INTEG, AUTH_HMAC_SHA2_384_192) => "HMAC_SHA2_384_192",
             (T::INTEG, AUTH_HMAC_SHA2_512_256) => "HMAC_SHA2_512_256",

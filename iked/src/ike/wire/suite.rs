@@ -104,22 +104,23 @@ impl Proposal {
     /// A proposal for an IKE SA: an offer, or the answer that takes it. `spi` is ours, in a rekey only.
     #[must_use]
     pub fn ike(number: u8, spi: Option<u64>, suite: &IkeSuite) -> Self {
-        let mut transforms = vec![encryption(suite.encryption), prf(suite.prf)];
+        let mut transforms: Vec<_> = encryption(suite.encryption).into_iter().collect();
+        transforms.push(prf(suite.prf));
         transforms.extend(suite.integrity.map(integrity));
         transforms.push(group(suite.group));
         let spi = spi.map(|spi| spi.to_be_bytes().to_vec()).unwrap_or_default();
         Self { number, protocol: ProtocolId::IKE, spi, transforms }
     }
 
-    /// A proposal for an ESP SA on whose SPI we shall receive. `esn` lists what is acceptable: one in an answer.
+    /// A proposal for an ESP or AH SA on whose SPI we shall receive. `esn` lists what is acceptable: one in an answer.
     #[must_use]
-    pub fn esp(number: u8, spi: u32, suite: &ChildSuite, esn: &[bool]) -> Self {
-        let mut transforms = vec![encryption(suite.encryption)];
+    pub fn child(number: u8, spi: u32, suite: &ChildSuite, esn: &[bool]) -> Self {
+        let mut transforms: Vec<_> = encryption(suite.encryption).into_iter().collect();
         transforms.extend(suite.integrity.map(integrity));
         transforms.extend(suite.group.map(group));
         let id = |esn: &bool| if *esn { transform::ESN_YES } else { transform::ESN_NO };
         transforms.extend(esn.iter().map(|esn| Transform::new(TransformType::ESN, id(esn), None)));
-        Self { number, protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), transforms }
+        Self { number, protocol: suite.protocol(), spi: spi.to_be_bytes().to_vec(), transforms }
     }
 
     /// What of it we could use as `protocol`'s proposal.
@@ -137,6 +138,7 @@ impl Proposal {
             kinds_integrity |= transform.kind == TransformType::INTEG && transform.id != transform::AUTH_NONE;
             let misplaced = match protocol {
                 ProtocolId::IKE => transform.kind == TransformType::ESN,
+                ProtocolId::AH => matches!(transform.kind, TransformType::PRF | TransformType::ENCR),
                 _ => transform.kind == TransformType::PRF,
             };
             if misplaced {
@@ -161,6 +163,9 @@ impl Proposal {
         if !kinds_ke {
             add(&mut out.groups, Some(None));
         }
+        if protocol == ProtocolId::AH {
+            add(&mut out.encryption, Some(Encryption::Absent));
+        }
         Ok(out)
     }
 
@@ -176,7 +181,7 @@ impl Proposal {
         }
     }
 
-    fn esp_spi(&self) -> Result<u32, SuiteFault> {
+    fn child_spi(&self) -> Result<u32, SuiteFault> {
         let fault = SuiteFault::Spi(self.spi.len());
         let spi = self.spi.as_slice().try_into().map(u32::from_be_bytes).map_err(|_| fault)?;
         // RFC 4303 section 2.1: 0 to 255 are reserved.
@@ -197,15 +202,15 @@ impl Proposal {
 /// # Errors
 /// None: the reason for each proposal, by number.
 pub fn choose_ike(sa: &Sa, ours: &[IkeSuite]) -> Result<ChosenIke, SuiteFaults> {
-    choose(sa, ours, ProtocolId::IKE, Proposal::ike_spi)
+    choose(sa, ours, &[ProtocolId::IKE], Proposal::ike_spi)
 }
 
-/// The first of `ours` that one of the peer's ESP proposals has, as responder.
+/// The first of `ours` that one of the peer's ESP or AH proposals has, as responder.
 ///
 /// # Errors
 /// None: the reason for each proposal, by number.
 pub fn choose_child(sa: &Sa, ours: &[ChildSuite]) -> Result<ChosenChild, SuiteFaults> {
-    choose(sa, ours, ProtocolId::ESP, Proposal::esp_spi)
+    choose(sa, ours, &[ProtocolId::ESP, ProtocolId::AH], Proposal::child_spi)
 }
 
 impl Sa {
@@ -244,13 +249,44 @@ trait Suite: Copy {
     fn missing(&self, offered: &Offered) -> Vec<TransformType>;
 }
 
-const fn sound(encryption: Encryption, integrity: Option<Integrity>) -> bool {
-    encryption.is_aead() != integrity.is_some()
+impl IkeSuite {
+    /// See [`Suite::is_sound`].
+    pub(crate) fn is_sound(&self) -> bool {
+        self.encryption.is_for_ike()
+            && self.encryption.has_key_length()
+            && match self.integrity {
+                None => self.encryption.is_aead(),
+                Some(integrity) => !self.encryption.is_aead() && integrity.is_for_ike(),
+            }
+    }
+}
+
+impl ChildSuite {
+    /// ESP, or AH.
+    #[must_use]
+    pub const fn protocol(&self) -> ProtocolId {
+        match self.encryption {
+            Encryption::Absent => ProtocolId::AH,
+            _ => ProtocolId::ESP,
+        }
+    }
+
+    /// See [`Suite::is_sound`]. AES-GMAC is an integrity algorithm of AH, and a cipher of ESP (RFC 4543 sections 3 and 4).
+    pub(crate) fn is_sound(&self) -> bool {
+        self.encryption.has_key_length()
+            && match self.integrity {
+                None => self.encryption.is_aead(),
+                Some(Integrity::AesGmac(bits)) => {
+                    self.encryption == Encryption::Absent && matches!(bits, 128 | 256)
+                }
+                Some(_) => !self.encryption.is_aead(),
+            }
+    }
 }
 
 impl Suite for IkeSuite {
     fn is_sound(&self) -> bool {
-        sound(self.encryption, self.integrity)
+        self.is_sound()
     }
 
     fn missing(&self, offered: &Offered) -> Vec<TransformType> {
@@ -266,7 +302,7 @@ impl Suite for IkeSuite {
 
 impl Suite for ChildSuite {
     fn is_sound(&self) -> bool {
-        sound(self.encryption, self.integrity)
+        self.is_sound()
     }
 
     fn missing(&self, offered: &Offered) -> Vec<TransformType> {
@@ -283,12 +319,15 @@ impl Suite for ChildSuite {
 fn choose<S: Suite, Spi>(
     sa: &Sa,
     ours: &[S],
-    protocol: ProtocolId,
+    protocols: &[ProtocolId],
     spi_of: impl Fn(&Proposal) -> Result<Spi, SuiteFault>,
 ) -> Result<Chosen<S, Spi>, SuiteFaults> {
     let mut usable = Vec::new();
     let mut faults = Vec::new();
     for proposal in &sa.proposals {
+        // Of one protocol that is not wanted here, the fault is named by what is.
+        let protocol = protocols.iter().find(|p| **p == proposal.protocol).or(protocols.first());
+        let protocol = protocol.copied().unwrap_or(ProtocolId::NONE);
         match spi_of(proposal).and_then(|spi| Ok((spi, proposal.offered(protocol)?))) {
             Ok((spi, offered)) => usable.push((proposal.number, spi, offered)),
             Err(fault) => faults.push((proposal.number, fault)),
@@ -334,15 +373,23 @@ impl Transform {
 
     fn encryption(&self) -> Option<Encryption> {
         match (self.id, self.key_length()) {
-            (transform::ENCR_AES_CBC, Ok(Some(bits @ (128 | 256)))) => Some(Encryption::AesCbc(bits)),
+            (transform::ENCR_AES_CBC, Ok(Some(bits @ (128 | 192 | 256)))) => Some(Encryption::AesCbc(bits)),
+            (transform::ENCR_AES_CTR, Ok(Some(bits @ (128 | 192 | 256)))) => Some(Encryption::AesCtr(bits)),
+            (transform::ENCR_NULL_AUTH_AES_GMAC, Ok(Some(bits @ (128 | 256)))) => {
+                Some(Encryption::AesGmac(bits))
+            }
+            (transform::ENCR_CHACHA20_POLY1305, Ok(None)) => Some(Encryption::ChaCha20Poly1305),
+            (transform::ENCR_NULL, Ok(None)) => Some(Encryption::Null),
+            (transform::ENCR_3DES, Ok(None)) => Some(Encryption::TripleDes),
+            (transform::ENCR_DES, Ok(None)) => Some(Encryption::Des),
             (transform::ENCR_AES_GCM_16, Ok(Some(bits @ (128 | 256)))) => Some(Encryption::AesGcm16(bits)),
             _ => None,
         }
     }
 
-    /// An AEAD, ours or not (RFC 4309, RFC 5282, RFC 7634).
+    /// An AEAD, ours or not (RFC 4309, RFC 4543, RFC 5282, RFC 7634).
     fn is_aead(&self) -> bool {
-        self.kind == TransformType::ENCR && matches!(self.id, 14..=16 | 18..=20 | 25..=28)
+        self.kind == TransformType::ENCR && matches!(self.id, 14..=16 | 18..=21 | 25..=28)
     }
 
     fn prf(&self) -> Option<Prf> {
@@ -350,6 +397,7 @@ impl Transform {
             (transform::PRF_HMAC_SHA2_256, Ok(None)) => Some(Prf::HmacSha256),
             (transform::PRF_HMAC_SHA2_384, Ok(None)) => Some(Prf::HmacSha384),
             (transform::PRF_HMAC_SHA2_512, Ok(None)) => Some(Prf::HmacSha512),
+            (transform::PRF_HMAC_SHA1, Ok(None)) => Some(Prf::HmacSha1),
             _ => None,
         }
     }
@@ -360,6 +408,11 @@ impl Transform {
             (transform::AUTH_HMAC_SHA2_256_128, Ok(None)) => Some(Some(Integrity::HmacSha256)),
             (transform::AUTH_HMAC_SHA2_384_192, Ok(None)) => Some(Some(Integrity::HmacSha384)),
             (transform::AUTH_HMAC_SHA2_512_256, Ok(None)) => Some(Some(Integrity::HmacSha512)),
+            (transform::AUTH_HMAC_SHA1_96, Ok(None)) => Some(Some(Integrity::HmacSha1)),
+            (transform::AUTH_AES_XCBC_96, Ok(None)) => Some(Some(Integrity::AesXcbc96)),
+            (transform::AUTH_HMAC_MD5_96, Ok(None)) => Some(Some(Integrity::HmacMd5)),
+            (transform::AUTH_AES_128_GMAC, Ok(None)) => Some(Some(Integrity::AesGmac(128))),
+            (transform::AUTH_AES_256_GMAC, Ok(None)) => Some(Some(Integrity::AesGmac(256))),
             _ => None,
         }
     }
@@ -381,13 +434,19 @@ impl Transform {
     }
 }
 
-fn encryption(encryption: Encryption) -> Transform {
-    match encryption {
-        Encryption::AesCbc(bits) => Transform::new(TransformType::ENCR, transform::ENCR_AES_CBC, Some(bits)),
-        Encryption::AesGcm16(bits) => {
-            Transform::new(TransformType::ENCR, transform::ENCR_AES_GCM_16, Some(bits))
-        }
-    }
+fn encryption(encryption: Encryption) -> Option<Transform> {
+    let (id, key_length) = match encryption {
+        Encryption::AesCbc(bits) => (transform::ENCR_AES_CBC, Some(bits)),
+        Encryption::AesGcm16(bits) => (transform::ENCR_AES_GCM_16, Some(bits)),
+        Encryption::AesCtr(bits) => (transform::ENCR_AES_CTR, Some(bits)),
+        Encryption::AesGmac(bits) => (transform::ENCR_NULL_AUTH_AES_GMAC, Some(bits)),
+        Encryption::ChaCha20Poly1305 => (transform::ENCR_CHACHA20_POLY1305, None),
+        Encryption::Null => (transform::ENCR_NULL, None),
+        Encryption::TripleDes => (transform::ENCR_3DES, None),
+        Encryption::Des => (transform::ENCR_DES, None),
+        Encryption::Absent => return None,
+    };
+    Some(Transform::new(TransformType::ENCR, id, key_length))
 }
 
 fn prf(prf: Prf) -> Transform {
@@ -395,6 +454,7 @@ fn prf(prf: Prf) -> Transform {
         Prf::HmacSha256 => transform::PRF_HMAC_SHA2_256,
         Prf::HmacSha384 => transform::PRF_HMAC_SHA2_384,
         Prf::HmacSha512 => transform::PRF_HMAC_SHA2_512,
+        Prf::HmacSha1 => transform::PRF_HMAC_SHA1,
     };
     Transform::new(TransformType::PRF, id, None)
 }
@@ -404,6 +464,11 @@ fn integrity(integrity: Integrity) -> Transform {
         Integrity::HmacSha256 => transform::AUTH_HMAC_SHA2_256_128,
         Integrity::HmacSha384 => transform::AUTH_HMAC_SHA2_384_192,
         Integrity::HmacSha512 => transform::AUTH_HMAC_SHA2_512_256,
+        Integrity::HmacSha1 => transform::AUTH_HMAC_SHA1_96,
+        Integrity::AesXcbc96 => transform::AUTH_AES_XCBC_96,
+        Integrity::HmacMd5 => transform::AUTH_HMAC_MD5_96,
+        Integrity::AesGmac(128) => transform::AUTH_AES_128_GMAC,
+        Integrity::AesGmac(_) => transform::AUTH_AES_256_GMAC,
     };
     Transform::new(TransformType::INTEG, id, None)
 }
@@ -422,6 +487,6 @@ impl fmt::Display for IkeSuite {
 /// As [`IkeSuite`].
 impl fmt::Display for ChildSuite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Proposal::esp(1, 0, self, &[self.esn]).fmt(f)
+        Proposal::child(1, 0, self, &[self.esn]).fmt(f)
     }
 }

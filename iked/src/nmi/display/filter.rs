@@ -51,6 +51,7 @@ pub(super) fn record(view: &FilterView, in_force: bool) -> FilterRecord {
         control::FilterAction::Permit => (FilterAction::PERMIT, false),
         control::FilterAction::Deny => (FilterAction::DENY, false),
         control::FilterAction::Ipsec { on_demand } => (FilterAction::IPSEC, on_demand),
+        control::FilterAction::Manual => (FilterAction::IPSEC, false),
     };
     let filter = IpFilter {
         name: rule.name.as_str().into(),

@@ -90,6 +90,7 @@ impl Moment {
                 Prf::HmacSha256 => WirePrf::HMAC_SHA2_256,
                 Prf::HmacSha384 => WirePrf::HMAC_SHA2_384,
                 Prf::HmacSha512 => WirePrf::HMAC_SHA2_512,
+                Prf::HmacSha1 => WirePrf::HMAC_SHA1,
             }),
             local_auth: auth,
             remote_auth: auth,

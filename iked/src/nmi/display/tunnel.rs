@@ -39,15 +39,43 @@ pub(super) const fn integrity(i: Option<Integrity>) -> AuthAlgorithm {
         Some(Integrity::HmacSha256) => AuthAlgorithm::HMAC_SHA2_256_128,
         Some(Integrity::HmacSha384) => AuthAlgorithm::HMAC_SHA2_384_192,
         Some(Integrity::HmacSha512) => AuthAlgorithm::HMAC_SHA2_512_256,
+        Some(Integrity::HmacSha1) => AuthAlgorithm::HMAC_SHA1_96,
+        Some(Integrity::AesXcbc96) => AuthAlgorithm::AES128_XCBC_96,
+        Some(Integrity::HmacMd5) => AuthAlgorithm::HMAC_MD5_96,
+        Some(Integrity::AesGmac(bits)) => gmac(bits),
     }
 }
 
 /// Algorithm and key length in bits.
 pub(super) const fn encryption(e: Option<Encryption>) -> (EncryptionAlgorithm, u16) {
     match e {
-        None => (EncryptionAlgorithm::NONE, 0),
+        None | Some(Encryption::Absent) => (EncryptionAlgorithm::NONE, 0),
         Some(Encryption::AesCbc(bits)) => (EncryptionAlgorithm::AES_CBC, bits),
         Some(Encryption::AesGcm16(bits)) => (EncryptionAlgorithm::AES_GCM_16, bits),
+        Some(Encryption::AesCtr(bits)) => (EncryptionAlgorithm::AES_CTR, bits),
+        Some(Encryption::ChaCha20Poly1305) => (EncryptionAlgorithm::CHACHA20_POLY1305, 256),
+        // What AES-GMAC does in ESP is authentication: see `authentication`.
+        Some(Encryption::Null | Encryption::AesGmac(_)) => (EncryptionAlgorithm::NULL, 0),
+        Some(Encryption::TripleDes) => (EncryptionAlgorithm::TRIPLE_DES_CBC, 192),
+        Some(Encryption::Des) => (EncryptionAlgorithm::DES_CBC, 64),
+    }
+}
+
+const fn gmac(bits: u16) -> AuthAlgorithm {
+    match bits {
+        128 => AuthAlgorithm::AES_GMAC_128,
+        _ => AuthAlgorithm::AES_GMAC_256,
+    }
+}
+
+/// What authenticates, and in which protocol.
+const fn authentication(e: Option<Encryption>, i: Option<Integrity>) -> (AuthProtocol, AuthAlgorithm) {
+    match e {
+        None => (AuthProtocol::NONE, AuthAlgorithm::NONE),
+        Some(Encryption::Absent) => (AuthProtocol::AH, integrity(i)),
+        Some(Encryption::AesGmac(bits)) => (AuthProtocol::ESP, gmac(bits)),
+        // ESP authenticates with an AEAD too; then there is no algorithm of its own.
+        Some(_) => (AuthProtocol::ESP, integrity(i)),
     }
 }
 
@@ -66,6 +94,8 @@ impl Moment {
     /// What both views have in common.
     fn ip_tunnel(&self, child: &ChildView, tunnel_type: TunnelType) -> IpTunnel {
         let (encryption_algorithm, key_length) = encryption(child.encryption);
+        let (auth_protocol, auth_algorithm) = authentication(child.encryption, child.integrity);
+        let is_ah = child.encryption == Some(Encryption::Absent);
         IpTunnel {
             id: format!("Y{}", child.id.0).as_str().into(),
             vpn_action: child.vpn_action.as_str().into(),
@@ -77,9 +107,8 @@ impl Moment {
                 Mode::Tunnel => EncapsulationMode::TUNNEL,
                 Mode::Transport => EncapsulationMode::TRANSPORT,
             },
-            // ESP authenticates with an AEAD too; then there is no algorithm of its own.
-            auth_protocol: if child.encryption.is_some() { AuthProtocol::ESP } else { AuthProtocol::NONE },
-            auth_algorithm: integrity(child.integrity),
+            auth_protocol,
+            auth_algorithm,
             encryption_algorithm,
             key_length,
             local_endpoint: child.local.ip().into(),
@@ -87,8 +116,8 @@ impl Moment {
             // One ESP SA does both, so the SPIs are equal.
             in_auth_spi: child.spi_in,
             out_auth_spi: child.spi_out,
-            in_encryption_spi: child.spi_in,
-            out_encryption_spi: child.spi_out,
+            in_encryption_spi: if is_ah { 0 } else { child.spi_in },
+            out_encryption_spi: if is_ah { 0 } else { child.spi_out },
             start_time: self.time(child.installed),
             ..IpTunnel::default()
         }
@@ -153,7 +182,7 @@ impl Moment {
         let Some(child) = child.map(|i| &s.children[i as usize]) else { return unknown_to_ike(sa) };
         let mut tunnel = self.ip_tunnel(child, TunnelType::STACK);
         if child.mode == Mode::Tunnel {
-            (tunnel.df_mode, tunnel.dscp_mode) = outer_header(sa);
+            (tunnel.df_mode, tunnel.dscp_mode) = outer_header(sa.df, sa.copy_dscp);
         }
         DynStackRecord {
             tunnel,
@@ -211,13 +240,13 @@ fn icmp(d: &mut IpDynTunnel, s: &TrafficSelector) {
 }
 
 /// Only tunnel mode has an outer header of its own (RFC 4301 section 8.1).
-const fn outer_header(sa: &SaView) -> (DfMode, DscpMode) {
-    let df = match sa.df {
+pub(super) const fn outer_header(df: control::DfMode, copy_dscp: bool) -> (DfMode, DscpMode) {
+    let df = match df {
         control::DfMode::Copy => DfMode::COPIED,
         control::DfMode::Clear => DfMode::CLEARED,
         control::DfMode::Set => DfMode::SET,
     };
-    (df, if sa.copy_dscp { DscpMode::COPIED } else { DscpMode::CLEARED })
+    (df, if copy_dscp { DscpMode::COPIED } else { DscpMode::CLEARED })
 }
 
 fn usage(sa: &SaView, has_lifesize: bool) -> IpDynamicStack {

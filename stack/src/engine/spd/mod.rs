@@ -137,8 +137,9 @@ impl Spd {
             self.totals.push(old.and_then(|p| totals.get(p)).copied().unwrap_or_default());
             let set = match (rule.action, old.and_then(|p| sets.get(p))) {
                 (FilterAction::Permit | FilterAction::Deny, _) => NO_SET,
-                (FilterAction::Ipsec { .. }, Some(set)) => *set,
+                (FilterAction::Ipsec { .. } | FilterAction::Manual, Some(set)) => *set,
                 (FilterAction::Ipsec { .. }, None) => self.set_named(&rule.name),
+                (FilterAction::Manual, None) => self.set_named(&rule.anchor().unwrap_or_default()),
             };
             self.set_of.push(set);
         }
@@ -303,14 +304,17 @@ impl Spd {
             (FilterAction::Permit, None) => None,
             (FilterAction::Permit, Some(_)) => Some(DropReason::ProtectedButClearRequired),
             (FilterAction::Deny, _) => Some(DropReason::FilterDeny),
-            (FilterAction::Ipsec { .. }, None) => Some(DropReason::ClearButIpsecRequired),
-            (FilterAction::Ipsec { .. }, Some(tunnel)) => {
+            (FilterAction::Ipsec { .. } | FilterAction::Manual, None) => {
+                Some(DropReason::ClearButIpsecRequired)
+            }
+            (FilterAction::Ipsec { .. } | FilterAction::Manual, Some(tunnel)) => {
                 // The opening SA has checked its own selectors, which are those of its dynamic filter.
                 let own = self.tunnel_numbers.get(&tunnel).copied();
                 let own =
                     own.filter(|&i| self.tunnels[i].as_ref().is_some_and(|t| t.set == self.set_of[position]));
                 if let Some(t) = own.and_then(|i| self.tunnels[i].as_mut()) {
                     t.totals[side(Direction::Inbound)].permits += 1;
+                    self.totals[position].permits += u64::from(rule.action == FilterAction::Manual);
                     self.all.permits += 1;
                     return Ok(Admitted { rule: position, log: self.table.set().logging && rule.log_permit });
                 }
@@ -352,17 +356,18 @@ impl Spd {
                 self.count(position, Some(DropReason::FilterDeny))?;
                 Ok((Outbound::Clear, admitted))
             }
-            FilterAction::Ipsec { on_demand } => {
+            FilterAction::Ipsec { .. } | FilterAction::Manual => {
                 let by = if by { quoted.unwrap_or(s) } else { s };
                 let set = self.set_of[position];
                 let own = resolved.and_then(|(tunnel, original)| self.resolved(set, tunnel, original));
                 let found = own.or_else(|| self.sets[set].find(&self.tunnels, by));
                 if let Some(t) = found.and_then(|i| self.tunnels[i].as_mut()) {
                     t.totals[side(Direction::Outbound)].permits += 1;
+                    self.totals[position].permits += u64::from(rule.action == FilterAction::Manual);
                     self.all.permits += 1;
                     return Ok((Outbound::Protect { spi_in: t.current }, admitted));
                 }
-                if on_demand {
+                if rule.action == (FilterAction::Ipsec { on_demand: true }) {
                     return Ok((Outbound::Wanted { rule: position }, admitted));
                 }
                 self.count(position, Some(DropReason::NoSa))?;

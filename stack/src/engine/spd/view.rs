@@ -37,7 +37,9 @@ impl Spd {
         }
         let mut shown = hashbrown::HashSet::new();
         for ((rule, totals), set) in self.table.rules().iter().zip(&self.totals).zip(&self.set_of) {
-            for tunnel in by_set.get(set).into_iter().flatten() {
+            // A manual tunnel has no selectors but those of its rules.
+            let manual = rule.action == FilterAction::Manual;
+            for tunnel in by_set.get(set).into_iter().flatten().filter(|_| !manual) {
                 for (number, rule) in dynamic_rules(rule, tunnel) {
                     if shown.insert((tunnel.number, rule.direction, number)) {
                         let totals = tunnel.totals[side(rule.direction)];
@@ -46,7 +48,7 @@ impl Spd {
                     }
                 }
             }
-            let kind = if *set == NO_SET { FilterKind::Generic } else { FilterKind::DynamicAnchor };
+            let kind = if *set == NO_SET || manual { FilterKind::Generic } else { FilterKind::DynamicAnchor };
             views.push(FilterView { rule: rule.clone(), kind, totals: *totals, created: self.installed });
         }
         let mut extension = 0;

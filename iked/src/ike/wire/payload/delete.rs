@@ -35,7 +35,13 @@ impl Delete {
     /// Delete of ESP SAs.
     #[must_use]
     pub const fn esp(spis: Vec<u32>) -> Self {
-        Self(Deleted::Children { protocol: ProtocolId::ESP, spis })
+        Self::children(ProtocolId::ESP, spis)
+    }
+
+    /// Delete of child SAs of ESP or AH.
+    #[must_use]
+    pub const fn children(protocol: ProtocolId, spis: Vec<u32>) -> Self {
+        Self(Deleted::Children { protocol, spis })
     }
 
     pub(super) fn parse(body: &mut Reader<'_>) -> Result<Self, WireError> {

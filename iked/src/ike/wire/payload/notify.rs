@@ -28,7 +28,13 @@ impl Notify {
     /// About the child SA on which the sender of this notify receives.
     #[must_use]
     pub fn about_esp(kind: NotifyType, spi: u32) -> Self {
-        Self { protocol: ProtocolId::ESP, spi: spi.to_be_bytes().to_vec(), kind, data: Vec::new() }
+        Self::about_child(kind, ProtocolId::ESP, spi)
+    }
+
+    /// About a child SA of ESP or AH, by the SPI on which the sender receives.
+    #[must_use]
+    pub fn about_child(kind: NotifyType, protocol: ProtocolId, spi: u32) -> Self {
+        Self { protocol, spi: spi.to_be_bytes().to_vec(), kind, data: Vec::new() }
     }
 
     /// INVALID_KE_PAYLOAD with the group wanted (section 1.2).
@@ -46,8 +52,16 @@ impl Notify {
     /// The SPI of the ESP SA that it is about; `None` when it is about none, or says so wrongly (T11).
     #[must_use]
     pub fn esp_spi(&self) -> Option<u32> {
+        self.child_spi().filter(|(protocol, _)| *protocol == ProtocolId::ESP).map(|(_, spi)| spi)
+    }
+
+    /// Protocol and SPI of the child SA that it is about; `None` when it is about none, or says so wrongly (T11).
+    #[must_use]
+    pub fn child_spi(&self) -> Option<(ProtocolId, u32)> {
         match self.protocol {
-            ProtocolId::ESP => self.spi.as_slice().try_into().ok().map(u32::from_be_bytes),
+            protocol @ (ProtocolId::ESP | ProtocolId::AH) => {
+                self.spi.as_slice().try_into().ok().map(|spi| (protocol, u32::from_be_bytes(spi)))
+            }
             _ => None,
         }
     }
