@@ -3,6 +3,7 @@
 //! One ring holds the last [`KEPT`] events. A reader that is too slow loses the oldest and is told how many; nobody
 //! waits for a reader.
 
+use crate::metrics::Meters;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,6 +125,7 @@ pub enum What {
 pub struct Events {
     ring: broadcast::Sender<Arc<Event>>,
     last: Arc<AtomicU64>,
+    meters: Meters,
 }
 
 impl Default for Events {
@@ -136,16 +138,23 @@ impl Events {
     /// With room for so many events.
     #[must_use]
     pub fn keeping(events: usize) -> Self {
-        Self { ring: broadcast::Sender::new(events), last: Arc::default() }
+        Self { ring: broadcast::Sender::new(events), last: Arc::default(), meters: Meters::default() }
     }
 
     /// Reports an event. Waits for nobody.
     pub fn report(&self, unix: u64, stack: &str, what: What) {
+        self.meters.happened(stack, &what);
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         if self.ring.receiver_count() > 0 {
             // That the last reader left meanwhile is no fault.
             let _ = self.ring.send(Arc::new(Event { number, unix, stack: stack.to_owned(), what }));
         }
+    }
+
+    /// What is counted of everything that happens.
+    #[must_use]
+    pub const fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// Reads events from now on.

@@ -15,7 +15,9 @@ pub mod ike;
 #[cfg(feature = "shell")]
 pub mod log;
 #[cfg(feature = "shell")]
-mod management;
+pub mod management;
+#[cfg(feature = "shell")]
+pub mod metrics;
 #[cfg(feature = "shell")]
 pub mod nmi;
 #[cfg(feature = "shell")]

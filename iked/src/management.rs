@@ -2,6 +2,7 @@
 
 use crate::config::{Config, NmiText};
 use crate::events::Events;
+use crate::metrics::{Endpoint, MetricsError, Sources};
 use crate::nmi::{Backend, Config as NmiConfig, ServeError, Server};
 use crate::request::CoreRequest;
 use crate::servauth::{Profiles, ServauthError};
@@ -15,6 +16,17 @@ use tracing::{info, warn};
 
 /// Requests that may wait for the core.
 const QUEUE: usize = 256;
+
+/// Why the interface, or that for metrics, is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagementError {
+    /// The management interface.
+    #[error(transparent)]
+    Nmi(#[from] ServeError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
 
 /// The running interface.
 pub(crate) struct Management {
@@ -31,7 +43,7 @@ pub(crate) fn start(
     config: &Config,
     tasks: &TaskTracker,
     events: Events,
-) -> Result<(Management, mpsc::Receiver<CoreRequest>), ServeError> {
+) -> Result<(Management, mpsc::Receiver<CoreRequest>), ManagementError> {
     let mut nmi = NmiConfig::new(config.nmi.socket.clone(), config.system.as_str());
     nmi.max_clients = config.nmi.max_clients;
     nmi.page = match config.nmi.text {
@@ -39,6 +51,7 @@ pub(crate) fn start(
         NmiText::Ibm1047 => CodePage::Ibm1047,
     };
     let server = Server::bind(nmi)?;
+    let metrics = config.metrics.as_ref().map(Endpoint::bind).transpose()?;
     let profiles = match load(config.servauth.as_deref()) {
         Ok(profiles) => profiles,
         Err(e) => {
@@ -52,6 +65,11 @@ pub(crate) fn start(
     let backend =
         Backend { profiles: profiles_rx, core: core.clone(), policy_loaded: policy_loaded_rx, events };
     let stop = CancellationToken::new();
+    if let Some(metrics) = metrics {
+        let sources =
+            Sources { core: core.clone(), nmi: server.statistics(), meters: backend.events.meters().clone() };
+        tasks.spawn(metrics.serve(sources, stop.clone()));
+    }
     tasks.spawn(server.run(backend, stop.clone()));
     let servauth = config.servauth.clone();
     Ok((Management { servauth, profiles, policy_loaded, stop, _core: core }, requests))

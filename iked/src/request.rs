@@ -3,10 +3,10 @@
 //! A session never touches an engine: it sends a [`CoreRequest`] over a channel and gets values of one moment back.
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
-use crate::ike::view::{ChildView, EngineCounters, IkeView};
+use crate::ike::view::{Census, ChildView, EngineCounters, IkeView};
 use stack::control::{
     DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode, PortTranslationView, SaView,
-    TargetView,
+    TargetView, TrafficTotals,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -98,9 +98,9 @@ pub struct StackInfo {
 /// Parts of a [`Snapshot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Want {
-    /// `ike`, `children`, `engine`, `totals`.
+    /// `census`, `configured`, `engine`, `totals`.
     Summary,
-    /// `filters`.
+    /// `filters`; `ike`, `children` for the tunnels of dynamic ones.
     Filters,
     /// `children`, `ike`, `sas`: dynamic tunnels, both views.
     Children,
@@ -116,6 +116,8 @@ pub enum Want {
     Distribution,
     /// `ports`.
     PortTranslations,
+    /// `traffic`.
+    Traffic,
 }
 
 /// Values of one moment; only what was wanted is filled.
@@ -131,6 +133,10 @@ pub struct Snapshot {
     pub ike: Vec<IkeView>,
     /// Child SAs, newest first within a tunnel.
     pub children: Vec<ChildView>,
+    /// How many SAs there are.
+    pub census: Census,
+    /// LocalDynVpnRules of the policy, and whether each has an active child SA.
+    pub configured: Vec<(String, bool)>,
     /// Counters of the IKE engine.
     pub engine: EngineCounters,
     /// Manual tunnels of the policy in force.
@@ -151,6 +157,8 @@ pub struct Snapshot {
     pub targets: Vec<TargetView>,
     /// Flows of clients behind NATs.
     pub ports: Vec<PortTranslationView>,
+    /// What all SAs carried.
+    pub traffic: Option<TrafficTotals>,
     /// DVIPAs of this stack as a local endpoint.
     pub dvipas: Vec<DvipaInfo>,
     /// Coupling facility state of IKE tunnels of DVIPAs.
@@ -197,6 +205,8 @@ pub struct DvipaInfo {
     pub owner: String,
     /// Owner epoch.
     pub epoch: u64,
+    /// Stack that owned it before, if there was one.
+    pub from: Option<String>,
 }
 
 /// Whether a record stands in the coupling facility (NMsDistCFRecord).

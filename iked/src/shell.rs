@@ -77,7 +77,7 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// The management interface.
     #[error(transparent)]
-    Management(#[from] crate::nmi::ServeError),
+    Management(#[from] management::ManagementError),
     /// The system.
     #[error("{0}")]
     System(String),

@@ -164,6 +164,15 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "SECONDS")]
         at: Option<i64>,
     },
+    /// A live view: tunnels and their rates, drops, DVIPAs, targets
+    Top {
+        /// Seconds between two looks, 0.2 to 3600
+        #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+        interval: f32,
+        /// Print one screen of 80 by 24 and end; needs no terminal
+        #[arg(long)]
+        once: bool,
+    },
     /// Print the completions of a shell
     Completions {
         /// Shell
@@ -236,4 +245,13 @@ pub(crate) enum Vipa {
         #[arg(long, value_name = "ADDR")]
         dvipa: Option<IpAddr>,
     },
+}
+
+fn seconds(text: &str) -> Result<f32, String> {
+    let seconds: f32 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if (0.2..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("expected 0.2 to 3600 seconds".to_owned())
+    }
 }

@@ -11,6 +11,7 @@ mod explain;
 mod report;
 mod request;
 mod style;
+mod top;
 mod trace;
 mod traffic;
 mod vipa;
@@ -65,6 +66,10 @@ fn run(arguments: &args::Arguments) -> Result<ExitCode, Failure> {
         Some(Verb::Explain { file, packet, common, routed, fragment, opens, at }) => {
             let details = explain::Details { routed: *routed, fragment: *fragment, opens: *opens, at: *at };
             return told(&explain::explain(common.as_deref(), file, packet, details)?);
+        }
+        Some(Verb::Top { interval, once }) => {
+            top::run(arguments, std::time::Duration::from_secs_f32(*interval), *once)?;
+            return Ok(ExitCode::SUCCESS);
         }
         Some(Verb::Vipa { .. }) | None => {}
     }

@@ -82,13 +82,37 @@ pub struct Client {
     version: u16,
     correlator: u64,
     trace: Option<fn(Sent, &[u8])>,
-    /// Events that came while an answer was awaited.
-    events: VecDeque<Event>,
+    events: EventQueue,
     timeout: Option<Duration>,
 }
 
 /// Events that are kept while an answer is awaited; of more the oldest are lost, and counted in the next.
 const KEPT_EVENTS: usize = 65_536;
+
+/// Events that came while an answer was awaited.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue(VecDeque<Event>);
+
+impl EventQueue {
+    /// Keeps the events of an EVENT message.
+    pub(crate) fn keep(&mut self, message: &Message) -> Result<(), DecodeError> {
+        for event in message.parse::<Event>()?.records {
+            self.0.push_back(event);
+            if self.0.len() > KEPT_EVENTS {
+                let lost = self.0.pop_front().map_or(0, |e| e.lost + 1);
+                if let Some(oldest) = self.0.front_mut() {
+                    oldest.lost += lost;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest.
+    pub(crate) fn take(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+}
 
 /// Whose message a trace is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +149,7 @@ impl Client {
             version: 0,
             correlator: 0,
             trace: None,
-            events: VecDeque::new(),
+            events: EventQueue::default(),
             timeout,
         };
         let init = client.receive().map_err(|e| match e {
@@ -227,21 +251,8 @@ impl Client {
             if message.header.message_type != MessageType::EVENT {
                 return Ok(message);
             }
-            self.keep(&message)?;
+            self.events.keep(&message)?;
         }
-    }
-
-    fn keep(&mut self, message: &Message) -> Result<(), ClientError> {
-        for event in message.parse::<Event>()?.records {
-            self.events.push_back(event);
-            if self.events.len() > KEPT_EVENTS {
-                let lost = self.events.pop_front().map_or(0, |e| e.lost + 1);
-                if let Some(oldest) = self.events.front_mut() {
-                    oldest.lost += lost;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Asks for events (project extension): of one stack, or with a blank `stack` of all that the caller may display.
@@ -268,7 +279,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<Event>, ClientError> {
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.events.take() {
             return Ok(Some(event));
         }
         self.stream.set_read_timeout(timeout)?;
@@ -276,8 +287,8 @@ impl Client {
         self.stream.set_read_timeout(self.timeout)?;
         match received {
             Ok(message) if message.header.message_type == MessageType::EVENT => {
-                self.keep(&message)?;
-                Ok(self.events.pop_front())
+                self.events.keep(&message)?;
+                Ok(self.events.take())
             }
             Ok(message) => Err(ClientError::Unexpected {
                 found: message.header.message_type,

@@ -25,6 +25,8 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! With the feature `tokio`, the module `tokio_client` has one for tokio.
 
 // First: its macros are used by the modules below.
 #[macro_use]
@@ -44,6 +46,8 @@ pub mod header;
 pub mod identity;
 pub mod record;
 pub mod text;
+#[cfg(feature = "tokio")]
+pub mod tokio_client;
 pub mod value;
 
 pub use error::{DecodeError, Part, TextFault};

@@ -15,6 +15,7 @@ pub mod http;
 pub mod lab;
 pub mod load;
 pub mod meter;
+pub mod nmi_load;
 pub mod node;
 pub mod packet;
 pub mod peers;

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -223,6 +225,22 @@ impl Daemon {
         self.dir.join("sock/ipsecmgmt")
     }
 
+    /// What the daemon's metrics socket answers to a scrape, in the OpenMetrics text form.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that is not 200.
+    pub fn scrape(&self) -> Result<String> {
+        let path = self.dir.join("sock/metrics");
+        let mut stream = UnixStream::connect(&path).with_context(|| path.display().to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: iked\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no end of the head")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        Ok(body.to_owned())
+    }
+
     /// An `ipsec` command with these arguments.
     ///
     /// # Errors
@@ -308,7 +326,10 @@ fn write_files(lab: &Lab, system: &str, files: &Files) -> Result<PathBuf> {
         "system = \"{system}\"\nstate_dir = \"{0}/state\"\npolicy = \"policy.conf\"\nservauth = \"servauth.toml\"\n\n",
         dir.display()
     );
-    let nmi = format!("[nmi]\nsocket = \"{}/sock/ipsecmgmt\"\n\n", dir.display());
+    let nmi = format!(
+        "[nmi]\nsocket = \"{0}/sock/ipsecmgmt\"\n\n[metrics]\nlisten = \"unix:{0}/sock/metrics\"\n\n",
+        dir.display()
+    );
     fs::write(dir.join("iked.toml"), head + &nmi + &files.stacks)?;
     fs::write(dir.join("policy.conf"), &files.policy)?;
     fs::write(dir.join("servauth.toml"), &files.servauth)?;

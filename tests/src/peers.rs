@@ -44,6 +44,8 @@ pub const PORT: u16 = 9001;
 const OWN_PORT: u16 = 20_000;
 /// Peers that begin to negotiate in a tenth of a second: all at once would measure their own processor.
 const STARTS: usize = 16;
+/// A period longer than anything runs.
+const NEVER: Duration = Duration::from_secs(86_400);
 
 /// What one peer has seen.
 #[derive(Debug, Clone, Default)]
@@ -93,21 +95,30 @@ impl Peers {
             let stop = Arc::clone(&stop);
             echoes.push(std::thread::spawn(move || echo(&socket, &stop)));
         }
-        let sockets = lab.inside(node, || -> Result<[UdpSocket; 2]> {
-            let bind = |port| -> Result<UdpSocket> {
-                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
-                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-                setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20))
-                    .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &(1 << 20)))?;
-                socket.set_nonblocking(true)?;
-                Ok(socket)
-            };
-            Ok([bind(500)?, bind(4500)?])
-        })??;
+        let sockets = sockets(lab, node)?;
         let (stopped, shown) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread =
             std::thread::spawn(move || Loop::new(sockets, count, dvipa, period, shown).run(&stopped));
         Ok(Self { stop, seen, thread: Some(thread), echoes })
+    }
+
+    /// Starts `count` peers in `node` towards `home`, each with `children` child SAs for UDP ports of their own, and no
+    /// traffic.
+    ///
+    /// # Errors
+    /// When a socket or route cannot be made.
+    pub fn start_wide(lab: &Lab, node: &str, count: usize, home: Ipv4Addr, children: u16) -> Result<Self> {
+        lab.ip(node, &format!("route add local {PREFIX} dev lo"))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::new(Mutex::new(vec![Seen::default(); count]));
+        let sockets = sockets(lab, node)?;
+        let (stopped, shown) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = std::thread::spawn(move || {
+            let mut all = Loop::new(sockets, count, home, NEVER, shown);
+            all.children = children;
+            all.run(&stopped)
+        });
+        Ok(Self { stop, seen, thread: Some(thread), echoes: Vec::new() })
     }
 
     /// What each has seen so far.
@@ -152,6 +163,21 @@ impl Drop for Peers {
     }
 }
 
+/// Ports 500 and 4500 of a node, for every address that is local there.
+fn sockets(lab: &Lab, node: &str) -> Result<[UdpSocket; 2]> {
+    lab.inside(node, || -> Result<[UdpSocket; 2]> {
+        let bind = |port| -> Result<UdpSocket> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20))
+                .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &(1 << 20)))?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        Ok([bind(500)?, bind(4500)?])
+    })?
+}
+
 fn echo(socket: &UdpSocket, stop: &AtomicBool) -> Result<()> {
     let mut buffer = [0u8; 256];
     while !stop.load(Ordering::Relaxed) {
@@ -181,6 +207,8 @@ struct Loop {
     due: BTreeSet<(Instant, usize)>,
     dvipa: Ipv4Addr,
     period: Duration,
+    /// Child SAs of each peer.
+    children: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     arena: Vec<u8>,
 }
@@ -214,7 +242,7 @@ impl Loop {
         });
         let peers: Vec<Peer> = peers.collect();
         let due = peers.iter().enumerate().map(|(i, p)| (p.next, i)).collect();
-        Self { sockets, peers, due, dvipa, period, seen, arena: Vec::new() }
+        Self { sockets, peers, due, dvipa, period, children: 1, seen, arena: Vec::new() }
     }
 
     fn run(mut self, stop: &AtomicBool) -> Result<()> {
@@ -263,7 +291,11 @@ impl Loop {
         let peer = &mut self.peers[index];
         if !peer.started {
             peer.started = true;
-            peer.engine.handle_command(now, initiate(peer.address.into(), dvipa.into()));
+            let children = self.children;
+            for child in 0..children {
+                let port = (children > 1).then(|| OWN_PORT + child);
+                peer.engine.handle_command(now, initiate(peer.address.into(), dvipa.into(), port));
+            }
             peer.next = now + period;
             return;
         }
@@ -415,12 +447,18 @@ fn send(socket: &UdpSocket, from: Ipv4Addr, to: SocketAddr, pieces: &[&[u8]]) {
     let _ = sendmsg(socket.as_raw_fd(), &slices, &control, MsgFlags::empty(), Some(&to));
 }
 
-fn initiate(own: IpAddr, dvipa: IpAddr) -> Command {
+/// With `port` only for that UDP port of the peer's.
+fn initiate(own: IpAddr, dvipa: IpAddr, port: Option<u16>) -> Command {
+    let all = TrafficSelector::all_of(AddressRange::single(own));
+    let local = match port {
+        Some(port) => TrafficSelector { protocol: 17, port_low: port, port_high: port, ..all },
+        None => all,
+    };
     Command::Initiate(Box::new(Initiate {
         rule: "toDvipa".to_owned(),
         local_endpoint: own,
         remote_endpoint: dvipa,
-        local: vec![TrafficSelector::all_of(AddressRange::single(own))],
+        local: vec![local],
         remote: vec![TrafficSelector::all_of(AddressRange::single(dvipa))],
         local_dyn_vpn_rule: None,
         method: ActivationMethod::Command,

@@ -98,6 +98,7 @@ impl Checker<'_> {
             policy: file.policy.map(|p| self.path(p)),
             servauth: file.servauth.map(|p| self.path(p)),
             nmi,
+            metrics: file.metrics.listen,
             sysplex,
             stacks,
             dvipas,

@@ -16,6 +16,8 @@ pub(super) struct File {
     pub(super) servauth: Option<PathBuf>,
     #[serde(default)]
     pub(super) nmi: Nmi,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
     pub(super) sysplex: Option<Spanned<Sysplex>>,
     #[serde(default)]
     pub(super) stack: Vec<Spanned<Stack>>,
@@ -43,6 +45,13 @@ impl Default for Nmi {
     fn default() -> Self {
         Self { socket: "/var/sock/ipsecmgmt".into(), max_clients: None, text: NmiText::Ascii }
     }
+}
+
+/// Off unless it says where.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<crate::metrics::Address>,
 }
 
 /// IkeRetries and IkeInitWait of the product's IkeConfig statement (docs/policy.md).

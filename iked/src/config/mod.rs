@@ -113,6 +113,8 @@ pub struct Config {
     pub servauth: Option<PathBuf>,
     /// Management interface.
     pub nmi: Nmi,
+    /// Where metrics are served; absent: nowhere.
+    pub metrics: Option<crate::metrics::Address>,
     /// Sysplex, if there is one.
     pub sysplex: Option<Sysplex>,
     /// Stacks, in the file's order.

@@ -94,6 +94,18 @@ fn t58_unknown_key_says_where_and_what_was_expected() {
 }
 
 #[test]
+fn metrics_are_off_unless_it_says_where_they_are_served() {
+    let dir = Dir::new();
+    assert_eq!(dir.parse(GOOD).unwrap().metrics, None);
+    let with = |listen: &str| format!("{GOOD}\n[metrics]\nlisten = \"{listen}\"\n");
+    let served = |listen: &str| dir.parse(&with(listen)).unwrap().metrics.unwrap().to_string();
+    assert_eq!(served("[::1]:9477"), "[::1]:9477");
+    assert_eq!(served("unix:/run/iked/metrics"), "unix:/run/iked/metrics");
+    let wrong = dir.errors(&with("localhost"));
+    assert!(wrong.contains("\"localhost\": expected ADDRESS:PORT or unix:/PATH"), "{wrong}");
+}
+
+#[test]
 #[cfg(feature = "etcd")]
 fn a_sysplex_on_etcd_says_where_it_is() {
     let dir = Dir::new();

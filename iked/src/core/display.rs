@@ -1,10 +1,12 @@
 //! Display requests: what the engine knows, together with what the stack answers, as values of one moment.
 
 use super::{Core, Internal, Now};
+use crate::ike::view::Census;
 use crate::request::{CoreError, DvipaInfo, Snapshot, StackInfo, Want};
 use crate::stack_link::{ANSWER_TIME, StackIndex};
 use crate::topology;
 use stack::control::{Answer, FilterTotals, Question};
+use std::net::IpAddr;
 use tokio::sync::oneshot;
 
 type Reply = oneshot::Sender<Result<Snapshot, CoreError>>;
@@ -29,6 +31,7 @@ const fn question(want: Want) -> Option<Question> {
         Want::Drops => Some(Question::Drops),
         Want::Distribution => Some(Question::Distribution),
         Want::PortTranslations => Some(Question::PortTranslations),
+        Want::Traffic => Some(Question::Traffic),
     }
 }
 
@@ -61,13 +64,22 @@ impl Core {
         let Pending { index, want, reply, answer } = pending;
         let stack = &self.stacks[index];
         let engine = &stack.engine;
-        let both = matches!(want, Want::Summary | Want::Children | Want::IkeTunnels);
+        let both = matches!(want, Want::Children | Want::IkeTunnels | Want::Filters);
+        let census = if want == Want::Summary { engine.census() } else { Census::default() };
+        let rules = stack.policy.as_ref().filter(|_| want == Want::Summary).map(|p| p.local_rules());
+        let configured = rules.into_iter().flatten().map(|rule| {
+            let up = census.rules_up.contains(&rule);
+            (rule, up)
+        });
+        let configured = configured.collect();
         let mut snapshot = Snapshot {
             stack: self.stack_info(index),
             now: now.instant,
             unix_now: now.unix,
             ike: if both { engine.ike_tunnels() } else { Vec::new() },
             children: if both { engine.children() } else { Vec::new() },
+            census,
+            configured,
             engine: engine.counters(),
             manual: stack.manual.views(),
             sas: Vec::new(),
@@ -78,7 +90,8 @@ impl Core {
             drops: Vec::new(),
             targets: Vec::new(),
             ports: Vec::new(),
-            dvipas: self.dvipas_of(index),
+            traffic: None,
+            dvipas: self.dvipas_of(now, index),
             cf_ike: stack.ledger.ike_states(),
             cf_children: stack.ledger.child_states(),
         };
@@ -91,19 +104,24 @@ impl Core {
             Some(Answer::Drops(drops)) => snapshot.drops = drops,
             Some(Answer::Distribution(targets)) => snapshot.targets = targets,
             Some(Answer::PortTranslations(ports)) => snapshot.ports = ports,
+            Some(Answer::Traffic(traffic)) => snapshot.traffic = Some(traffic),
         }
         let _ = reply.send(Ok(snapshot));
     }
 
     /// DVIPAs that this stack owns.
-    fn dvipas_of(&self, index: StackIndex) -> Vec<DvipaInfo> {
+    fn dvipas_of(&self, now: Now, index: StackIndex) -> Vec<DvipaInfo> {
         let name = &self.stacks[index].entry.name;
+        let views = self.takeovers.machine.views(now.boot);
+        let from =
+            |address: &IpAddr| views.iter().find(|v| v.address == *address).and_then(|v| v.from.as_ref());
         let owned = self.owners.iter().filter(|(_, o)| o.stack == *name);
         owned
             .map(|(address, o)| DvipaInfo {
                 address: *address,
                 owner: o.stack.as_str().to_owned(),
                 epoch: o.epoch,
+                from: from(address).filter(|f| *f != name).map(|f| f.as_str().to_owned()),
             })
             .collect()
     }
@@ -116,7 +134,7 @@ impl Core {
         StackInfo {
             name: stack.entry.name.as_str().to_owned(),
             active: stack.link.is_some() && stack.configured,
-            ipv6: stack.entry.home.iter().any(std::net::IpAddr::is_ipv6)
+            ipv6: stack.entry.home.iter().any(IpAddr::is_ipv6)
                 || dvipas.clone().any(|(a, part)| part && a.is_ipv6()),
             dvipsec: dvipas.clone().any(|(_, part)| part),
             logging: stack.filters.logging,

@@ -214,7 +214,10 @@ impl Core {
             Output::Send { from, to, message, with_records } => {
                 self.say(now, &from, &to, message, with_records);
             }
-            Output::Done(entry) => log_entry(&entry),
+            Output::Done(entry) => {
+                self.events.meters().took_over(&entry);
+                log_entry(&entry);
+            }
             Output::Note { dvipa, warning: true, text } => warn!(%dvipa, "{text}"),
             Output::Note { dvipa, warning: false, text } => info!(%dvipa, "{text}"),
         }

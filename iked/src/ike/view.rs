@@ -171,6 +171,63 @@ pub struct EngineCounters {
     pub cookies: u64,
 }
 
+/// SAs by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateCounts {
+    /// [`SaState::Pending`].
+    pub pending: u32,
+    /// [`SaState::InNegotiation`].
+    pub in_negotiation: u32,
+    /// [`SaState::Active`].
+    pub active: u32,
+    /// [`SaState::Expired`].
+    pub expired: u32,
+    /// [`SaState::HalfClosed`].
+    pub half_closed: u32,
+}
+
+impl StateCounts {
+    /// One more.
+    pub const fn add(&mut self, state: SaState) {
+        let count = match state {
+            SaState::Pending => &mut self.pending,
+            SaState::InNegotiation => &mut self.in_negotiation,
+            SaState::Active => &mut self.active,
+            SaState::Expired => &mut self.expired,
+            SaState::HalfClosed => &mut self.half_closed,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+/// How many SAs there are: what a summary and metrics need, without the SAs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// IKE SAs.
+    pub ike: StateCounts,
+    /// Child SAs.
+    pub children: StateCounts,
+    /// LocalDynVpnRules with an active child SA.
+    pub rules_up: std::collections::BTreeSet<String>,
+}
+
+impl Census {
+    /// One more IKE SA.
+    pub const fn add_ike(&mut self, view: &IkeView) {
+        self.ike.add(view.state);
+    }
+
+    /// One more child SA.
+    pub fn add_child(&mut self, view: ChildView) {
+        self.children.add(view.state);
+        if view.state == SaState::Active
+            && let Some(rule) = view.local_dyn_vpn_rule
+        {
+            self.rules_up.insert(rule);
+        }
+    }
+}
+
 /// A child SA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildView {

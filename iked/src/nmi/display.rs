@@ -16,8 +16,8 @@ use crate::request::{CfState, Snapshot, StackInfo, Want};
 use nmi_proto::code::{CfRecord, MessageType, SaState as WireState};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
-    AuthorityRecord, Dist, Distribution, DropCount, Interface, Nss, PortTranslation, Record as _, Stack,
-    StackRecord, Statistics,
+    AuthorityRecord, Dist, Distribution, DropCount, FilterRecord, Interface, Nss, PortTranslation,
+    Record as _, Stack, StackRecord, Statistics,
 };
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::text::CodePage;
@@ -241,6 +241,9 @@ pub(super) struct Moment {
     /// Greatest generation of each tunnel: the most recent SA.
     newest_child: BTreeMap<TunnelId, u32>,
     newest_ike: BTreeMap<IkeTunnelId, u32>,
+    /// The first SA of each tunnel in the snapshot: the newest, whatever its state.
+    first_child: BTreeMap<TunnelId, u32>,
+    first_ike: BTreeMap<IkeTunnelId, u32>,
 }
 
 /// What of a [`Subject`] is made and not borrowed.
@@ -259,16 +262,19 @@ impl Moment {
     pub(super) fn new(snapshot: Snapshot) -> Self {
         let mut children_of: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         let (mut newest_child, mut newest_ike) = (BTreeMap::new(), BTreeMap::new());
+        let (mut first_child, mut first_ike) = (BTreeMap::new(), BTreeMap::new());
         for (i, child) in (0..).zip(&snapshot.children) {
             children_of.entry(child.ike).or_default().push(i);
+            first_child.entry(child.id).or_insert(i);
             let newest = newest_child.entry(child.id).or_insert(child.generation);
             *newest = child.generation.max(*newest);
         }
-        for ike in &snapshot.ike {
+        for (i, ike) in (0..).zip(&snapshot.ike) {
+            first_ike.entry(ike.id).or_insert(i);
             let newest = newest_ike.entry(ike.id).or_insert(ike.generation);
             *newest = ike.generation.max(*newest);
         }
-        Self { snapshot, children_of, newest_child, newest_ike }
+        Self { snapshot, children_of, newest_child, newest_ike, first_child, first_ike }
     }
 
     /// All objects that a request is about, in the order of the answer.
@@ -358,7 +364,14 @@ impl Moment {
         let s = &self.snapshot;
         match item {
             Item::Summary => self.summary().build(page),
-            Item::Filter(i) => filter::record(&s.filters[i as usize], true).build(page),
+            Item::Filter(i) => {
+                let view = &s.filters[i as usize];
+                let mut record = filter::record(view, true);
+                if let Some(tunnel) = filter::tunnel(view.kind) {
+                    self.peer_of(tunnel, &mut record);
+                }
+                record.build(page)
+            }
             Item::Shelved(i) => filter::record(&s.shelved[i as usize], false).build(page),
             Item::Sa(sa, child) => self.stack_tunnel(sa, child).build(page),
             Item::Child(i) => self.ike_child(i).build(page),
@@ -411,12 +424,11 @@ impl Moment {
     fn summary(&self) -> Statistics {
         let s = &self.snapshot;
         let (engine, sum) = (&s.engine, &s.engine.ike);
-        let ike = |state: fn(SaState) -> bool| count(s.ike.iter().filter(|v| state(v.state)).count());
-        let child = |state: fn(SaState) -> bool| count(s.children.iter().filter(|v| state(v.state)).count());
+        let (ike, child) = (&s.census.ike, &s.census.children);
         Statistics {
-            phase1_active: ike(is_active),
-            phase1_in_progress: ike(in_progress),
-            phase1_expired: ike(is_expired),
+            phase1_active: ike.active,
+            phase1_in_progress: ike.pending.saturating_add(ike.in_negotiation),
+            phase1_expired: ike.expired,
             phase1_local_activation_success: engine.local_success,
             phase1_remote_activation_success: engine.remote_success,
             phase1_local_activation_failure: engine.local_failure,
@@ -425,10 +437,10 @@ impl Moment {
             phase1_replay: sum.replays,
             phase1_invalid: sum.invalid,
             phase1_auth_fail: sum.auth_failures,
-            phase2_active: child(is_active),
+            phase2_active: child.active,
             phase2_active_shadow: 0,
-            phase2_in_progress: child(in_progress),
-            phase2_expired: child(is_expired),
+            phase2_in_progress: child.pending.saturating_add(child.in_negotiation),
+            phase2_expired: child.expired,
             phase2_local_activation_success: sum.child_local_success,
             phase2_remote_activation_success: sum.child_remote_success,
             phase2_local_activation_failure: sum.child_local_failure,
@@ -441,6 +453,15 @@ impl Moment {
             packets_mismatch: s.totals.mismatches,
             manual_active: count(s.manual.iter().filter(|m| m.active).count()),
         }
+    }
+
+    /// What a dynamic filter's record has of the peer: its identity, and its port with ESP in UDP.
+    fn peer_of(&self, tunnel: TunnelId, record: &mut FilterRecord) {
+        let s = &self.snapshot;
+        let Some(child) = self.first_child.get(&tunnel).map(|i| &s.children[*i as usize]) else { return };
+        record.filter.remote_udp_port = if child.udp { child.remote.port() } else { 0 };
+        let ike = self.first_ike.get(&child.ike).map(|i| &s.ike[*i as usize]);
+        record.remote_id = ike.and_then(|v| v.remote_id.as_ref()).map(ike::identity);
     }
 
     /// A moment of the engine's clock as wall time.
@@ -465,7 +486,7 @@ impl Moment {
             },
             epoch: dvipa.epoch,
             owner: dvipa.owner.as_str().into(),
-            from: "".into(),
+            from: if taken_over { dvipa.from.as_deref().unwrap_or_default().into() } else { "".into() },
         })
     }
 }

@@ -25,8 +25,9 @@ mod snapshots;
 mod socket;
 mod vipa;
 
-pub use server::{ServeError, Server};
+pub use server::{ServeError, Server, Statistics};
 pub use socket::SocketError;
+pub(crate) use socket::{Place, listen};
 
 use crate::events::Events;
 use crate::request::CoreRequest;

@@ -19,6 +19,8 @@ use tokio_util::task::TaskTracker;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the socket's file is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// Everybody may connect; authorization decides.
+const MODE: u32 = 0o666;
 /// How long sessions may take to say TERM at the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -36,6 +38,35 @@ pub struct Server {
     config: Arc<Config>,
     listener: UnixListener,
     place: Place,
+    statistics: Statistics,
+}
+
+/// How a server is used. Clones show the same server.
+#[derive(Debug, Clone)]
+pub struct Statistics {
+    slots: Arc<Semaphore>,
+    limit: usize,
+    counters: Arc<Counters>,
+}
+
+impl Statistics {
+    /// Clients that are served now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.limit.saturating_sub(self.slots.available_permits())
+    }
+
+    /// Clients that are served at a time.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What was refused and who was cut off: reasons and how often, those that occurred.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.counters.occurred()
+    }
 }
 
 impl Server {
@@ -44,20 +75,29 @@ impl Server {
     /// # Errors
     /// The path is not safe, or another daemon serves it.
     pub fn bind(config: Config) -> Result<Self, ServeError> {
-        let (listener, place) = socket::listen(&config.socket)?;
-        Ok(Self { config: Arc::new(config), listener, place })
+        let (listener, place) = socket::listen(&config.socket, MODE)?;
+        let statistics = Statistics {
+            slots: Arc::new(Semaphore::new(config.max_clients)),
+            limit: config.max_clients,
+            counters: Arc::default(),
+        };
+        Ok(Self { config: Arc::new(config), listener, place, statistics })
+    }
+
+    /// How it is used, while it runs too.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.clone()
     }
 
     /// Serves until `shutdown`.
     pub async fn run(self, backend: Backend, shutdown: CancellationToken) {
-        let Self { config, mut listener, place } = self;
+        let Self { config, mut listener, place, statistics: Statistics { slots, counters, .. } } = self;
         let mut look = tokio::time::interval(LOOK);
         let snapshots = Arc::new(Snapshots::default());
         let mut told = false;
         let mut place = place;
-        let slots = Arc::new(Semaphore::new(config.max_clients));
         let audit = Arc::new(Audit::default());
-        let counters = Arc::new(Counters::default());
         let sessions = TaskTracker::new();
         tracing::info!(socket = %config.socket.display(), max_clients = config.max_clients, "management interface ready");
         loop {

@@ -69,8 +69,9 @@ pub enum SocketError {
 
 /// A socket that this daemon serves. Dropped: its file is removed, if it still is ours.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     path: PathBuf,
+    mode: u32,
     /// Device and inode of our socket.
     id: (u64, u64),
     /// Held for as long as the socket is served.
@@ -82,8 +83,8 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SocketEr
     move |source| SocketError::System { what, path, source }
 }
 
-/// Makes the socket and listens.
-pub(super) fn listen(path: &Path) -> Result<(UnixListener, Place), SocketError> {
+/// Makes the socket with this mode and listens.
+pub(crate) fn listen(path: &Path, mode: u32) -> Result<(UnixListener, Place), SocketError> {
     let (Some(folder), Some(name), true) = (path.parent(), path.file_name(), path.is_absolute()) else {
         return Err(SocketError::NotAFile(path.to_owned()));
     };
@@ -101,16 +102,16 @@ pub(super) fn listen(path: &Path) -> Result<(UnixListener, Place), SocketError> 
     }
     let lock = lock(&folder, name, &path)?;
     remove_stale(&path)?;
-    let (listener, id) = bind(&path)?;
-    Ok((listener, Place { path, id, _lock: lock }))
+    let (listener, id) = bind(&path, mode)?;
+    Ok((listener, Place { path, mode, id, _lock: lock }))
 }
 
 /// Makes the socket where nothing is, and listens.
-fn bind(path: &Path) -> Result<(UnixListener, (u64, u64)), SocketError> {
+fn bind(path: &Path, mode: u32) -> Result<(UnixListener, (u64, u64)), SocketError> {
     let socket = UnixSocket::new_stream().map_err(failed("make a socket for", path))?;
     socket.bind(path).map_err(failed("bind", path))?;
     // Nobody can connect before listen: the mode is right before the first accept.
-    std::fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed("set the mode of", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of", path))?;
     let made = std::fs::symlink_metadata(path).map_err(failed("look at", path))?;
     let listener = socket.listen(BACKLOG).map_err(failed("listen on", path))?;
     Ok((listener, (made.dev(), made.ino())))
@@ -129,7 +130,7 @@ impl Place {
         if let Some(folder) = self.path.parent() {
             check_folders(folder)?;
         }
-        let (listener, id) = bind(&self.path)?;
+        let (listener, id) = bind(&self.path, self.mode)?;
         self.id = id;
         Ok(Some(listener))
     }
@@ -224,6 +225,10 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn listen(path: &Path) -> Result<(UnixListener, Place), SocketError> {
+        super::listen(path, 0o666)
+    }
 
     fn folder() -> tempfile::TempDir {
         tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap()

@@ -6,7 +6,7 @@ use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
 };
 use iked::ike::view::{
-    ChildView, EngineCounters, IkeCounters, IkeProgress, IkeSuite, IkeView, Role, SaState,
+    Census, ChildView, EngineCounters, IkeCounters, IkeProgress, IkeSuite, IkeView, Role, SaState,
 };
 use iked::nmi::Config;
 use iked::request::{
@@ -29,6 +29,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How long anything may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Whoever runs the tests is this to the daemon.
 pub(crate) const ROOT: u32 = 0;
@@ -70,6 +73,7 @@ pub(crate) struct Daemon {
     core: CancellationToken,
     controls: Arc<AtomicU64>,
     pub(crate) events: Events,
+    pub(crate) statistics: iked::nmi::Statistics,
     runtime: tokio::runtime::Runtime,
     served: tokio::task::JoinHandle<()>,
     folder: tempfile::TempDir,
@@ -107,6 +111,7 @@ impl Daemon {
         let (ask, asked) = mpsc::channel(16);
         runtime.spawn(answer(asked, core.clone(), Arc::clone(&controls)));
         let server = iked::nmi::Server::bind(config).unwrap();
+        let statistics = server.statistics();
         let backend = iked::nmi::Backend {
             profiles: seen_profiles,
             core: ask,
@@ -124,6 +129,7 @@ impl Daemon {
             core,
             controls,
             events,
+            statistics,
             runtime,
             served,
             folder,
@@ -140,29 +146,27 @@ impl Daemon {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.socket, Some(Duration::from_secs(10))).unwrap()
+        Client::connect(&self.socket, Some(LIMIT)).unwrap()
     }
 
     /// A stream that has had its INIT.
     pub(crate) fn raw(&self) -> UnixStream {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         frame(&mut stream);
         stream
     }
 
     /// A client as soon as the server has noticed that another one left.
     pub(crate) fn client_when_free(&self) -> Client {
-        until(|| Client::connect(&self.socket, Some(Duration::from_secs(10))).ok())
+        until(|| Client::connect(&self.socket, Some(LIMIT)).ok())
     }
 
-    /// A stream that is not told at once that there are too many. Before INIT the server says nothing else.
+    /// A stream as soon as there is room for one, those that wait to be accepted counted too.
     pub(crate) fn stream_when_free(&self) -> UnixStream {
-        until(|| {
-            let stream = UnixStream::connect(&self.socket).ok()?;
-            stream.set_read_timeout(Some(Duration::from_millis(50))).ok()?;
-            (&stream).read(&mut [0; 1]).is_err().then_some(stream)
-        })
+        self.wait_for_connections(self.statistics.limit() - 1);
+        assert!(self.statistics.clients() < self.statistics.limit());
+        UnixStream::connect(&self.socket).unwrap()
     }
 
     /// Until the server holds no more than `n` connections open.
@@ -191,14 +195,14 @@ impl Daemon {
     }
 }
 
-/// Asks again until there is an answer, for at most ten seconds.
+/// Asks again until there is an answer, for no longer than [`LIMIT`].
 pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + LIMIT;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < end, "nothing happened in ten seconds");
+        assert!(Instant::now() < end, "nothing happened in {LIMIT:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -414,7 +418,7 @@ fn ike(id: u32, local: &str, now: Instant) -> IkeView {
         local: format!("{local}:4500").parse().unwrap(),
         remote: "198.51.100.7:4500".parse().unwrap(),
         local_id: Some(Identity::Fqdn("shop.example.org".into())),
-        remote_id: None,
+        remote_id: (id == 3).then(|| Identity::Fqdn("branch.example.org".into())),
         spi_i: 0x0102_0304_0506_0708,
         spi_r: 9,
         state: if id == 3 { SaState::Active } else { SaState::InNegotiation },
@@ -543,12 +547,19 @@ fn snapshot() -> Snapshot {
         active: true,
         dvipa: address == dvipa,
     };
+    let ike = vec![ike(3, "203.0.113.10", now), ike(4, "192.0.2.1", now)];
+    let children = vec![child(2, SaState::InNegotiation, now), child(1, SaState::Active, now)];
+    let mut census = Census::default();
+    ike.iter().for_each(|v| census.add_ike(v));
+    children.iter().for_each(|v| census.add_child(v.clone()));
     Snapshot {
         stack: stack_info(),
         now,
         unix_now: 1_700_000_000,
-        ike: vec![ike(3, "203.0.113.10", now), ike(4, "192.0.2.1", now)],
-        children: vec![child(2, SaState::InNegotiation, now), child(1, SaState::Active, now)],
+        ike,
+        children,
+        census,
+        configured: vec![("Branch1".into(), true), ("Branch2".into(), false)],
         engine: EngineCounters::default(),
         manual: vec![ManualView {
             number: 1,
@@ -605,7 +616,8 @@ fn snapshot() -> Snapshot {
             weight: 10,
             quiesced: false,
         }],
-        dvipas: vec![DvipaInfo { address: dvipa, owner: "TCPCS1".into(), epoch: 5 }],
+        traffic: None,
+        dvipas: vec![DvipaInfo { address: dvipa, owner: "TCPCS1".into(), epoch: 5, from: None }],
         cf_ike: BTreeMap::from([(IkeTunnelId(3), CfState::Stored)]),
         cf_children: BTreeMap::new(),
     }

@@ -60,3 +60,55 @@ fn t52_clients_that_come_and_go_at_any_moment_leave_nothing_behind() {
     until(|| (descriptors() < before + 100).then_some(()));
     assert!(daemon.client_when_free().drops("TCPCS1").is_ok());
 }
+
+#[test]
+fn t56_a_control_of_all_twice_at_the_same_moment_runs_once_for_each_request() {
+    let daemon = Daemon::start();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let done = daemon.client().control_all(MessageType::DEACTIVATE_IKETUN, "TCPCS1").unwrap();
+                assert_eq!(done.iter().map(|t| t.tunnel_id.as_str()).collect::<Vec<_>>(), ["K3", "K4"]);
+            });
+        }
+    });
+    assert_eq!(daemon.controls(), 2, "each request once");
+}
+
+#[test]
+fn the_client_for_tokio_reads_what_the_blocking_one_reads() {
+    use iked::events::What;
+    use nmi_proto::client::ClientError;
+    use nmi_proto::control::Tunnel;
+    use nmi_proto::display::IkeRecord;
+    use nmi_proto::tokio_client;
+    let daemon = Daemon::start();
+    let mut blocking = daemon.client();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut nmi = tokio_client::Client::connect(daemon.socket(), SECONDS).await.unwrap();
+        for page in [CodePage::Ascii, CodePage::Ibm1047] {
+            nmi.set_page(page);
+            assert_eq!(nmi.stacks().await.unwrap().records, blocking.stacks().unwrap().records);
+            assert_eq!(nmi.summary("TCPCS1").await.unwrap(), blocking.summary("TCPCS1").unwrap());
+            let tunnels = nmi.display::<IkeRecord>(MessageType::GET_IKETUN, "TCPCS1", &[]).await.unwrap();
+            assert_eq!((tunnels.records.len(), tunnels.total), (2, 2));
+        }
+        assert!(matches!(nmi.summary("NOSUCH").await, Err(ClientError::Refused { .. })));
+        let one = [Tunnel::with_id("Y7")];
+        let done = nmi.control(MessageType::REFRESH_IPTUNDYN, "TCPCS1", &one).await.unwrap();
+        assert_eq!(done.len(), 1);
+        nmi.subscribe("", 0).await.unwrap();
+        daemon.events.report(1, "TCPCS1", What::StackUp);
+        // Events that come between a request and its answer are kept.
+        nmi.summary("TCPCS1").await.unwrap();
+        assert_eq!(nmi.next_event(SECONDS).await.unwrap().unwrap().sequence, 1);
+        nmi.unsubscribe().await.unwrap();
+        let nothing = nmi.next_event(Some(std::time::Duration::from_millis(20))).await.unwrap();
+        assert!(nothing.is_none(), "{nothing:?}");
+        assert!(matches!(
+            tokio_client::Client::connect("/nowhere", SECONDS).await,
+            Err(ClientError::Connect { .. })
+        ));
+    });
+}

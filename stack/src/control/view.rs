@@ -21,6 +21,8 @@ pub enum Question {
     Distribution,
     /// [`Answer::PortTranslations`].
     PortTranslations,
+    /// [`Answer::Traffic`].
+    Traffic,
 }
 
 /// Answers, each one moment's view.
@@ -40,6 +42,23 @@ pub enum Answer {
     Distribution(Vec<TargetView>),
     /// Flows of clients behind NATs.
     PortTranslations(Vec<PortTranslationView>),
+    /// What all SAs carried.
+    Traffic(TrafficTotals),
+}
+
+/// What all SAs of a stack carried since its process began, those that are gone too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficTotals {
+    /// Packets sent.
+    pub out_packets: u64,
+    /// Bytes of the inner packets sent.
+    pub out_bytes: u64,
+    /// Packets received.
+    pub in_packets: u64,
+    /// Bytes of the inner packets received.
+    pub in_bytes: u64,
+    /// SA pairs that are there now.
+    pub pairs: u64,
 }
 
 /// Packets that the filters judged.

@@ -7,7 +7,7 @@ use super::ceiling::Ceiling;
 use super::io::{RawArrival, UdpArrival};
 use super::replay::{ReplayError, ReplayWindow};
 use crate::aead::{AhKey, KeyError, Opener, Sealer};
-use crate::control::{EspSuite, Mode, SaNotice, SaPair, SaView};
+use crate::control::{EspSuite, Mode, SaNotice, SaPair, SaView, TrafficTotals};
 use crate::wire::esp::MAX_RESERVED_SPI;
 use crate::wire::{ah, ipv4, ipv6, protocol};
 use foldhash::fast::FixedState;
@@ -66,6 +66,8 @@ pub struct Sad {
     by_spi: HashMap<u32, SaHandle, FixedState>,
     /// Pairs of each tunnel; during a rekey two or three.
     tunnels: HashMap<u32, Vec<SaHandle>, FixedState>,
+    /// What pairs carried that are gone: sums never fall.
+    gone: TrafficTotals,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,7 @@ impl Sad {
             free: Vec::new(),
             by_spi: HashMap::with_hasher(FixedState::with_seed(seed)),
             tunnels: HashMap::with_hasher(FixedState::with_seed(seed.rotate_left(32))),
+            gone: TrafficTotals::default(),
         }
     }
 
@@ -130,6 +133,7 @@ impl Sad {
         let sa = slot.sa.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(handle.slot);
+        sa.add_to(&mut self.gone);
         let tunnel = sa.pair.tunnel;
         let mut last_of_tunnel = true;
         if let Some(pairs) = self.tunnels.get_mut(&tunnel) {
@@ -192,6 +196,14 @@ impl Sad {
         let mut spis: Vec<u32> = self.iter().map(|sa| sa.pair.spi_in).collect();
         spis.sort_unstable();
         spis
+    }
+
+    /// What all pairs carried, those that are gone too.
+    #[must_use]
+    pub fn totals(&self) -> TrafficTotals {
+        let mut totals = TrafficTotals { pairs: self.len() as u64, ..self.gone };
+        self.iter().for_each(|sa| sa.add_to(&mut totals));
+        totals
     }
 
     /// Number of pairs.
@@ -330,6 +342,14 @@ impl Sa {
         };
         sa.next_limit = sa.limit_ahead();
         Ok(sa)
+    }
+
+    /// Adds what it carried.
+    const fn add_to(&self, totals: &mut TrafficTotals) {
+        totals.out_packets = totals.out_packets.saturating_add(self.sent.packets);
+        totals.out_bytes = totals.out_bytes.saturating_add(self.sent.bytes);
+        totals.in_packets = totals.in_packets.saturating_add(self.received.packets);
+        totals.in_bytes = totals.in_bytes.saturating_add(self.received.bytes);
     }
 
     /// The pair as it was installed; its keys are gone.

@@ -20,6 +20,7 @@ impl Engine {
             Question::Interfaces => return None,
             Question::Drops => Answer::Drops(self.drops.view()),
             Question::Distribution => Answer::Distribution(self.distributor.view(&self.connections)),
+            Question::Traffic => Answer::Traffic(self.sad.totals()),
         })
     }
 

@@ -44,6 +44,15 @@ enum What {
     },
     /// The compiled filter table at 10, 1,000 and 100,000 rules: lookup, build, memory (bench `filter` of `stack`).
     Filter,
+    /// The management interface with 100,000 dynamic tunnels: all of them in one answer, 50 clients, memory.
+    Nmi {
+        /// Dynamic tunnels, negotiated by up to 500 peers.
+        #[arg(long, default_value_t = 100_000)]
+        tunnels: u32,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +61,8 @@ fn main() -> ExitCode {
             e2e::node::build(&["e2e"]).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000))
         }
         What::Filter => filter(),
+        What::Nmi { tunnels, seconds } => e2e::node::build(&["e2e"])
+            .and_then(|()| e2e::nmi_load::measure(tunnels, Duration::from_secs(seconds))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,7 +21,7 @@ use super::v2::established::{Established, Next};
 use super::v2::receive::{Datagram, receive};
 use super::v2::sa::{Exchange, IkeSa, State};
 use super::v2::{informational, shown};
-use super::view::{ChildView, EngineCounters, IkeView};
+use super::view::{Census, ChildView, EngineCounters, IkeView};
 use super::wire::{Message, Parsed};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -259,6 +259,21 @@ impl Engine {
         let at = self.book.child_tunnel(id)?.at.and_then(|key| self.sas.get(&key));
         // Otherwise the IKE SA that had it has failed, while the one before lives on.
         at.and_then(|sa| newest(sa)).or_else(|| self.sas.values().filter_map(|sa| newest(sa)).next())
+    }
+
+    /// How many SAs there are; no more than the views of one IKE SA exist at a time.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for sa in self.sas.values() {
+            if let Some(view) = shown::ike(sa) {
+                census.add_ike(&view);
+            }
+            for view in shown::children(sa, &self.book) {
+                census.add_child(view);
+            }
+        }
+        census
     }
 
     /// Counters since the engine's start.

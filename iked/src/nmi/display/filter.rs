@@ -1,6 +1,7 @@
 //! Filters in force (nmi.md section 6.3).
 
 use super::OwnedSubject;
+use crate::ike::types::TunnelId;
 use nmi_proto::code::{
     AddressType, Direction, DiscardAction, FilterAction, FilterLogging, FilterScope, FilterState, FilterType,
     TcpQualifier,
@@ -16,11 +17,16 @@ pub(super) const fn is_configured(view: &FilterView) -> bool {
     matches!(view.kind, FilterKind::Generic | FilterKind::DynamicAnchor)
 }
 
-fn tunnel_id(kind: FilterKind) -> Option<String> {
+/// The tunnel of a dynamic filter.
+pub(super) const fn tunnel(kind: FilterKind) -> Option<TunnelId> {
     match kind {
-        FilterKind::Dynamic(tunnel) | FilterKind::Resolution { tunnel, .. } => Some(format!("Y{tunnel}")),
+        FilterKind::Dynamic(tunnel) | FilterKind::Resolution { tunnel, .. } => Some(TunnelId(tunnel)),
         FilterKind::Generic | FilterKind::Common | FilterKind::DynamicAnchor => None,
     }
+}
+
+fn tunnel_id(kind: FilterKind) -> Option<String> {
+    tunnel(kind).map(|id| format!("Y{}", id.0))
 }
 
 pub(super) fn subject(view: &FilterView) -> OwnedSubject<'_> {

@@ -1,7 +1,8 @@
 //! IKE tunnels (nmi.md sections 6.8 and 6.9).
 
-use super::tunnel::{encryption, integrity, role, seconds};
+use super::tunnel::{encryption, integrity, napt, role, seconds};
 use super::{Moment, OwnedSubject, count, in_progress, is_active, is_expired, wire_state};
+use crate::ike::command::ActivationMethod;
 use crate::ike::types::{Identity, Prf};
 use crate::ike::view::{IkeProgress, IkeView, Role, SaState};
 use nmi_proto::code::{AuthMethod, DhGroup, ExchangeMode, IkeExtState, NattLevel, Prf as WirePrf};
@@ -26,7 +27,7 @@ pub(super) fn subject(tunnel: &IkeView, current: bool) -> OwnedSubject<'_> {
     }
 }
 
-fn identity(id: &Identity) -> WireIdentity {
+pub(super) fn identity(id: &Identity) -> WireIdentity {
     match id {
         Identity::Address(a) => WireIdentity::Address(*a),
         Identity::Fqdn(s) => WireIdentity::Fqdn(s.clone()),
@@ -45,9 +46,15 @@ impl Moment {
             stats: self.ike_stats(v, children),
             local_id: v.local_id.as_ref().map(identity),
             remote_id: v.remote_id.as_ref().map(identity),
-            dist: self.dist(v.local.ip(), false, self.snapshot.cf_ike.get(&v.id)),
+            dist: self.dist(v.local.ip(), self.taken_over(children), self.snapshot.cf_ike.get(&v.id)),
             cascade: cascade.then(|| children.iter().map(|i| self.ike_child(*i)).collect()),
         }
+    }
+
+    /// An IKE tunnel was made again, or goes on, for the sake of its children.
+    fn taken_over(&self, children: &[u32]) -> bool {
+        let taken = |i: &u32| self.snapshot.children[*i as usize].method == ActivationMethod::Takeover;
+        children.iter().any(taken)
     }
 
     fn ike_section(&self, v: &IkeView) -> IkeTunnel {
@@ -60,7 +67,7 @@ impl Moment {
             nat_allowed: v.nat_allowed,
             local_nat: v.nat_local,
             remote_nat: v.nat_remote,
-            remote_napt: false,
+            remote_napt: napt(v.nat_remote, v.remote),
             // A peer behind a NAT is reached only if the way was opened from its side, or by us through this very SA.
             can_initiate: !v.nat_remote || v.role == Role::Initiator,
             fips140: false,

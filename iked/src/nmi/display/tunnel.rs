@@ -12,6 +12,7 @@ use nmi_proto::code::{
 use nmi_proto::display::{DynIkeRecord, DynStackRecord, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpTunnel};
 use nmi_proto::filter::Subject;
 use stack::control::{self, SaView};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// ICMP and ICMPv6: a selector's ports are type and code (RFC 7296 section 3.13.1).
@@ -90,6 +91,23 @@ pub(super) fn seconds(d: Duration) -> u32 {
     u32::try_from(d.as_secs()).unwrap_or(u32::MAX)
 }
 
+/// Ports of IKE and of ESP in UDP as a peer uses them.
+const IKE_PORTS: [u16; 2] = [500, 4500];
+
+/// The NAT in front of a peer translates its ports too, as far as can be seen: one that happens to keep the port does
+/// not show.
+pub(super) const fn napt(nat: bool, peer: SocketAddr) -> bool {
+    nat && peer.port() != IKE_PORTS[0] && peer.port() != IKE_PORTS[1]
+}
+
+/// The peer protects more than itself. Behind a NAT the address inside is another one, though it is the peer's own.
+fn is_gateway(child: &ChildView) -> bool {
+    let own = |s: &TrafficSelector| {
+        s.addresses.low == s.addresses.high && (s.addresses.low == child.remote.ip() || child.nat_remote)
+    };
+    child.mode == Mode::Tunnel && !child.remote_selectors.iter().all(own)
+}
+
 impl Moment {
     /// What both views have in common.
     fn ip_tunnel(&self, child: &ChildView, tunnel_type: TunnelType) -> IpTunnel {
@@ -131,6 +149,8 @@ impl Moment {
             udp_encap: child.udp,
             local_nat: child.nat_local,
             remote_nat: child.nat_remote,
+            remote_napt: napt(child.nat_remote, child.remote),
+            remote_gateway: is_gateway(child),
             // Either side of an IKEv2 SA may start exchanges in it.
             can_initiate: true,
             generation: child.generation,
