@@ -5,6 +5,7 @@ use super::machine::Plan;
 use super::types::{Known, Left, Time};
 use crate::cf::RecordKey;
 use crate::config::Name;
+use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the coupling facility says about the owner.
@@ -119,75 +120,94 @@ pub(super) enum Phase {
     Clearing,
 }
 
-/// What earlier owners left, and what became of it.
+/// What earlier owners left, and what became of it. Thousands of records come one by one: how many are how far is kept, not
+/// counted anew for each.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     outcomes: BTreeMap<RecordKey, Option<Outcome>>,
     /// Those whose SA went on.
     continued: BTreeSet<RecordKey>,
+    counts: Counts,
+    /// Nothing has become of them yet.
+    open: u32,
+    /// A new SA without a record.
+    unstored: u32,
 }
 
 impl Work {
     pub(super) fn new(records: Vec<Left>) -> Self {
-        let outcomes = records.into_iter().map(|l| (l.key, l.outcome)).collect();
-        Self { outcomes, continued: BTreeSet::new() }
+        let mut work = Self::default();
+        work.add(records);
+        work
     }
 
     /// More records, from elsewhere than the coupling facility.
     pub(super) fn add(&mut self, records: Vec<Left>) {
-        for l in records {
-            self.outcomes.entry(l.key).or_insert(l.outcome);
+        for Left { key, outcome } in records {
+            if let Place::Vacant(place) = self.outcomes.entry(key) {
+                place.insert(outcome);
+                self.counts.total = self.counts.total.saturating_add(1);
+                self.weigh(key, u32::saturating_add);
+            }
         }
     }
 
     /// Notes an outcome; false: nobody asked. A new SA is never forgotten for a failure that came late.
     pub(super) fn note(&mut self, key: RecordKey, outcome: Outcome) -> bool {
-        let Some(now) = self.outcomes.get_mut(&key) else { return false };
-        if outcome == Outcome::Continued {
-            self.continued.insert(key);
-        }
+        let Some(now) = self.outcomes.get(&key) else { return false };
         let settled = |o: &Outcome| matches!(o, Outcome::Remade | Outcome::Stored | Outcome::Continued);
         let stays = now.as_ref().is_some_and(|n| match &outcome {
             Outcome::Stored => false,
             Outcome::Remade | Outcome::Continued => *n == Outcome::Stored,
             Outcome::Waiting(_) | Outcome::Failed(_) | Outcome::Dropped(_) => settled(n),
         });
-        if !stays {
-            *now = Some(outcome);
+        self.weigh(key, u32::saturating_sub);
+        if outcome == Outcome::Continued {
+            self.continued.insert(key);
         }
+        if !stays {
+            self.outcomes.insert(key, Some(outcome));
+        }
+        self.weigh(key, u32::saturating_add);
         true
     }
 
+    /// Puts a record into the counts, or takes it out of them.
+    fn weigh(&mut self, key: RecordKey, change: fn(u32, u32) -> u32) {
+        let Some(outcome) = self.outcomes.get(&key) else { return };
+        if matches!(outcome, Some(Outcome::Remade | Outcome::Continued)) {
+            self.unstored = change(self.unstored, 1);
+        }
+        let c = &mut self.counts;
+        let place = match outcome {
+            None => &mut self.open,
+            Some(Outcome::Remade | Outcome::Stored) if self.continued.contains(&key) => &mut c.continued,
+            Some(Outcome::Remade | Outcome::Stored) => &mut c.remade,
+            Some(Outcome::Continued) => &mut c.continued,
+            Some(Outcome::Waiting(_)) => &mut c.waiting,
+            Some(Outcome::Failed(_)) => &mut c.failed,
+            Some(Outcome::Dropped(_)) => &mut c.dropped,
+        };
+        *place = change(*place, 1);
+    }
+
     /// Every peer has new SAs or was reported.
-    pub(super) fn renegotiated(&self) -> bool {
-        self.outcomes.values().all(Option::is_some)
+    pub(super) const fn renegotiated(&self) -> bool {
+        self.open == 0
     }
 
     /// Every new SA has its record.
-    pub(super) fn stored(&self) -> bool {
-        !self.outcomes.values().any(|o| matches!(o, None | Some(Outcome::Remade | Outcome::Continued)))
+    pub(super) const fn stored(&self) -> bool {
+        self.open == 0 && self.unstored == 0
     }
 
     /// Nothing waits for a peer.
-    pub(super) fn nothing_waits(&self) -> bool {
-        !self.outcomes.values().any(|o| matches!(o, None | Some(Outcome::Waiting(_) | Outcome::Failed(_))))
+    pub(super) const fn nothing_waits(&self) -> bool {
+        self.open == 0 && self.counts.waiting == 0 && self.counts.failed == 0
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        let mut c = Counts::default();
-        for (key, outcome) in &self.outcomes {
-            c.total += 1;
-            match outcome {
-                None => {}
-                Some(Outcome::Remade | Outcome::Stored) if self.continued.contains(key) => c.continued += 1,
-                Some(Outcome::Remade | Outcome::Stored) => c.remade += 1,
-                Some(Outcome::Continued) => c.continued += 1,
-                Some(Outcome::Waiting(_)) => c.waiting += 1,
-                Some(Outcome::Failed(_)) => c.failed += 1,
-                Some(Outcome::Dropped(_)) => c.dropped += 1,
-            }
-        }
-        c
+    pub(super) const fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The first sentence that says why something is not as it was.
@@ -234,7 +254,7 @@ pub(super) struct Dvipa {
 }
 
 impl Dvipa {
-    pub(super) const fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: Plan) -> Self {
         Self {
             plan,
             record: Record::Unknown,
@@ -243,7 +263,7 @@ impl Dvipa {
             serving: None,
             moving: BTreeSet::new(),
             step: Step::Steady,
-            work: Work { outcomes: BTreeMap::new(), continued: BTreeSet::new() },
+            work: Work::default(),
             clear_at: None,
             deactivated: BTreeSet::new(),
             held: false,
@@ -268,6 +288,55 @@ impl Dvipa {
             Step::Relieving(r) => Some(r.entry),
             Step::Taking(t) => Some(t.entry),
             Step::Steady | Step::Offering(_) | Step::GivingUp(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cf::record::RecordId;
+    use proptest::prelude::*;
+
+    fn outcome(n: u8) -> Outcome {
+        match n {
+            0 => Outcome::Remade,
+            1 => Outcome::Stored,
+            2 => Outcome::Continued,
+            3 => Outcome::Waiting("it must begin".into()),
+            4 => Outcome::Failed("it does not answer".into()),
+            _ => Outcome::Dropped("its life is over".into()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_is_what_one_would_count(news in prop::collection::vec((0u8..8, 0u8..6), 0..60)) {
+            let key = |n: u8| RecordKey::Phase2(RecordId([n; 16]));
+            let mut work = Work::new((0..6).map(|n| Left { key: key(n), outcome: None }).collect());
+            // One that is known already changes nothing.
+            work.add(vec![Left { key: key(0), outcome: Some(outcome(5)) }, Left { key: key(6), outcome: Some(outcome(3)) }]);
+            for (n, o) in news {
+                prop_assert_eq!(work.note(key(n), outcome(o)), n < 7);
+            }
+            let of = |wanted: fn(&Option<Outcome>, bool) -> bool| {
+                let all = work.outcomes.iter();
+                u32::try_from(all.filter(|(k, o)| wanted(o, work.continued.contains(*k))).count()).unwrap()
+            };
+            let expected = Counts {
+                total: 7,
+                remade: of(|o, c| !c && matches!(o, Some(Outcome::Remade | Outcome::Stored))),
+                continued: of(|o, c| {
+                    matches!(o, Some(Outcome::Continued)) || c && matches!(o, Some(Outcome::Remade | Outcome::Stored))
+                }),
+                waiting: of(|o, _| matches!(o, Some(Outcome::Waiting(_)))),
+                failed: of(|o, _| matches!(o, Some(Outcome::Failed(_)))),
+                dropped: of(|o, _| matches!(o, Some(Outcome::Dropped(_)))),
+            };
+            prop_assert_eq!(work.counts(), expected);
+            prop_assert_eq!(work.renegotiated(), of(|o, _| o.is_none()) == 0);
+            let unstored = of(|o, _| matches!(o, None | Some(Outcome::Remade | Outcome::Continued)));
+            prop_assert_eq!(work.stored(), unstored == 0);
         }
     }
 }
