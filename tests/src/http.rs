@@ -258,16 +258,17 @@ impl Download {
     }
 }
 
-/// Downloads over one connection until `stop` is set, comparing every byte with what was sent; gives their number.
+/// Downloads over one connection until `stop` is set and at least `least` bytes came, however slow or fast the machine
+/// is; compares every byte with what was sent.
 ///
 /// # Errors
 /// When the connection fails, lasts longer than `limit`, or a byte differs.
-pub fn download_until(server: SocketAddr, stop: &AtomicBool, limit: Duration) -> Result<u64> {
+pub fn download_until(server: SocketAddr, stop: &AtomicBool, least: u64, limit: Duration) -> Result<()> {
     let length = 8 << 30;
     let response = agent(limit).get(format!("http://{server}/bytes/{length}")).call()?;
     let (mut reader, mut buffer, mut bytes) = (response.into_body().into_reader(), vec![0u8; CHUNK], 0);
     for expected in Body::new(length) {
-        if stop.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) && bytes >= least {
             break;
         }
         let got = &mut buffer[..expected.len()];
@@ -276,7 +277,7 @@ pub fn download_until(server: SocketAddr, stop: &AtomicBool, limit: Duration) ->
         bytes += got.len() as u64;
     }
     ensure!(bytes < length, "the download was over before it was stopped");
-    Ok(bytes)
+    Ok(())
 }
 
 /// A download of `/paced/…` that may be watched while it runs.

@@ -154,6 +154,16 @@ impl Lab {
             .map_err(|_| anyhow::anyhow!("{interface} of {node} has no MAC address: {text}"))
     }
 
+    /// An interface carries each datagram as a frame of its own, so that a capture there can be counted: what the stack
+    /// sends in one call (UDP_SEGMENT) is cut before it.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn frame_each_datagram(&self, node: &str, interface: &str) -> Result<()> {
+        let line = ["-K", interface, "tx-udp-segmentation", "off"];
+        check(self.exec(node, "ethtool".as_ref()).args(line)).map(drop)
+    }
+
     /// Name of a node's namespace.
     #[must_use]
     pub fn namespace(&self, node: &str) -> String {

@@ -105,6 +105,7 @@ fn a_scrape_of_a_running_daemon_has_what_happened() -> Result<()> {
     })?;
 
     let peer = swan_peer(&lab)?;
+    lab.frame_each_datagram("DIST", "ext")?;
     let capture = Capture::start(&lab, "DIST", "ext")?;
     plex.daemon.ipsec("-p DIST -y activate -l toPeer")?;
     wait::until("the tunnel is up", LIMIT, || {

@@ -137,6 +137,7 @@ fn check_tunnel(scene: &Scene, tunnel: &IpTunnel, dynamic: &IpDynTunnel, kind: T
 fn tunnels_are_shown_as_the_peer_and_the_wire_have_them() -> Result<()> {
     let Some(scene) = Scene::set("fields")? else { return Ok(()) };
     let mut nmi = scene.client()?;
+    scene.lab.frame_each_datagram(DIST, "ext")?;
     let capture = Capture::start(&scene.lab, DIST, "ext")?;
 
     // IPTUNDYNSTACK, IPTUNDYNIKE: sections 6.5 to 6.7.

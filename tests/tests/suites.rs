@@ -40,9 +40,7 @@ fn only_tunnel(daemon: &Daemon, stack: &str) -> Result<Value> {
     })
 }
 
-/// `cargo test --workspace --features iked/etcd --test suites -- --ignored`
 #[test]
-#[ignore = "twelve negotiations and downloads: about a minute"]
 fn strongswan_and_we_agree_on_every_suite_and_carry_traffic_with_it() -> Result<()> {
     if !installed() {
         eprintln!("not run: strongSwan with kernel-libipsec is not installed");

@@ -169,8 +169,9 @@ fn rekeys_from_both_sides_lose_no_byte_of_a_running_download() -> Result<()> {
     // One connection that lasts as long as the rekeys take.
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let download =
-        lab.spawn("PEER", move || http::download_until(server(false), &stopped, Duration::from_secs(120)))?;
+    let download = lab.spawn("PEER", move || {
+        http::download_until(server(false), &stopped, 10_000_000, Duration::from_secs(120))
+    })?;
     let dist = &plex.daemon;
     let tunnel = only_tunnel(dist, "DIST")?["TunnelID"].as_str().expect("a tunnel id").to_owned();
     let spi = || -> Result<u64> { Ok(number(&only_tunnel(dist, "DIST")?, "EncryptInboundSpi")) };
@@ -206,9 +207,7 @@ fn rekeys_from_both_sides_lose_no_byte_of_a_running_download() -> Result<()> {
         Ok(())
     })?;
     stop.store(true, Ordering::Relaxed);
-    let bytes = download.join().expect("the download does not panic")??;
-    assert!(bytes > 10_000_000, "{bytes} bytes prove little");
-    Ok(())
+    download.join().expect("the download does not panic")?
 }
 
 #[test]
