@@ -25,4 +25,5 @@ pub mod view;
 pub mod wire;
 
 pub use engine::Engine;
+#[cfg(feature = "shell")]
 pub(crate) use selector::covered;
