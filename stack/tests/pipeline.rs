@@ -758,6 +758,8 @@ proptest! {
         w.sa("B", b);
         let (mut seq, mut sent) = (1u32, Vec::new());
         for size in sizes {
+            // What is one packet already cannot be cut: it has to fit into the tunnel, as a sender knows from the path MTU.
+            let size = if size > usize::from(mss) { size } else { size.min(1380) };
             let data: Vec<u8> = (0..size).map(|i| ((i * 7 + size) % 256) as u8).collect();
             if size > usize::from(mss) {
                 let (header, packet) = flow().tso(seq, 1, &data, mss);
