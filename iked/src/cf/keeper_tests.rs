@@ -383,6 +383,28 @@ async fn an_end_is_told_to_the_others_and_needs_no_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn t47_an_end_that_comes_after_a_new_start_ends_nothing() {
+    let store = Memory::new();
+    let mut old = host(&store, "SYSA", false);
+    old.serve("TCPCS1").await;
+    old.renewed().await;
+    old.order(Order::Retire { stack: "TCPCS1".into() }).await;
+    // The daemon is started again with a new process of the stack, while the end of the old one waits for the store.
+    let mut new = host(&store, "SYSA", false);
+    new.order(Order::Serve { stack: "TCPCS1".into(), member: member(2), lease: Some(LEASE) }).await;
+    new.renewed().await;
+    while old.alive("SYSA", "TCPCS1").await.0.start != 2 {
+        new.renewed().await;
+    }
+    old.order(Order::End { stack: "TCPCS1".into() }).await;
+    old.until(|r| matches!(r, Report::Ended { .. }).then_some(())).await;
+    let (alive, _) = new.alive("SYSA", "TCPCS1").await;
+    assert_eq!((alive.start, alive.ended), (2, false), "the new start lives");
+    let path = "/PLEX1/member/SYSA/TCPCS1";
+    assert!(new.store.get(path).await.unwrap().is_some(), "and is a member");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watch_tells_members_lives_owners_and_backups() {
     let store = Memory::new();
     let (mut a, mut b) = (host(&store, "SYSA", false), host(&store, "SYSB", false));

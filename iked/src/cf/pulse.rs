@@ -10,7 +10,7 @@ use super::health::Source;
 use super::keeper::Shared;
 use super::order::{Progress, Report};
 use super::record::{Alive, Member};
-use super::{CALL_TIME, LEASED_PERIOD, Outcome, Revision};
+use super::{Change, Condition, LEASED_PERIOD, Outcome, Revision, Transaction};
 use crate::supervise::Backoff;
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,11 +232,40 @@ impl<C: CouplingFacility> Pulse<C> {
             self.count += 1;
             let lease_ms = u32::try_from(lease.as_millis()).unwrap_or(u32::MAX);
             let alive = Alive { start: member.start, count: self.count, lease_ms, ended: true };
-            // Without a condition: whatever else is true, this stack sends nothing.
-            within(CALL_TIME, async { Ok(plex.renew(&self.shared.system, &self.stack, &alive, &[]).await) })
-                .await??;
+            let path = plex.paths().alive(&self.shared.system, &self.stack);
+            if !say_ended(&plex, path, &alive, self.newest).await? {
+                // Another start of the stack lives.
+                return Ok(());
+            }
         }
         plex.put_leased::<Member>(plex.paths().member(&self.shared.system, &self.stack), None).await
+    }
+}
+
+/// Puts `alive`, which says that its start of the stack has ended, in place of that start's last renewal, which was at
+/// `newest` as far as is known. False: another start has written since. An order that comes late, after a new start, so
+/// changes nothing.
+async fn say_ended<C: CouplingFacility>(
+    plex: &Sysplex<C>,
+    path: String,
+    alive: &Alive,
+    mut newest: Revision,
+) -> Result<bool, FenceError> {
+    loop {
+        let conditions = vec![Condition::Revision(path.clone(), newest)];
+        let changes = vec![Change::Put(path.clone(), plex.seal(&path, 0, alive)?)];
+        if let Outcome::Committed(_) = plex.commit(Transaction { conditions, changes }).await? {
+            return Ok(true);
+        }
+        // A renewal whose answer was lost, or somebody else.
+        newest = match plex.get(&path).await? {
+            Some(entry) => match plex.open::<Alive>(&path, &entry.value) {
+                Ok((_, found)) if found.start != alive.start => return Ok(false),
+                // What cannot be read says nothing of any life.
+                Ok(_) | Err(_) => entry.revision,
+            },
+            None => Revision::ABSENT,
+        };
     }
 }
 

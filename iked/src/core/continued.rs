@@ -1,6 +1,7 @@
 //! SAs that outlive their owner (`takeover = "continue"`): IKE tunnels go to the coupling facility before their messages
 //! go to the peer, outbound numbers stay below a ceiling that stands there, and a new owner goes on from both.
 
+use super::handover::goes_on;
 use super::{Core, Now};
 use crate::cf::fence::Contents;
 use crate::cf::keeper::Order;
@@ -71,6 +72,7 @@ impl Core {
     ) -> BTreeMap<u32, IkeTunnelId> {
         let recorded = self.takeovers.machine.view(dvipa, now.boot).and_then(|v| v.recorded) == Some(true);
         let mut children = BTreeMap::new();
+        let handed = self.handovers.before(dvipa, epoch);
         // Without the store nothing outlives anybody, and no ceiling would ever be raised.
         if !self.continues(dvipa) || !recorded {
             return children;
@@ -98,8 +100,15 @@ impl Core {
             let was = snapshot.tunnel();
             children.extend(snapshot.children().map(|c| (c.spi_in, was)));
             let next_sequence = frozen.saturating_add(1);
-            let restore =
-                Restore { snapshot, unix: now.unix, succession: Succession::Failed { next_sequence } };
+            let succession = match &handed {
+                Some(windows) => {
+                    let known = |c: u32| Some((c, goes_on(windows.get(&c)?, next_sequence)));
+                    let children = snapshot.children().filter_map(|c| known(c.spi_in)).collect();
+                    Succession::Handed { next_sequence, children }
+                }
+                None => Succession::Failed { next_sequence },
+            };
+            let restore = Restore { snapshot, unix: now.unix, succession };
             let engine = &mut self.stacks[index].engine;
             engine.handle_command(now.instant, Command::Restore(Box::new(restore)));
         }

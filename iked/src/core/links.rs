@@ -150,7 +150,7 @@ impl Core {
                     }
                 }
                 for input in waited {
-                    self.takeover(now, input);
+                    self.configured_for(now, index, input);
                 }
             }
             FromStack::Refused { reason } => {

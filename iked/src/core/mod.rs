@@ -7,6 +7,7 @@
 mod continued;
 mod control;
 mod display;
+mod handover;
 pub(crate) mod ledger;
 mod links;
 mod manual;
@@ -71,6 +72,17 @@ pub enum Internal {
     Display(Box<display::Pending>),
     /// A policy was read.
     Policy(policy::Loaded),
+    /// Where the SAs of a stack stand that was the owner of a DVIPA until then, or none where it has not said.
+    Left {
+        /// Stack.
+        index: StackIndex,
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// The epoch in which it was the owner.
+        epoch: u64,
+        /// All its SAs.
+        sas: Vec<SaView>,
+    },
 }
 
 /// Everything about one stack.
@@ -126,6 +138,7 @@ pub struct Core {
     next_tick: Instant,
     takeovers: Takeovers,
     continuing: continued::Continuing,
+    handovers: handover::Handovers,
     /// For the messages of stacks to each other.
     xcf_key: Option<KeyBytes>,
     /// What stacks say of others, and when they said it.
@@ -197,6 +210,7 @@ impl Core {
             owners: Owners::new(),
             takeovers,
             continuing: continued::Continuing::new(key),
+            handovers: handover::Handovers::default(),
             xcf_key,
             heard: BTreeMap::new(),
             facility: None,
@@ -307,6 +321,9 @@ impl Core {
             }
             Internal::Display(pending) => self.finish_display(now, *pending),
             Internal::Policy(loaded) => self.policy_read(now, loaded),
+            Internal::Left { index, dvipa, epoch, sas } => {
+                self.left_with(now, index, dvipa, epoch, sas);
+            }
         }
     }
 
@@ -405,6 +422,7 @@ impl Core {
             stack.start = 0;
             // Whoever has ended has given up; what else was waited for never comes.
             stack.unanswered.clear();
+            self.leaving_gone(now, index);
         }
         self.stack_is(now, index, if ended { StackState::Ended } else { StackState::Lost });
     }
@@ -428,6 +446,8 @@ impl Stack {
     }
 }
 
+#[cfg(test)]
+mod handover_tests;
 #[cfg(test)]
 mod negotiation_tests;
 #[cfg(test)]

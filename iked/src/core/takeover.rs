@@ -204,7 +204,7 @@ impl Core {
                 let from = Some(stack.as_str().to_owned());
                 let changed = What::OwnerChanged { dvipa, owner: None, from, epoch };
                 self.events.report(now.unix, stack.as_str(), changed);
-                self.give_up(now, dvipa, &stack, planned);
+                self.give_up(now, dvipa, &stack, epoch, planned);
             }
             Output::Kill { stack } => {
                 if let Some(link) = self.index(&stack).and_then(|i| self.stacks[i].link.as_ref()) {
@@ -296,6 +296,7 @@ impl Core {
     fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
         let Some(index) = self.index(stack) else { return };
         let announced = Input::Announced { dvipa, stack: stack.clone() };
+        self.end_leaving(now, dvipa);
         self.configure_all(now, Some((index, announced)));
         for other in (0..self.stacks.len()).filter(|i| *i != index) {
             self.forget(now, other, dvipa);
@@ -361,11 +362,11 @@ impl Core {
         Some(others.filter_map(|(_, v)| v.local_id.zip(v.remote_id)).collect())
     }
 
-    fn give_up(&mut self, now: Now, dvipa: IpAddr, stack: &Name, planned: bool) {
+    fn give_up(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, planned: bool) {
         let Some(index) = self.index(stack) else { return };
         let s = &mut self.stacks[index];
         let tunnels = s.engine.tunnels_of(dvipa);
-        let goes_on = s.continued.remove(&dvipa).is_some();
+        let goes_on = s.continued.contains_key(&dvipa);
         if planned && !goes_on {
             // Said once, while the address is still ours; nobody waits for the answers (distributor.md T7).
             for id in tunnels {
@@ -377,8 +378,15 @@ impl Core {
         // It stops to speak before its SAs go: what still comes is given on, not refused.
         self.takeovers.announcing.remove(&dvipa);
         let gave_up = Input::GaveUp { dvipa, stack: stack.clone() };
+        let hands_over = planned && goes_on && self.stacks[index].link.is_some();
+        if hands_over {
+            // Its SAs stay until it has said where they stand.
+            self.handovers.leave(dvipa, index, epoch);
+        }
         self.configure_all(now, Some((index, gave_up)));
-        self.forget(now, index, dvipa);
+        if !hands_over {
+            self.forget(now, index, dvipa);
+        }
     }
 
     /// The record of a negotiation in the place of an earlier owner's SA went on instead.
@@ -392,8 +400,9 @@ impl Core {
     }
 
     /// Nothing is known of the SAs of an address that is another's, and nothing is said to their peers.
-    fn forget(&mut self, now: Now, index: StackIndex, dvipa: IpAddr) {
+    pub(super) fn forget(&mut self, now: Now, index: StackIndex, dvipa: IpAddr) {
         let s = &mut self.stacks[index];
+        s.continued.remove(&dvipa);
         s.ledger.lost(dvipa);
         for id in s.engine.tunnels_of(dvipa) {
             s.engine.handle_command(now.instant, Command::Forget(id));
@@ -441,6 +450,9 @@ impl Core {
             frames.extend(phase1.chunks(RECORDS).map(|c| part(c.to_vec(), vec![])));
             frames.extend(phase2.chunks(RECORDS).map(|c| part(vec![], c.to_vec())));
         }
+        if let Message::GaveUp { dvipa, epoch } = &message {
+            frames.extend(self.handovers.frames(*dvipa, *epoch));
+        }
         frames.push(Frame::Message(message));
         for frame in frames {
             let relay = ToStack::Relay { to: to.as_str().to_owned(), bytes: frame.encode() };
@@ -465,6 +477,7 @@ impl Core {
                 handed.phase1.extend(records.phase1);
                 handed.phase2.extend(records.phase2);
             }
+            Ok(Frame::Windows(windows)) => self.hear_windows(&from, windows),
             Ok(Frame::Message(mut message)) => {
                 if let Message::Offer { dvipa, handed, .. } = &mut message
                     && let Some(contents) = self.takeovers.handed.remove(dvipa)

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::cf::fence::Contents;
+use crate::cf::record::{Ceiling, RecordId, Secret};
 use crate::cf::{RecordKey, Revision};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
@@ -11,7 +12,9 @@ use crate::policies::StartError;
 use crate::request::{ControlAction, ControlObject, ControlStatus, Snapshot, Want};
 use crate::stack_link::ConnectionEnd;
 use rand::SeedableRng;
-use stack::control::{Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, Role, SaPair};
+use stack::control::{
+    Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, ReplaySnapshot, Role, SaPair,
+};
 use std::sync::Mutex;
 use tokio::sync::oneshot;
 
@@ -158,12 +161,15 @@ pub(super) struct FakeStack {
     end: Option<ConnectionEnd>,
     pub(super) sas: BTreeMap<u32, SaPair>,
     pub(super) heard: Vec<ToStack>,
+    owner: bool,
+    /// It answers no question.
+    pub(super) dumb: bool,
 }
 
 pub(super) struct Lab {
     pub(super) core: Core,
     pub(super) now: Now,
-    pub(super) stacks: [FakeStack; 2],
+    pub(super) stacks: [FakeStack; 3],
     internal: mpsc::Receiver<Internal>,
     orders: mpsc::Receiver<Order>,
     /// Orders of records that nobody has looked at.
@@ -171,11 +177,16 @@ pub(super) struct Lab {
     /// What the next claim finds.
     pub(super) left: Contents,
     pub(super) epoch: u64,
+    /// What continues SAs, as the coupling facility has it.
+    keys: BTreeMap<RecordId, Secret>,
+    ceiling: Option<u64>,
     source: Source,
 }
 
 pub(super) const OWN: usize = 0;
 pub(super) const OTHER: usize = 1;
+/// The backup, where there is one.
+pub(super) const SPARE: usize = 2;
 
 impl Lab {
     pub(super) fn new() -> Self {
@@ -183,18 +194,28 @@ impl Lab {
     }
 
     pub(super) fn with(source: Source) -> Self {
-        let text = format!(
-            "system = 'SYSA'\n\
-             [[stack]]\nname = 'OWN'\nnetns = 'a'\nnetwork = ['e']\n\
-             [[stack]]\nname = 'PEER'\nnetns = 'b'\nnetwork = ['e']\nhome = ['{PEER}']\n\
-             [sysplex]\nname = 'P'\nkey_file = 'k'\ncoupling_facility = 'sled'\n\
-             [[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\n"
+        Self::configured(source, &config_of("", &format!("[[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\n")))
+    }
+
+    /// A DVIPA whose SAs go on at a backup.
+    pub(super) async fn continuing() -> Self {
+        let spare = "[[stack]]\nname = 'SPARE'\nnetns = 'c'\nnetwork = ['e']\nxcf = { interface = 'x', address = '10.99.0.2' }\n";
+        let dvipa = format!(
+            "[[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\nbackups = ['SPARE']\ntakeover = 'continue'\ngiveback = 'manual'\n"
         );
+        let mut lab = Self::configured(Source::default(), &config_of(spare, &dvipa));
+        for index in [OWN, OTHER, SPARE] {
+            lab.connect(index, 1, false).await;
+        }
+        lab
+    }
+
+    fn configured(source: Source, text: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("k");
         std::fs::write(&key, "00".repeat(32)).unwrap();
         std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        let config = Config::parse(&dir.path().join("iked.toml"), &text).unwrap();
+        let config = Config::parse(&dir.path().join("iked.toml"), text).unwrap();
         let now = Now {
             instant: tokio::time::Instant::now().into_std(),
             unix: 1_700_000_000,
@@ -218,6 +239,8 @@ impl Lab {
             kept: vec![],
             left: Contents::default(),
             epoch: 0,
+            keys: BTreeMap::new(),
+            ceiling: None,
             source,
         };
         lab.core.watch(now);
@@ -241,8 +264,25 @@ impl Lab {
                 }
                 Order::Claim { dvipa, stack, .. } => {
                     self.epoch += 1;
-                    let (epoch, left) = (self.epoch, Box::new(std::mem::take(&mut self.left)));
+                    let (epoch, mut left) = (self.epoch, Box::new(std::mem::take(&mut self.left)));
+                    left.keys = self.keys.iter().map(|(id, s)| (*id, epoch - 1, s.clone())).collect();
+                    left.ceiling = self.ceiling.map(|highest| (epoch - 1, Ceiling { highest }));
                     self.core.on_report(self.now, Report::Owned { dvipa, stack, epoch, left });
+                }
+                Order::Keys { dvipa, id, keys, ticket } => {
+                    match keys {
+                        Some(keys) => drop(self.keys.insert(id, keys)),
+                        None => drop(self.keys.remove(&id)),
+                    }
+                    self.core.on_report(self.now, Report::KeysStored { dvipa, tickets: vec![ticket] });
+                }
+                Order::ClearOlder(dvipa) if self.ceiling.is_some() => {
+                    self.core.on_report(self.now, Report::Cleared(dvipa))
+                }
+                Order::Ceiling { dvipa, highest } => {
+                    self.ceiling = Some(highest);
+                    let epoch = self.epoch;
+                    self.core.on_report(self.now, Report::CeilingRaised { dvipa, epoch, highest });
                 }
                 order => self.kept.push(order),
             }
@@ -278,7 +318,7 @@ impl Lab {
     pub(super) async fn settle(&mut self) {
         for _ in 0..200 {
             let mut moved = false;
-            for index in [OWN, OTHER] {
+            for index in [OWN, OTHER, SPARE] {
                 while let Some(message) =
                     self.stacks[index].end.as_mut().and_then(|e| e.from_core.try_recv().ok())
                 {
@@ -304,7 +344,9 @@ impl Lab {
     fn stack_hears(&mut self, index: usize, message: ToStack) {
         let stack = &mut self.stacks[index];
         match &message {
-            ToStack::Configure(_) => {
+            ToStack::Configure(config) => {
+                let owner = |h: &stack::control::Home| matches!(h.role, Role::Owner { .. });
+                stack.owner = config.home.iter().any(|h| h.address == ip(VIP) && owner(h));
                 let configured = FromStack::Configured { warnings: vec![] };
                 self.core.on_link(self.now, index, LinkEvent::Message(Box::new(configured)));
             }
@@ -314,8 +356,12 @@ impl Lab {
             ToStack::Ike(d) => {
                 let arrived =
                     FromStack::Ike(IkeDatagram { local: d.remote, remote: d.local, bytes: d.bytes.clone() });
-                if self.stacks[1 - index].end.is_some() {
-                    self.core.on_link(self.now, 1 - index, LinkEvent::Message(Box::new(arrived)));
+                let to = match index {
+                    OTHER => (0..self.stacks.len()).find(|i| self.stacks[*i].owner),
+                    _ => Some(OTHER),
+                };
+                if let Some(to) = to.filter(|to| self.stacks[*to].end.is_some()) {
+                    self.core.on_link(self.now, to, LinkEvent::Message(Box::new(arrived)));
                 }
             }
             ToStack::Ask { id, question } => {
@@ -325,7 +371,7 @@ impl Lab {
                     Question::Summary => Answer::Summary(Default::default()),
                     _ => Answer::Drops(vec![]),
                 };
-                if let Some(end) = &stack.end {
+                if let Some(end) = stack.end.as_ref().filter(|_| !stack.dumb) {
                     end.answers.give(*id, answer);
                 }
             }
@@ -372,7 +418,7 @@ impl Lab {
 
     /// The pairs of both stacks, as each other's mirror image.
     pub(super) fn assert_mirrored(&self, pairs: usize) {
-        let [a, b] = &self.stacks;
+        let [a, b, _] = &self.stacks;
         assert_eq!((a.sas.len(), b.sas.len()), (pairs, pairs));
         for pair in a.sas.values() {
             let other = &b.sas[&pair.spi_out];
@@ -406,12 +452,24 @@ fn view(spi_in: u32) -> SaView {
         in_bytes: 0,
         next_sequence: 1,
         highest_received: 0,
-        replay: None,
+        replay: Some(ReplaySnapshot { highest: 70, seen: vec![0b1011, 1] }),
         idle_in_ms: Some(10),
         path_mtu: 1500,
         df: DfMode::Copy,
         copy_dscp: true,
     }
+}
+
+/// A configuration with more stacks and these DVIPAs.
+fn config_of(stacks: &str, dvipas: &str) -> String {
+    format!(
+        "system = 'SYSA'\n\
+         [[stack]]\nname = 'OWN'\nnetns = 'a'\nnetwork = ['e']\nxcf = {{ interface = 'x', address = '10.99.0.1' }}\n\
+         [[stack]]\nname = 'PEER'\nnetns = 'b'\nnetwork = ['e']\nhome = ['{PEER}']\n\
+         {stacks}\
+         [sysplex]\nname = 'P'\nkey_file = 'k'\ncoupling_facility = 'sled'\n\
+         {dvipas}"
+    )
 }
 
 pub(super) fn named(name: &str) -> ControlObject {

@@ -8,7 +8,8 @@ use super::selector::covered;
 use super::table::{Book, SaKey};
 use super::types::{Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use super::v2::child::{Child, Terms};
-use super::v2::sa::{IkeSa, Task};
+use super::v2::init::Target;
+use super::v2::sa::{ChildRequest, IkeSa, Task};
 use super::view::EngineCounters;
 use rand::CryptoRng;
 use std::collections::{BTreeMap, VecDeque};
@@ -217,6 +218,13 @@ pub(crate) enum After {
         old: SaKey,
         /// The one that took it.
         new: SaKey,
+    },
+    /// Make an IKE SA of its own for a child, because the peer allows no more at the one where it was asked for.
+    Apart {
+        /// The child.
+        request: Box<ChildRequest>,
+        /// Where.
+        target: Box<Target>,
     },
     /// Delete an SA whose traffic has another way, towards the peer as well.
     Retire(SaKey, &'static str),

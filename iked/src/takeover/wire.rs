@@ -6,6 +6,7 @@
 use super::types::Message;
 use crate::cf::record::{Phase1, Phase2, RecordId};
 use serde::{Deserialize, Serialize};
+use stack::control::ReplaySnapshot;
 use std::net::IpAddr;
 
 /// Version of the frames.
@@ -20,6 +21,32 @@ pub enum Frame {
     Message(Message),
     /// Records of a DVIPA; the offer follows.
     Records(Records),
+    /// What an old owner has accepted; [`Message::GaveUp`] follows.
+    Windows(Windows),
+}
+
+/// Replay windows of the SAs of a DVIPA whose owner has stopped to use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// The DVIPA.
+    pub dvipa: IpAddr,
+    /// The epoch that has ended.
+    pub epoch: u64,
+    /// The first frame: what came before is of no use.
+    pub first: bool,
+    /// Some of them.
+    pub children: Vec<Window>,
+}
+
+/// Where one SA stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Inbound SPI.
+    pub spi_in: u32,
+    /// Bytes carried, of the direction that carried more.
+    pub bytes: u64,
+    /// What was accepted.
+    pub replay: ReplaySnapshot,
 }
 
 /// Records that are handed over without a coupling facility, with the epochs of their writers.

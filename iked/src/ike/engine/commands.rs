@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// Starts an IKE SA.
-    fn connect(
+    pub(super) fn connect(
         &mut self,
         target: Target,
         child: Option<Box<ChildRequest>>,
@@ -296,11 +296,20 @@ impl Engine {
     /// All that was to be made again at `new` is made, or refused, and `old` goes; but first what was made at `old`
     /// meanwhile.
     pub(super) fn retire(&mut self, old: SaKey, new: SaKey) {
+        let old_key = old;
         let missing = match (self.sas.get(&old).map(|sa| &sa.state), self.sas.get(&new).map(|sa| &sa.state)) {
             (Some(State::Established(old)), Some(State::Established(new))) if !new.caught_up => {
                 let made = new.children.values().map(|child| child.tunnel).collect();
-                let wanted = |child: &&Child| child.standing != Standing::Closing;
-                once_more(old.children.values().filter(wanted), made, &mut self.book, &self.rules)
+                // What has its newest SA elsewhere needs none here.
+                let wanted: Vec<&Child> = old
+                    .children
+                    .values()
+                    .filter(|child| {
+                        let at = self.book.child_tunnel(child.tunnel).and_then(|tunnel| tunnel.at);
+                        child.standing != Standing::Closing && at == Some(old_key)
+                    })
+                    .collect();
+                once_more(wanted.into_iter(), made, &mut self.book, &self.rules)
             }
             _ => Vec::new(),
         };

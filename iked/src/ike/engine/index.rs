@@ -62,6 +62,7 @@ impl Engine {
                     });
                 }
                 After::Reauthenticated { old, new } => self.retire(old, new),
+                After::Apart { request, target } => self.connect(*target, Some(request), Vec::new(), None),
                 After::EndRedundant(key) => self.end_redundant(key),
                 After::Reauthenticate(key) => self.reauthenticate(key),
                 After::Delete(key, reason) => self.delete_ike(key, reason),

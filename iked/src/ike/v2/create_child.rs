@@ -3,10 +3,10 @@
 use super::child::{self, Draft, Occasion, Refusal, Reply, Wish};
 use super::established::{Established, Next};
 use super::found::Found;
-use super::init::fresh_nonce;
+use super::init::{Target, fresh_nonce};
 use super::sa::{ChildRequest, Exchange, IkeSa, Task, leave_child};
 use super::{rekey, rekey_ike};
-use crate::ike::context::Context;
+use crate::ike::context::{After, Context};
 use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
@@ -257,6 +257,13 @@ pub(crate) fn retry_or_fail(
         if kind == NotifyType::TEMPORARY_FAILURE {
             sa.timers.set(Timer::Retry, ctx.now + retry_after(PATIENCE, ctx.rng));
             sa.tasks.push_back(Task::NewChild(request));
+            return;
+        }
+        if kind == NotifyType::NO_ADDITIONAL_SAS && in_own_exchange && sa.rule.initiate {
+            // Section 1.3: this IKE SA carries no more of them; another one may.
+            let target = Target { tunnel: None, rule: sa.rule.clone(), local: sa.local, remote: sa.remote };
+            request.initial_contact = false;
+            ctx.after.push(After::Apart { request, target: Box::new(target) });
             return;
         }
         if kind == NotifyType::SINGLE_PAIR_REQUIRED && (request.local.len() > 1 || request.remote.len() > 1) {

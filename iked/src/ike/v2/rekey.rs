@@ -10,7 +10,7 @@ use super::established::{Established, Next};
 use super::found::Found;
 use super::init::fresh_nonce;
 use super::sa::{Exchange, IkeSa, Task};
-use crate::ike::context::Context;
+use crate::ike::context::{After, Context};
 use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
@@ -270,6 +270,11 @@ impl ExpectChildRekey {
                 self.give_up(established, sa, ctx, "peer wants another group");
             }
             NotifyType::TEMPORARY_FAILURE => self.postpone(established, ctx, PATIENCE),
+            NotifyType::NO_ADDITIONAL_SAS if sa.rule.initiate => {
+                // Section 4: a peer that rekeys nothing wants a new IKE SA with its children.
+                self.postpone(established, ctx, RETRY);
+                ctx.after.push(After::Reauthenticate(sa.key));
+            }
             NotifyType::CHILD_SA_NOT_FOUND => {
                 // Section 2.25: the peer has deleted it, and its Delete is on the way or was lost.
                 if let Some(rival) = &self.rival {

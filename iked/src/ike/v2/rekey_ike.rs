@@ -217,6 +217,13 @@ impl ExpectIkeRekey {
         }
         let least = if kind == Some(NotifyType::TEMPORARY_FAILURE) {
             PATIENCE
+        } else if kind == Some(NotifyType::NO_ADDITIONAL_SAS)
+            && sa.rule.initiate
+            && !established.children.is_empty()
+        {
+            // Section 4: a peer that rekeys nothing wants a new IKE SA with its children.
+            ctx.after.push(After::Reauthenticate(sa.key));
+            RETRY
         } else {
             if let Some(kind) = kind {
                 let text = format!("peer answers {kind} to the rekey of the IKE SA");

@@ -66,10 +66,10 @@ impl Revival<'_> {
     }
 
     /// From which number on a child sends that an open exchange of the old owner makes: that owner may have had the answer.
-    fn resumed(&self) -> Option<u64> {
+    /// Also one that has handed its SAs over: what it did after it was fenced is not in the snapshot.
+    const fn resumed(&self) -> u64 {
         match self.succession {
-            Succession::Failed { next_sequence } => Some(*next_sequence),
-            Succession::Handed { .. } => None,
+            Succession::Failed { next_sequence } | Succession::Handed { next_sequence, .. } => *next_sequence,
         }
     }
 
@@ -198,7 +198,7 @@ fn open_request(
     ctx: &mut Context<'_>,
     revival: &Revival<'_>,
 ) -> Option<Open<Exchange>> {
-    let resumed = revival.resumed();
+    let resumed = Some(revival.resumed());
     let exchange = match &open.exchange {
         ExchangeRecord::NewChild { request, .. } => {
             let request = request.revive(ctx, revival)?;
