@@ -50,7 +50,6 @@ impl Core {
         info!(stack = %stack.entry.name, adopted, configured = hello.configured, sas = hello.sas.len(),
             lost = difference.lost.len(), stray = difference.stray.len(), "stack connected");
         let other = hello.start_id != stack.start && stack.start != 0;
-        stack.start = hello.start_id;
         stack.link = Some(connection);
         stack.last_config = None;
         (stack.adopted, stack.unreachable) = (adopted, None);
@@ -59,6 +58,8 @@ impl Core {
             // The process of the last connection is not this one.
             self.gone(now, index, true);
         }
+        // After the end of the other one, which forgets its start.
+        self.stacks[index].start = hello.start_id;
         self.stack_is(now, index, StackState::Starting);
         let stack = &mut self.stacks[index];
         // What was not answered on the last connection is on this one.

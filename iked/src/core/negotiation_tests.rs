@@ -150,6 +150,26 @@ async fn a_stack_that_died_gets_new_sas_and_the_peer_forgets_the_old() {
     assert_eq!(lab.display(Want::Children).await.unwrap().children.len(), 1);
 }
 
+/// Members accept the messages of the start that stands in the member record, and of no other.
+#[tokio::test(start_paused = true)]
+async fn t47_a_process_that_nobody_saw_end_is_followed_by_the_start_that_is_there() {
+    let mut lab = up().await;
+    // It was adopted: the link breaks, and its end is not seen.
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "closed".into(), ended: false });
+    lab.stacks[OWN].sas.clear();
+    lab.kept.clear();
+    lab.connect(OWN, 2, false).await;
+    let starts = lab.kept.iter().filter_map(|o| match o {
+        Order::Serve { stack, member, .. } if stack == "OWN" => Some(member.start),
+        _ => None,
+    });
+    assert_eq!(starts.collect::<Vec<_>>(), [2]);
+    assert!(
+        lab.kept.iter().any(|o| matches!(o, Order::End { stack } if stack == "OWN")),
+        "the other one ended"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_link_that_broke_leaves_the_sas_alone() {
     let mut lab = up().await;
