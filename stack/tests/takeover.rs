@@ -14,7 +14,7 @@
 mod common;
 
 use common::*;
-use stack::control::{FilterAction, FromStack, Role};
+use stack::control::{AhIntegrity, EspIntegrity, EspSuite, FilterAction, FromStack, Role};
 use stack::engine::io::{FlowRecord, FlowStage, ToGroup};
 use stack::xcf::order::{EngineOrder, TargetState};
 use std::net::IpAddr;
@@ -465,6 +465,53 @@ fn ike_and_esp_in_udp_that_come_to_the_old_owner_reach_the_new_one() {
     }
     assert!(w.n("D").ike.is_empty());
     assert_eq!((w.drops("D"), w.drops("B")), (vec![], vec![]));
+}
+
+/// AH covers the IP header: the packet is given on as it came, and waits at the new owner until the SA is there.
+#[test]
+fn r11_ah_that_comes_to_the_old_owner_reaches_the_new_one() {
+    let mut w = sysplex_with_backup();
+    let ssh = ends(PEER, 9, DVIPA, 22);
+    assert_eq!(open(&mut w, ssh), "D");
+    let (mut a, mut p) = pair(DVIPA, PEER, 0x1020, "R");
+    for sa in [&mut a, &mut p] {
+        sa.suite = EspSuite::Ah { integrity: AhIntegrity::Mac(EspIntegrity::HmacSha256) };
+        sa.key_in.0.resize(32, 7);
+        sa.key_out.0.resize(32, 7);
+    }
+    w.n("peer").engine.remove_all_sas();
+    w.sa("peer", p);
+    let sealed = |w: &mut World, seq, data: &[u8]| {
+        w.send("peer", ssh.tcp("AP", seq, 101, data));
+        let (_, packet) = w.n("peer").clear.pop().unwrap();
+        assert_eq!(packet[9], 51, "AH comes out by the TUN");
+        packet
+    };
+    set_role(&mut w, "D", Role::Moving { distributor: Some(xcf(4)) }, 2);
+    // B is not the owner yet, then it is without the SA, then all is there.
+    for (n, role) in [(0, None), (1, Some(owner()))] {
+        if let Some(role) = role {
+            set_role(&mut w, "B", role, 2);
+        }
+        let packet = sealed(&mut w, 2 + n, b"!");
+        w.send("D", packet);
+        assert!(got(&mut w, "D").is_empty(), "it waits");
+    }
+    w.sa("B", a);
+    assert_eq!(got(&mut w, "D"), [ssh.tcp("AP", 2, 101, b"!"), ssh.tcp("AP", 3, 101, b"!")]);
+    let packet = sealed(&mut w, 4, b"late");
+    w.send("D", packet.clone());
+    assert_eq!(got(&mut w, "D"), [ssh.tcp("AP", 4, 101, b"late")]);
+    w.send("D", packet);
+    assert_eq!(w.drops("D"), []);
+    assert_eq!(w.drops("B"), [("replay".into(), 1)]);
+    // What nobody has an SA for is given up.
+    let mut unknown = sealed(&mut w, 8, b"!");
+    unknown[24] ^= 0xff;
+    w.send("D", unknown);
+    w.timeout("B", Duration::from_secs(1));
+    assert_eq!(w.dropped("B", "unknown_spi"), 1);
+    no_leak(&w);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::roles::HomeRole;
 use super::verdict::DropReason;
 use super::{Engine, key_inbound};
 use crate::control::FromStack;
+use crate::wire::ah::Ah;
 use crate::wire::packet::Parsed;
 use crate::xcf::order::{EngineOrder, TargetState};
 use std::net::IpAddr;
@@ -279,8 +280,10 @@ impl Engine {
             )
         }));
         let sad = &self.sad;
-        released.extend(self.early.take(|w| match (w.stage, w.packet.first_chunk()) {
-            (Stage::Sealed(_), Some(spi)) => sad.lookup(u32::from_be_bytes(*spi)).is_some(),
+        released.extend(self.early.take(|w| match w.stage {
+            Stage::Sealed(_) | Stage::Authenticated => {
+                sealed_spi(w.stage, &w.packet).is_some_and(|spi| sad.lookup(spi).is_some())
+            }
             _ => homes.get(&w.dvipa) == Some(&HomeRole::Owner),
         }));
         for Waiting { dvipa, header, mut packet, stage, .. } in released {
@@ -297,8 +300,21 @@ impl Engine {
                 Stage::FromMember { member, header } => {
                     self.accepted(now, member, header, &mut packet, parsed, out);
                 }
+                Stage::Authenticated => self.handle_ah(now, &parsed, &mut packet, out),
                 Stage::Sealed(_) => {}
             }
         }
+    }
+}
+
+/// The SPI that ESP or AH waits for.
+fn sealed_spi(stage: Stage, packet: &[u8]) -> Option<u32> {
+    match stage {
+        Stage::Sealed(_) => packet.first_chunk().map(|spi| u32::from_be_bytes(*spi)),
+        Stage::Authenticated => {
+            let parsed = Parsed::parse(packet).ok()?;
+            packet.get(parsed.header_len..).and_then(Ah::new_checked).map(|header| header.spi())
+        }
+        Stage::Unplaced(_) | Stage::Undirected | Stage::FromMember { .. } => None,
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Stage {
     },
     /// ESP, from its header on; the SA is not there, yet.
     Sealed(Arrival),
+    /// A whole packet whose upper layer is AH, which covers the header; the SA is not there, yet.
+    Authenticated,
 }
 
 /// A packet that waits.

@@ -5,6 +5,7 @@
 
 use super::esp::{Content, OpenError, Opened};
 use super::filter::{Subject, Upper};
+use super::hold::Stage;
 use super::icmp::Quoted;
 use super::inbound::Through;
 use super::io::{Output, RawArrival, UdpArrival, VnetHeader};
@@ -168,7 +169,8 @@ impl Engine {
                     self.restored = restored;
                 }
             },
-            Err(DropReason::UnknownSpi) if self.hold_sealed(now, arrival, packet) => {}
+            Err(DropReason::UnknownSpi)
+                if self.hold_sealed(now, arrival.destination(), packet, Stage::Sealed(arrival)) => {}
             Err(reason) => {
                 let spi = packet.first_chunk().map(|b: &[u8; 4]| u32::from_be_bytes(*b)).unwrap_or(0);
                 self.drop_packet(now, reason, Some(arrival.source()), out, || {
@@ -181,6 +183,9 @@ impl Engine {
     /// An IP packet for this host whose upper layer is AH.
     pub(super) fn handle_ah(&mut self, now: Instant, parsed: &Parsed, packet: &mut [u8], out: &mut Output) {
         let Parsed { source, destination, tos, header_len, .. } = *parsed;
+        if let Some(HomeRole::Moving { distributor: Some(to) }) = self.role(destination) {
+            return self.forward_ah(to, packet, parsed, out);
+        }
         let arrival = Arrival::Raw(RawArrival { source, destination, tos });
         let Some(packet) = packet.get_mut(..parsed.total_len) else { return };
         let spi = packet.get(header_len..).and_then(Ah::new_checked).map(|header| header.spi());
@@ -193,6 +198,8 @@ impl Engine {
             Ok((opened, through, handle)) => {
                 self.opened(now, arrival, through, handle, &mut packet[opened.inner], out);
             }
+            Err(DropReason::UnknownSpi)
+                if self.hold_sealed(now, destination, packet, Stage::Authenticated) => {}
             Err(reason) => self.drop_packet(now, reason, Some(source), out, || {
                 format!("AH from {source} to {destination}, SPI {:#010x}", spi.unwrap_or(0))
             }),

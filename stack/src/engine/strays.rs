@@ -2,7 +2,7 @@
 //! moment (races R11 and R12). A planned move loses none of them.
 //!
 //! ```text
-//!   peer ── ESP, IKE ──► old owner (Moving) ── GRE, clear ─────► new owner: as from the network
+//!   peer ── ESP, AH, IKE ► old owner (Moving) ── GRE, clear ─────► new owner: as from the network
 //!   target ── GRE ─────► old owner (Moving) ── GRE, forwarded ─► new owner: as from the target that has the flow
 //! ```
 //! What comes before the new owner knows that it is one, or before the SA is there, waits up to a second. Nothing is
@@ -13,7 +13,7 @@ use super::connection::{ConnectionKey, Place};
 use super::gre;
 use super::hold::Stage;
 use super::io::{Output, RawArrival, UdpArrival, VnetHeader};
-use super::network::{Arrival, IKE_PORT, NATT_PORT};
+use super::network::{IKE_PORT, NATT_PORT};
 use super::rebuild;
 use super::roles::HomeRole;
 use super::verdict::DropReason;
@@ -21,7 +21,7 @@ use crate::wire::checksum::pseudo_header;
 use crate::wire::gre::{GreHeader, MAX_HEADER};
 use crate::wire::ipv4::{self, Ipv4Header};
 use crate::wire::ipv6::Ipv6Header;
-use crate::wire::packet::{Parsed, Upper};
+use crate::wire::packet::{IpVersion, Parsed, Upper};
 use crate::wire::{protocol, udp};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -40,7 +40,7 @@ pub(super) struct TakenOver {
 /// Whether a packet to a DVIPA is for its owner's IKE or IPsec.
 pub(super) fn is_sealed(p: &Parsed) -> bool {
     match (p.protocol, p.upper) {
-        (protocol::ESP, _) => true,
+        (protocol::ESP | protocol::AH, _) => true,
         (protocol::UDP, Upper::Ports { destination, .. }) => matches!(destination, IKE_PORT | NATT_PORT),
         _ => false,
     }
@@ -51,6 +51,14 @@ impl Engine {
     pub(super) fn forward_esp(&mut self, to: IpAddr, arrival: RawArrival, esp: &[u8], out: &mut Output) {
         let RawArrival { source, destination, tos } = arrival;
         self.forward(to, (source, destination, tos), protocol::ESP, [&[], esp], out);
+    }
+
+    /// The same with AH, whose check covers the IP header (RFC 4302 section 3.3.3.1): the packet as it came.
+    pub(super) fn forward_ah(&mut self, to: IpAddr, packet: &[u8], parsed: &Parsed, out: &mut Output) {
+        self.spd.count_xcf(crate::control::Direction::Outbound);
+        let v6 = parsed.version == IpVersion::V6;
+        let range = gre::start_packet(out, packet, parsed);
+        gre::put(out, to, GreHeader { v6, clear: true, ..GreHeader::default() }, range, parsed.tos);
     }
 
     /// The same with a datagram of port 500 or 4500.
@@ -160,6 +168,7 @@ impl Engine {
                     self.handle_esp(now, RawArrival { source, destination, tos }, esp, out);
                 }
             }
+            protocol::AH => self.handle_ah(now, parsed, packet, out),
             protocol::UDP if is_sealed(parsed) => self.reassembled_udp(now, parsed, packet, out),
             _ => self.inbound(now, None, vnet, packet, parsed, out),
         }
@@ -189,12 +198,12 @@ impl Engine {
         self.early.push(now, rebuild::PHASE, dvipa, VnetHeader::default(), packet, stage)
     }
 
-    /// ESP for which there is no SA, at an owner that has just become it: the SA may be on its way. False: it is not to wait.
-    pub(super) fn hold_sealed(&mut self, now: Instant, arrival: Arrival, packet: &[u8]) -> bool {
-        let dvipa = arrival.destination();
+    /// ESP or AH for which there is no SA, at an owner that has just become it: the SA may be on its way. False: it is not
+    /// to wait.
+    pub(super) fn hold_sealed(&mut self, now: Instant, dvipa: IpAddr, packet: &[u8], stage: Stage) -> bool {
         self.role(dvipa) == Some(HomeRole::Owner)
             && self.taken_over.get(&dvipa).is_some_and(|t| now < t.until)
-            && self.hold_early(now, dvipa, packet, Stage::Sealed(arrival)).is_ok()
+            && self.hold_early(now, dvipa, packet, stage).is_ok()
     }
 
     /// What waited in vain.
@@ -205,7 +214,7 @@ impl Engine {
                 drops.count(match stage {
                     Stage::Unplaced(_) | Stage::Undirected => DropReason::HoldTimeout,
                     Stage::FromMember { .. } => DropReason::GreNotDvipa,
-                    Stage::Sealed(_) => DropReason::UnknownSpi,
+                    Stage::Sealed(_) | Stage::Authenticated => DropReason::UnknownSpi,
                 });
             });
         }
