@@ -82,6 +82,7 @@ fn config(member: IpAddr) -> StackConfig {
         sysplex: Some(SysplexLink {
             name: "PLEX".into(),
             key: KeyBytes(KEY.to_vec()),
+            other_keys: vec![],
             heartbeat_ms: 100,
             missed_heartbeats: 3,
             gre_in_udp: false,

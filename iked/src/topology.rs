@@ -42,7 +42,8 @@ pub(crate) struct Plex<'a> {
     pub(crate) starts: BTreeMap<Name, u64>,
     /// Stacks of other systems.
     pub(crate) remote: &'a BTreeMap<Name, (Name, cf::record::Member)>,
-    pub(crate) key: Option<&'a KeyBytes>,
+    /// Keys of messages between stacks: the one to seal with first.
+    pub(crate) keys: &'a [KeyBytes],
     pub(crate) leased: bool,
     /// Targets that get no new connections, for one DVIPA or for all.
     pub(crate) quiesced: &'a BTreeSet<(Name, Option<IpAddr>)>,
@@ -71,16 +72,20 @@ impl Plex<'_> {
             home: fixed.chain(moving).collect(),
             members: here.chain(there).collect(),
             max_connections: entry.max_connections,
-            sysplex: config.sysplex.as_ref().zip(self.key).filter(|_| entry.xcf.is_some()).map(|(s, key)| {
-                SysplexLink {
+            sysplex: config
+                .sysplex
+                .as_ref()
+                .zip(self.keys.split_first())
+                .filter(|_| entry.xcf.is_some())
+                .map(|(s, (key, others))| SysplexLink {
                     name: s.name.as_str().to_owned(),
                     key: key.clone(),
+                    other_keys: others.to_vec(),
                     heartbeat_ms: HEARTBEAT_MS,
                     missed_heartbeats: MISSED_HEARTBEATS,
                     gre_in_udp: false,
                     leased: self.leased,
-                }
-            }),
+                }),
         }
     }
 
@@ -201,7 +206,7 @@ mod tests {
                 machine: &machine,
                 starts: BTreeMap::new(),
                 remote: &remote,
-                key: None,
+                keys: &[],
                 leased: false,
                 quiesced: &quiesced,
             };

@@ -42,6 +42,7 @@ fn config(name: &str, host: u8, role: Role, starts: [u64; 2]) -> StackConfig {
         sysplex: Some(SysplexLink {
             name: "PLEX".into(),
             key: KeyBytes(vec![0x5a; 32]),
+            other_keys: vec![],
             heartbeat_ms: 50,
             missed_heartbeats: 20,
             gre_in_udp: true,

@@ -52,6 +52,7 @@ fn config(name: &str, role: Role, epoch: u64, starts: [Option<u64>; 2]) -> Stack
         sysplex: Some(SysplexLink {
             name: "PLEX".into(),
             key: KeyBytes(vec![0x5a; 32]),
+            other_keys: vec![],
             heartbeat_ms: u32::try_from(BEAT.as_millis()).unwrap(),
             missed_heartbeats: MISSED,
             gre_in_udp: false,

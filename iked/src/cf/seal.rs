@@ -115,14 +115,17 @@ impl SysplexKey {
         found
     }
 
-    /// A key for another purpose, called `label`, from the newest key.
+    /// A key for another purpose, called `label`, from the newest key and from each older one, in this order.
     #[must_use]
-    pub fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
-        let mut key = Zeroizing::new([0; 32]);
-        Hkdf::<Sha256>::new(None, &self.newest)
-            .expand_multi_info(&[b"iked ", label], key.as_mut())
-            .expect("32 octets are a valid HKDF length");
-        key
+    pub fn derive(&self, label: &[u8]) -> Vec<Zeroizing<[u8; 32]>> {
+        let from = |octets: &[u8; 32]| {
+            let mut key = Zeroizing::new([0; 32]);
+            Hkdf::<Sha256>::new(None, octets)
+                .expand_multi_info(&[b"iked ", label], key.as_mut())
+                .expect("32 octets are a valid HKDF length");
+            key
+        };
+        std::iter::once(&self.newest).chain(&self.older).map(from).collect()
     }
 
     /// A name for `input` that only holders of the key can compute: 16 octets.
@@ -357,7 +360,11 @@ mod tests {
     #[test]
     fn keys_for_different_purposes_differ() {
         assert_ne!(KEY.derive(b"xcf"), KEY.derive(b"other"));
-        assert_ne!(KEY.derive(b"xcf"), SysplexKey::new([8; 32]).derive(b"xcf"));
+        let other = SysplexKey::new([8; 32]);
+        assert_ne!(KEY.derive(b"xcf"), other.derive(b"xcf"));
+        // While the key is changed: the newest one's first, the others' too.
+        let both = KEY.with_older(&[[8; 32]]).derive(b"xcf");
+        assert_eq!(both, [KEY.derive(b"xcf"), other.derive(b"xcf")].concat());
     }
 
     #[test]

@@ -140,7 +140,8 @@ pub struct Core {
     continuing: continued::Continuing,
     handovers: handover::Handovers,
     /// For the messages of stacks to each other.
-    xcf_key: Option<KeyBytes>,
+    /// For messages between stacks, from the newest key of the sysplex on.
+    xcf_keys: Vec<KeyBytes>,
     /// What stacks say of others, and when they said it.
     heard: BTreeMap<(StackIndex, Name), (Instant, Heard)>,
     /// Whether the coupling facility works, and why not.
@@ -201,7 +202,7 @@ impl Core {
             stack
         });
         let stacks = stacks.collect();
-        let xcf_key = key.as_ref().map(|k| KeyBytes(k.derive(b"xcf").to_vec()));
+        let xcf_keys = key.iter().flat_map(|k| k.derive(b"xcf")).map(|k| KeyBytes(k.to_vec())).collect();
         let takeovers = Takeovers::new(&config);
         let quiesced = takeover::load_quiesced(&config);
         Self {
@@ -211,7 +212,7 @@ impl Core {
             takeovers,
             continuing: continued::Continuing::new(key),
             handovers: handover::Handovers::default(),
-            xcf_key,
+            xcf_keys,
             heard: BTreeMap::new(),
             facility: None,
             quiesced,

@@ -32,8 +32,10 @@ pub struct StackConfig {
 pub struct SysplexLink {
     /// Name of the sysplex.
     pub name: String,
-    /// 32 bytes, derived from the sysplex key for XCF messages alone.
+    /// 32 bytes, derived from the sysplex key for XCF messages alone: what this stack seals with.
     pub key: KeyBytes,
+    /// Others that messages may be sealed with, while the sysplex key is changed: not all systems change it at once.
+    pub other_keys: Vec<KeyBytes>,
     /// Milliseconds between two heartbeats.
     pub heartbeat_ms: u32,
     /// Heartbeats that are missing before a member counts as silent.

@@ -3,7 +3,7 @@
 use super::datagram::Name;
 use super::liveness::Liveness;
 use super::order::TargetState;
-use super::seal::{LinkKey, SenderKey};
+use super::seal::{LinkKeys, SenderKeys};
 use super::stream::{Incoming, Outgoing};
 use crate::control::{Heard, ReadyPort};
 use crate::engine::replay::{MAX_WINDOW, ReplayWindow};
@@ -30,7 +30,7 @@ pub(super) struct Member {
     /// Its start, by the configuration.
     pub(super) start: Option<u64>,
     /// Opens what that start has sealed.
-    pub(super) key: Option<SenderKey>,
+    pub(super) key: Option<SenderKeys>,
     /// Counters of that start.
     pub(super) window: ReplayWindow,
     pub(super) liveness: Liveness,
@@ -76,8 +76,8 @@ impl Member {
     }
 
     /// The configuration says which start is the right one. With another one than before nothing of it counts any more.
-    pub(super) fn expect(&mut self, start: Option<u64>, key: &LinkKey) {
-        self.key = start.map(|s| key.of(self.name, s));
+    pub(super) fn expect(&mut self, start: Option<u64>, keys: &LinkKeys) {
+        self.key = start.map(|s| keys.of(self.name, s));
         if self.start == start {
             return;
         }

@@ -62,6 +62,65 @@ impl LinkKey {
     }
 }
 
+/// The keys that messages may be sealed with: this stack's own first, then, while the sysplex key is changed, the others.
+#[derive(Debug, Clone)]
+pub struct LinkKeys(Vec<LinkKey>);
+
+impl LinkKeys {
+    /// The keys of a configuration.
+    ///
+    /// # Errors
+    /// When one of them has another length.
+    pub fn new(own: &KeyBytes, others: &[KeyBytes]) -> Result<Self, BadKey> {
+        std::iter::once(own).chain(others).map(LinkKey::new).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What one start of this stack seals with.
+    #[must_use]
+    pub fn own(&self, sender: Name, start: u64) -> Option<SenderKey> {
+        self.0.first().map(|key| key.of(sender, start))
+    }
+
+    /// What opens the messages of one start of another stack, whichever of the keys it has first.
+    #[must_use]
+    pub fn of(&self, sender: Name, start: u64) -> SenderKeys {
+        SenderKeys(self.0.iter().map(|key| key.of(sender, start)).collect())
+    }
+}
+
+/// Opens what one start of one stack sends, under any of its keys.
+#[derive(Debug)]
+pub struct SenderKeys(Vec<SenderKey>);
+
+impl SenderKeys {
+    /// As [`SenderKey::open`]. The key that fitted last is tried first.
+    ///
+    /// # Errors
+    /// When the seal is of none of the keys.
+    pub fn open<'b>(
+        &mut self,
+        envelope: &Envelope,
+        to: Name,
+        datagram: &'b mut [u8],
+    ) -> Result<&'b [u8], BrokenSeal> {
+        let [first, others @ ..] = &self.0[..] else { return Err(BrokenSeal) };
+        if others.is_empty() {
+            return first.open(envelope, to, datagram);
+        }
+        // A key that does not fit leaves nothing to try the next one on.
+        let mut copy = [0; MAX_DATAGRAM];
+        let copy = copy.get_mut(..datagram.len()).ok_or(BrokenSeal)?;
+        copy.copy_from_slice(datagram);
+        let fits = |key: &SenderKey| {
+            datagram.copy_from_slice(copy);
+            key.open(envelope, to, datagram).is_ok()
+        };
+        let fitted = self.0.iter().position(fits).ok_or(BrokenSeal)?;
+        self.0.swap(0, fitted);
+        datagram.get(ENVELOPE..datagram.len() - TAG).ok_or(BrokenSeal)
+    }
+}
+
 /// Seals or opens what one start of one stack sends.
 #[derive(Debug)]
 pub struct SenderKey(LessSafeKey);
@@ -168,6 +227,37 @@ mod tests {
         for length in 0..good.len() {
             assert!(key.open(&envelope, name("D1"), &mut good[..length].to_vec()).is_err());
         }
+    }
+
+    #[test]
+    fn while_the_key_is_changed_each_first_one_is_understood() {
+        let [old, new, foreign] = [1, 2, 3].map(|octet| KeyBytes(vec![octet; 32]));
+        let of = |key: &KeyBytes, counter| {
+            let envelope = Envelope { start: 7, counter, sender: name("T1") };
+            let key = LinkKeys::new(key, &[]).unwrap().own(envelope.sender, 7).unwrap();
+            (envelope, sealed(&key, &envelope, "D1"))
+        };
+        let mut ring = LinkKeys::new(&old, std::slice::from_ref(&new)).unwrap().of(name("T1"), 7);
+        let content = Content { to_start: Some(5), acknowledgement: None, body: Body::Nothing };
+        for (counter, key) in (1..).zip([&old, &new, &new, &old, &new]) {
+            let (envelope, datagram) = of(key, counter);
+            let mut bytes = datagram.clone();
+            let text = ring.open(&envelope, name("D1"), &mut bytes).unwrap();
+            assert_eq!(Content::parse(text), Ok(content.clone()));
+            for at in ENVELOPE..datagram.len() {
+                let mut bad = datagram.clone();
+                bad[at] ^= 1;
+                assert_eq!(ring.open(&envelope, name("D1"), &mut bad), Err(BrokenSeal), "octet {at}");
+            }
+        }
+        let (envelope, datagram) = of(&foreign, 9);
+        assert_eq!(ring.open(&envelope, name("D1"), &mut datagram.clone()), Err(BrokenSeal));
+        for length in 0..datagram.len() {
+            assert!(ring.open(&envelope, name("D1"), &mut datagram[..length].to_vec()).is_err());
+        }
+        let mut huge = vec![0; MAX_DATAGRAM + 1];
+        assert_eq!(ring.open(&envelope, name("D1"), &mut huge), Err(BrokenSeal));
+        assert_eq!(LinkKeys::new(&old, &[KeyBytes(vec![])]).unwrap_err(), BadKey(0));
     }
 
     #[test]

@@ -660,6 +660,7 @@ fn link() -> SysplexLink {
     SysplexLink {
         name: "PLEX".into(),
         key: KeyBytes(vec![7; 32]),
+        other_keys: vec![],
         heartbeat_ms: 20,
         missed_heartbeats: 5,
         gre_in_udp: false,

@@ -40,6 +40,7 @@ fn config(method: Method, affinity_secs: u32, targets: &[Option<u8>], link: bool
         sysplex: link.then(|| SysplexLink {
             name: "PLEX".into(),
             key: crate::control::KeyBytes(vec![0; 32]),
+            other_keys: vec![],
             heartbeat_ms: 10,
             missed_heartbeats: 5,
             gre_in_udp: false,

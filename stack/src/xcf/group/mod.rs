@@ -13,7 +13,7 @@ use crate::xcf::message::{MAX_READY, Message, Page};
 use crate::xcf::order::{EngineOrder, EngineReport, TargetState};
 use crate::xcf::owners::{Claim, Owners};
 use crate::xcf::refusal::{Refusal, Refusals};
-use crate::xcf::seal::{BadKey, LinkKey, SenderKey};
+use crate::xcf::seal::{BadKey, LinkKeys, SenderKey};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -107,7 +107,7 @@ impl Group {
         };
         let mut before = std::mem::take(&mut self.members);
         self.link = None;
-        if let Some((link, key)) = link {
+        if let Some((link, keys)) = link {
             for m in &config.members {
                 let Some(name) = Name::new(&m.name) else {
                     self.log(true, format!("no stack can have the name {:?}", m.name));
@@ -119,7 +119,7 @@ impl Group {
                 let known = before.get(&name).is_some_and(|b| b.xcf == m.xcf);
                 let mut member =
                     known.then(|| before.remove(&name)).flatten().unwrap_or_else(|| Member::new(name, m.xcf));
-                member.expect(m.start, &key);
+                member.expect(m.start, &keys);
                 self.members.insert(name, member);
             }
             self.link = Some(link);
@@ -152,13 +152,13 @@ impl Group {
         config: &StackConfig,
         sysplex: &SysplexLink,
         xcf: &Xcf,
-    ) -> Result<Option<(Link, LinkKey)>, BadKey> {
+    ) -> Result<Option<(Link, LinkKeys)>, BadKey> {
         let Some(own) = Name::new(&config.name) else { return Ok(None) };
-        let key = LinkKey::new(&sysplex.key)?;
+        let keys = LinkKeys::new(&sysplex.key, &sysplex.other_keys)?;
         let heartbeat = Duration::from_millis(sysplex.heartbeat_ms.into()).max(MIN_HEARTBEAT);
         let patience = heartbeat.saturating_mul(sysplex.missed_heartbeats.max(1));
-        let seal = key.of(own, self.start);
-        Ok(Some((Link { own, xcf: xcf.address, seal, heartbeat, patience }, key)))
+        let Some(seal) = keys.own(own, self.start) else { return Ok(None) };
+        Ok(Some((Link { own, xcf: xcf.address, seal, heartbeat, patience }, keys)))
     }
 
     /// What the configuration says of owners, beside what was heard.
@@ -253,7 +253,7 @@ impl Group {
         let Some(member) = self.members.get_mut(&sender).filter(|m| m.xcf == source.ip()) else {
             return self.refuse(now, Refusal::NotMember, || format!("from {source}, as {sender}"));
         };
-        let Some(key) = member.key.as_ref().filter(|_| member.start == Some(start)) else {
+        let Some(key) = member.key.as_mut().filter(|_| member.start == Some(start)) else {
             return self.refuse(now, Refusal::UnknownStart, || format!("from {sender}, start {start:016x}"));
         };
         if member.window.check_whole(counter).is_err() {

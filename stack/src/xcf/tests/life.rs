@@ -161,6 +161,58 @@ fn without_a_link_nothing_is_said_and_nothing_heard() {
     assert!(c.nodes["T1"].is_alive("D1") && c.nodes["D1"].is_alive("T1"));
 }
 
+/// The steps of docs/coupling-facility.md, one stack after the other: nobody is silent for anybody, and nothing that is said
+/// meanwhile is lost, a takeover neither.
+#[test]
+fn while_the_sysplex_key_is_changed_everybody_hears_everybody() {
+    const STEPS: [(u8, &[u8]); 4] = [(9, &[]), (9, &[8]), (8, &[9]), (8, &[])];
+    let mut c = Cluster::new(17);
+    c.run(BEAT * 2);
+    let mut port = 0;
+    let mut owner = "D1";
+    for (step, (own, others)) in STEPS.into_iter().enumerate() {
+        for (turn, (name, _)) in NAMES.into_iter().enumerate() {
+            let mut config = c.config(name);
+            let link = config.sysplex.as_mut().unwrap();
+            link.key = KeyBytes(vec![own; 32]);
+            link.other_keys = others.iter().map(|k| KeyBytes(vec![*k; 32])).collect();
+            let now = c.now;
+            c.node(name).group.configure(now, &config);
+            port += 1;
+            c.open("T1", port, owner);
+            c.run(BEAT * (MISSED + 2));
+            if (step, turn) == (2, 1) {
+                // Half of them seal with the new key; D2 takes over.
+                owner = "D2";
+                let epoch = 2;
+                c.roles(owner, epoch);
+                for (name, _) in NAMES {
+                    let (before, mut config) =
+                        (if ["D1", "D2"].contains(&name) { (8, 9) } else { (9, 8) }, c.config(name));
+                    let link = config.sysplex.as_mut().unwrap();
+                    (link.key, link.other_keys) =
+                        (KeyBytes(vec![before.0; 32]), vec![KeyBytes(vec![before.1; 32])]);
+                    let now = c.now;
+                    c.node(name).group.configure(now, &config);
+                }
+                c.ask(owner, epoch);
+                c.run(BEAT);
+            }
+        }
+    }
+    assert_eq!(c.nodes["D2"].table.keys().copied().collect::<Vec<_>>(), (1..=port).collect::<Vec<_>>());
+    for (name, node) in &c.nodes {
+        for (other, _) in NAMES.iter().filter(|(n, _)| n != name) {
+            let silent = node
+                .to_iked
+                .iter()
+                .any(|m| matches!(m, FromStack::Heard(h) if h.member == *other && !h.alive));
+            assert!(!silent && node.is_alive(other), "{name} has always heard {other}");
+        }
+        assert_eq!(node.refused("xcf_bad_seal"), 0, "{name}");
+    }
+}
+
 #[test]
 fn what_is_sent_stops_when_all_is_said() {
     let mut c = Cluster::new(16);

@@ -182,6 +182,7 @@ impl Cluster {
             sysplex: Some(SysplexLink {
                 name: "PLEX".into(),
                 key: KeyBytes(vec![9; 32]),
+                other_keys: vec![],
                 heartbeat_ms: 100,
                 missed_heartbeats: MISSED,
                 gre_in_udp: false,
