@@ -494,6 +494,77 @@ fn t41_forged_gre_routed_through_the_distributor_never_appears_on_xcf() {
     assert!(!tgt.frames().iter().any(is_gre), "forged GRE reached the target");
 }
 
+/// The route gives them their source, after it was chosen by what they did not have yet.
+#[test]
+fn t38_unbound_sockets_that_a_route_gives_a_home_address_get_round_nothing() {
+    if !privileged("t38_unbound_sockets_that_a_route_gives_a_home_address_get_round_nothing") {
+        return;
+    }
+    if !std::process::Command::new("nft").arg("--version").output().is_ok_and(|o| o.status.success()) {
+        eprintln!("not run: needs nft");
+        return;
+    }
+    let net = Net::new("srtu", &NODES[..2]);
+    let mut d = net.start("dist", "D");
+    let mut iked = d.connect();
+    iked.configure(&config("D", 1, &owner()));
+    net.ip("dist", "route add 203.0.113.0/24 via 192.0.2.11 src 192.0.2.100");
+    let capture = Capture::start(&net, "peer");
+    net.inside("dist", || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for _ in 0..3 {
+            socket.send_to(b"unbound", "203.0.113.5:9").unwrap();
+        }
+    });
+    // In the engine, where no filter lets them out.
+    until("they come by the TUN", || iked.drops("implicit_deny") >= 3);
+    let clear = |f: &Frame| f.bytes.windows(7).any(|w| w == b"unbound");
+    assert!(!capture.frames().iter().any(clear), "left in clear");
+}
+
+/// The kernel puts fragments together without looking where each came from: one of the network must not get so far.
+#[test]
+fn t41_fragments_of_gre_on_two_links_never_make_one_packet() {
+    if !privileged("t41_fragments_of_gre_on_two_links_never_make_one_packet") {
+        return;
+    }
+    let net = Net::new("srtf", &NODES);
+    let mut d = net.start("dist", "D");
+    let mut iked = d.connect();
+    iked.configure(&config("D", 1, &owner()));
+    iked.filters(1, permit());
+    net.ip("peer", "route add 10.99.0.0/24 via 192.0.2.1");
+    // GRE that carries no IP: counted as such, once it is whole.
+    let gre = [&[0, 0, 0x88, 0xbe][..], &[7; 20]].concat();
+    let send = |node: &str, id: u16, first: bool| {
+        let (data, flags) = if first { (&gre[..8], 0x2000u16) } else { (&gre[8..], 1) };
+        let mut packet = vec![0x45, 0];
+        packet.extend_from_slice(&u16::try_from(20 + data.len()).unwrap().to_be_bytes());
+        packet.extend_from_slice(&id.to_be_bytes());
+        packet.extend_from_slice(&flags.to_be_bytes());
+        packet.extend_from_slice(&[64, 47, 0, 0, 10, 99, 0, 21, 10, 99, 0, 1]);
+        packet.extend_from_slice(data);
+        net.inside(node, move || {
+            use nix::sys::socket::*;
+            use std::os::fd::AsRawFd;
+            let raw = SockProtocol::Raw;
+            let fd = socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), raw).unwrap();
+            let to = SockaddrIn::new(10, 99, 0, 1, 0);
+            sendto(fd.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
+        });
+    };
+    for (id, first) in [(1, true), (2, false)] {
+        send("peer", id, first);
+        until("a fragment of the network is counted", || iked.drops("gre_not_xcf") >= u64::from(id));
+        send("tgt", id, !first);
+    }
+    for first in [true, false] {
+        send("tgt", 3, first);
+    }
+    until("both fragments on the XCF make a packet", || iked.drops("gre_bad_protocol") >= 1);
+    assert_eq!(iked.drops("gre_bad_protocol"), 1, "the others made none");
+}
+
 #[test]
 fn ike_messages_are_handed_over_and_kept_while_iked_is_away() {
     if !privileged("ike_messages_are_handed_over_and_kept_while_iked_is_away") {

@@ -1,12 +1,19 @@
 //! The last guard, where nftables is there: nothing that is made on this host leaves by an interface to the network
 //! with a home address as source, unless the stack's own sockets sent it.
 //!
-//! Routing keeps such packets in already; this catches what would get round it (a rule that somebody removed, a
-//! socket bound to an interface). It stays when the stack dies.
+//! Routing keeps most such packets in already. Two kinds get round it. A socket that has not chosen its source (unbound and
+//! unconnected UDP, raw sockets) is routed first, and gets a home address as source from the route that was found: such a
+//! packet is *diverted*, that is marked, whereupon the kernel routes it again, now with its source, into the TUN. What
+//! still would leave (a rule that somebody removed) is dropped and counted. The guard stays when the stack dies.
+//!
+//! ```text
+//!  output, -150   divert       home address as source, not the stack's mark ─► another mark: routed again
+//!  output, 300    output       the same, and not diverted ─► dropped: where there is no mark to divert with
+//!  postrouting    postrouting  diverted, and yet on its way to the network ─► dropped
+//! ```
 
 use crate::control::StackConfig;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -16,7 +23,17 @@ pub const TABLE: &str = "stackd_guard";
 
 /// Puts the guard in place of the one before. Without nftables there is none, which is no error.
 pub(super) async fn set(config: &StackConfig) -> Option<String> {
-    match run(&script(config)).await {
+    let script = script(config);
+    let plain = plain_script(config);
+    let set = match run(&script).await {
+        // A kernel before 5.2 routes nothing again in a table for both families.
+        Err(Failure::Refused(text)) if script != plain => {
+            tracing::info!(text, "nft diverts nothing: unbound sockets must bind to a home address");
+            run(&plain).await
+        }
+        other => other,
+    };
+    match set {
         Ok(()) => None,
         Err(Failure::NotInstalled) => None,
         Err(Failure::Refused(text)) => Some(format!(
@@ -37,28 +54,61 @@ pub(super) async fn remove() {
 
 /// What `nft` is told.
 pub(super) fn script(config: &StackConfig) -> String {
+    let (own, mask) = (config.mark, config.mark_mask);
+    let Some(diverted) = divert_mark(own, mask) else { return plain_script(config) };
+    guard(
+        config,
+        &[
+            (
+                "divert { type route hook output priority -150;",
+                format!(
+                    "meta mark & {mask:#x} != {own:#x} counter meta mark set meta mark & {:#x} | {diverted:#x}",
+                    !mask
+                ),
+            ),
+            (
+                "output { type filter hook output priority 300;",
+                format!("meta mark & {mask:#x} != {{ {own:#x}, {diverted:#x} }} counter drop"),
+            ),
+            (
+                "postrouting { type filter hook postrouting priority 300;",
+                format!("meta mark & {mask:#x} == {diverted:#x} counter drop"),
+            ),
+        ],
+    )
+}
+
+/// The same without diverting anything.
+fn plain_script(config: &StackConfig) -> String {
+    let drop = format!("meta mark & {:#x} != {:#x} counter drop", config.mark_mask, config.mark);
+    guard(config, &[("output { type filter hook output priority 300;", drop)])
+}
+
+/// Another mark than the stack's and none, of the bits that are the stack's; `None`: there is no other.
+fn divert_mark(own: u32, mask: u32) -> Option<u32> {
+    let bits = (0..u32::BITS).map(|n| 1 << n).filter(|bit| mask & bit != 0);
+    bits.map(|bit| own ^ bit).find(|mark| mark & mask != 0).map(|mark| mark & mask)
+}
+
+/// Chains, each with what is done with packets that would leave by the network with a home address as source.
+fn guard(config: &StackConfig, chains: &[(&str, String)]) -> String {
     let mut s = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
     if config.network.is_empty() || config.home.is_empty() {
         return s;
     }
-    s += &format!("table inet {TABLE} {{\n chain output {{\n  type filter hook output priority 300;\n");
     let interfaces: Vec<String> = config.network.iter().map(|n| format!("\"{n}\"")).collect();
-    for home in &config.home {
-        let family = match home.address {
-            IpAddr::V4(_) => "ip",
-            IpAddr::V6(_) => "ip6",
-        };
-        // Writing to a `String` cannot fail.
-        let _ = writeln!(
-            s,
-            "  oifname {{ {} }} {family} saddr {} meta mark & {:#x} != {:#x} counter drop",
-            interfaces.join(", "),
-            home.address,
-            config.mark_mask,
-            config.mark,
-        );
+    let interfaces = interfaces.join(", ");
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(s, "table inet {TABLE} {{");
+    for (head, action) in chains {
+        let _ = writeln!(s, " chain {head}");
+        for home in &config.home {
+            let family = if home.address.is_ipv4() { "ip" } else { "ip6" };
+            let _ = writeln!(s, "  oifname {{ {interfaces} }} {family} saddr {} {action}", home.address);
+        }
+        s += " }\n";
     }
-    s + " }\n}\n"
+    s + "}\n"
 }
 
 enum Failure {
@@ -110,11 +160,25 @@ mod tests {
             max_connections: 1,
         };
         let s = script(&config);
-        for line in [
-            r#"oifname { "net0", "net1" } ip saddr 203.0.113.10 meta mark & 0xff != 0x42 counter drop"#,
-            r#"oifname { "net0", "net1" } ip6 saddr 2001:db8::10 meta mark & 0xff != 0x42 counter drop"#,
+        for (address, actions) in [
+            ("ip saddr 203.0.113.10", 3),
+            ("ip6 saddr 2001:db8::10", 3),
+            ("meta mark & 0xff != 0x42 counter meta mark set meta mark & 0xffffff00 | 0x43", 2),
+            ("meta mark & 0xff != { 0x42, 0x43 } counter drop", 2),
+            ("meta mark & 0xff == 0x43 counter drop", 2),
         ] {
-            assert!(s.contains(line), "{s}");
+            assert_eq!(s.matches(address).count(), actions, "{address}: {s}");
+            assert!(
+                s.lines()
+                    .filter(|l| l.contains(address))
+                    .all(|l| l.contains(r#"oifname { "net0", "net1" }"#))
+            );
         }
+        let plain = plain_script(&config);
+        assert_eq!(plain.matches("meta mark & 0xff != 0x42 counter drop").count(), 2, "{plain}");
+        // One bit is the stack's own mark or none: there is nothing to divert with.
+        let narrow = StackConfig { mark: 1, mark_mask: 1, ..config };
+        assert_eq!(script(&narrow), plain_script(&narrow));
+        assert_eq!(divert_mark(0x100, 0x300), Some(0x300));
     }
 }
