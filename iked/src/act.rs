@@ -19,7 +19,7 @@ use crate::ike::view::IkeSuite;
 use crate::topology::{Owners, may_use};
 use stack::control::{
     Acquire, AddressRange, AhIntegrity, Continued, DfMode, EspIntegrity, EspSuite, IkeDatagram, KeyBytes,
-    Mode as StackMode, PortRange, ReplaySnapshot, SaPair, Selector, ToStack,
+    Mode as StackMode, PortRange, PortTranslation, ReplaySnapshot, SaPair, Selector, ToStack,
 };
 use std::net::IpAddr;
 use tokio::sync::mpsc;
@@ -227,6 +227,20 @@ fn child_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, i
     };
     stack.events.report(now.unix, stack.entry.name.as_str(), up);
     // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
+    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
+    order(stack, keeper, orders);
+}
+
+/// The stack translates other ports than before for the clients of a tunnel: the next owner is to know them.
+pub(crate) fn translated(
+    stack: &mut Stack,
+    keeper: Option<&mpsc::Sender<Order>>,
+    now: Now,
+    id: TunnelId,
+    flows: Vec<PortTranslation>,
+) {
+    let Some(view) = stack.engine.child(id) else { return };
+    stack.ledger.translate(id, flows);
     let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
     order(stack, keeper, orders);
 }

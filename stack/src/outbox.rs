@@ -61,6 +61,7 @@ impl Outbox {
             | FromStack::Rebuilt { .. }
             | FromStack::Idle { .. }
             | FromStack::CeilingWanted { .. }
+            | FromStack::Translations { .. }
             | FromStack::Log { .. } => {
                 if connected {
                     self.others.push_back((self.next, message));

@@ -5,7 +5,7 @@ mod common;
 
 use common::*;
 use stack::control::{
-    Answer, Direction, FilterAction, FilterKind, FilterRule, FilterSet, Mode, Question, Role,
+    Answer, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FromStack, Mode, Question, Role,
 };
 use stack::engine::io::{UdpArrival, VnetHeader};
 use std::net::{IpAddr, SocketAddr};
@@ -28,15 +28,11 @@ fn behind_nat() -> World {
     // The test is the network.
     w.cut = true;
     w.filters("SRV", both("R", one(DVIPA), one(PUBLIC), IPSEC));
-    for (name, port, spi) in NAT {
+    for (name, ..) in NAT {
         w.filters(name, both("R", one(INNER), one(DVIPA), IPSEC));
-        let (mut client, mut server) = pair(INNER, DVIPA, spi, "R");
-        (client.mode, server.mode) = (Mode::Transport, Mode::Transport);
-        (client.udp, server.udp) = (Some((4500, 4500)), Some((4500, port)));
-        server.remote = PUBLIC;
-        server.remote_selectors = vec![selector(one(PUBLIC))];
-        w.sa(name, client);
-        w.sa("SRV", server);
+    }
+    for (client, (.., spi)) in NAT.into_iter().enumerate() {
+        serve(&mut w, client, spi);
     }
     w
 }
@@ -133,6 +129,65 @@ fn clients_behind_one_nat_with_the_same_port_are_two() {
     assert_eq!(ports(&w), [(40_000, 40_000, 0x10)]);
     w.n("SRV").engine.remove_all_sas();
     assert!(ports(&w).is_empty());
+}
+
+/// A new owner, or a new process, that was told what was translated before: each client keeps its port, whoever comes first,
+/// and nothing for one goes to the other.
+#[test]
+fn translated_ports_outlive_the_stack_that_chose_them() {
+    let mut w = behind_nat();
+    assert_eq!(ask(&mut w, 0, "S", b"").source_port, 40_000);
+    assert_eq!(ask(&mut w, 1, "S", b"").source_port, 65_535);
+    let told = |w: &mut World| {
+        let last = std::mem::take(&mut w.n("SRV").events).into_iter().rev().find_map(|e| match e {
+            FromStack::Translations { tunnel, flows } => Some((tunnel, flows)),
+            _ => None,
+        });
+        last.expect("it tells what it translates")
+    };
+    let (tunnel, flows) = told(&mut w);
+    assert_eq!((tunnel, flows.len()), (0x20, 1));
+    assert_eq!((flows[0].endpoint, flows[0].translated), (SocketAddr::new(PUBLIC, 4_502), 65_535));
+
+    let server = w.node("SRV");
+    w.nodes[server].crash();
+    w.configure(server);
+    w.filters("SRV", both("R", one(DVIPA), one(PUBLIC), IPSEC));
+    let now = w.now;
+    w.n("SRV").engine.expect_translations(now, &flows);
+    let answer = |w: &mut World| {
+        w.send("SRV", ends(DVIPA, 443, PUBLIC, 65_535).tcp("A", 7, 2, b"for the second"));
+        w.wire.len()
+    };
+    // The first client is there again, the second one is not.
+    serve(&mut w, 0, 0x1030);
+    assert_eq!(answer(&mut w), 0);
+    assert_eq!(w.dropped("SRV", "no_sa"), 1);
+    // As soon as there is a tunnel to where its NAT sends from, its packets have a way, before it says anything.
+    serve(&mut w, 1, 0x1040);
+    assert_eq!(answer(&mut w), 1);
+    translate(&mut w, None);
+    assert_eq!(check_tcp(&w.n("TWO").app.pop().unwrap().1).destination_port, 40_000);
+    assert!(w.n("ONE").app.is_empty());
+    assert_eq!(ask(&mut w, 1, "A", b"two").source_port, 65_535);
+    assert_eq!(ask(&mut w, 0, "A", b"one").source_port, 40_000);
+    assert_eq!(ports(&w), [(40_000, 40_000, 0x30), (65_535, 40_000, 0x40)]);
+    // The next one is told, too.
+    let (tunnel, again) = told(&mut w);
+    assert_eq!((tunnel, again), (0x40, flows));
+}
+
+/// A new SA between a client and the service.
+fn serve(w: &mut World, client: usize, spi: u32) {
+    let (name, port, _) = NAT[client];
+    let (mut client, mut server) = pair(INNER, DVIPA, spi, "R");
+    (client.mode, server.mode) = (Mode::Transport, Mode::Transport);
+    (client.udp, server.udp) = (Some((4500, 4500)), Some((4500, port)));
+    server.remote = PUBLIC;
+    server.remote_selectors = vec![selector(one(PUBLIC))];
+    w.n(name).engine.remove_all_sas();
+    w.sa(name, client);
+    w.sa("SRV", server);
 }
 
 fn protected() -> World {

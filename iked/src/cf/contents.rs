@@ -4,6 +4,7 @@ use super::fence::{Fence, FenceError, SetBack, Sysplex, in_bounds};
 use super::record::{self, Ceiling, Malformed, Owner, Phase1, Phase2, RecordId, Secret};
 use super::seal::SealError;
 use super::{CfError, Change, CouplingFacility, Entry, MAX_RECORDS, MAX_REFUSED};
+use stack::control::PortTranslation;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -14,6 +15,8 @@ pub struct Contents {
     pub phase1: Vec<(RecordId, u64, Phase1)>,
     /// Dynamic tunnels.
     pub phase2: Vec<(RecordId, u64, Phase2)>,
+    /// Translated ports that came beside the records of another system; others stand in the records.
+    pub translations: Vec<PortTranslation>,
     /// What continues IKE tunnels and their children; with `takeover = "continue"` only.
     pub keys: Vec<(RecordId, u64, Secret)>,
     /// Epoch and highest sequence number that its owner may have used.
@@ -67,7 +70,7 @@ impl<C: CouplingFacility> Sysplex<C> {
         let ceiling = self.paths().ceiling(dvipa);
         let (phase1, phase2, keys, ceiling_entry) = tokio::try_join!(
             self.read_prefix(&phase1, newest, |octets| Ok(record::decode(octets)?)),
-            self.read_prefix(&phase2, newest, |octets| Ok(record::decode(octets)?)),
+            self.read_prefix(&phase2, newest, |octets| Ok(record::decode_phase2(octets)?)),
             self.read_prefix(&keys, newest, |octets| Ok(Secret::new(octets.to_vec()))),
             self.get(&ceiling),
         )?;

@@ -399,7 +399,7 @@ impl<C: CouplingFacility> Sysplex<C> {
         Ok(())
     }
 
-    /// The change that writes (`Some`) or removes (`None`) a record at the epoch of `fence`.
+    /// The change that writes `content` or, without any, removes a record at the epoch of `fence`.
     ///
     /// # Errors
     /// It is too large, or there are no random numbers.
@@ -407,13 +407,15 @@ impl<C: CouplingFacility> Sysplex<C> {
         &self,
         fence: &Fence,
         key: RecordKey,
-        record: Option<&Record>,
+        content: Option<&Record>,
     ) -> Result<Change, FenceError> {
         let path = self.paths.record(fence.dvipa, key);
-        Ok(match record {
+        Ok(match content {
             None => Change::Remove(path),
             Some(Record::Phase1(r)) => Change::Put(path.clone(), self.seal(&path, fence.epoch(), r)?),
-            Some(Record::Phase2(r)) => Change::Put(path.clone(), self.seal(&path, fence.epoch(), r)?),
+            Some(Record::Phase2(r)) => {
+                Change::Put(path.clone(), self.seal_octets(&path, fence.epoch(), &record::encode_phase2(r))?)
+            }
         })
     }
 

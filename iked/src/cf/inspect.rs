@@ -191,7 +191,7 @@ fn read<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(Place,
         Place::Ceiling(_) => text::<Ceiling>(octets)?,
         Place::Record(_, RecordKey::Phase1(_)) => text::<Phase1>(octets)?,
         Place::Record(_, RecordKey::Phase2(_)) => {
-            Content::Phase2(record::decode(octets).map_err(Refusal::from)?)
+            Content::Phase2(record::decode_phase2(octets).map_err(Refusal::from)?)
         }
         Place::Record(_, RecordKey::Keys(_)) => Content::Other(format!("Secret({} bytes)", octets.len())),
     };

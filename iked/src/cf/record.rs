@@ -12,6 +12,7 @@ use crate::ike::types::{
 use crate::ike::view::{ChildView, IkeView, Role};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use stack::control::PortTranslation;
 use std::net::{IpAddr, SocketAddr};
 use zeroize::ZeroizeOnDrop;
 
@@ -215,6 +216,9 @@ pub struct Phase2 {
     pub lifesize_bytes: Option<u64>,
     /// When rekeys end, in seconds since 1970 UTC.
     pub vpn_life_ends: Option<u64>,
+    /// Flows of clients behind its NAT whose ports the owner translates; stands behind the rest, see [`encode_phase2`].
+    #[serde(skip)]
+    pub translations: Vec<PortTranslation>,
 }
 
 /// Why a record's content is refused after its seal was good.
@@ -240,6 +244,36 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
         Ok((record, [])) => Ok(record),
         _ => Err(Malformed),
     }
+}
+
+/// Encodes a record of a dynamic tunnel. What is translated follows the rest, where there is any: a record without is the one
+/// that earlier versions wrote and read.
+///
+/// # Panics
+/// Never, as [`encode`].
+#[must_use]
+pub fn encode_phase2(record: &Phase2) -> Vec<u8> {
+    let mut octets = encode(record);
+    if !record.translations.is_empty() {
+        octets.extend(encode(&record.translations));
+    }
+    octets
+}
+
+/// Decodes what [`encode_phase2`] has encoded.
+///
+/// # Errors
+/// It is something else.
+pub fn decode_phase2(bytes: &[u8]) -> Result<Phase2, Malformed> {
+    let (mut record, rest): (Phase2, _) = postcard::take_from_bytes(bytes).map_err(|_| Malformed)?;
+    if !rest.is_empty() {
+        record.translations = decode(rest)?;
+        // Nothing has one form only.
+        if record.translations.is_empty() {
+            return Err(Malformed);
+        }
+    }
+    Ok(record)
 }
 
 /// Id and record of an IKE tunnel; `None` while it has not authenticated. `offers` are those of its rule.
@@ -290,6 +324,7 @@ pub fn of_child(
     view: &ChildView,
     phase1: RecordId,
     vpn_life_ends: Option<u64>,
+    translations: &[PortTranslation],
 ) -> Option<(RecordId, Phase2)> {
     view.installed?;
     let record = Phase2 {
@@ -314,6 +349,7 @@ pub fn of_child(
         lifetime_secs: view.lifetime.as_secs(),
         lifesize_bytes: view.lifesize_bytes,
         vpn_life_ends,
+        translations: translations.to_vec(),
     };
     let same = (phase1, &record.rule, &record.local_selectors, &record.remote_selectors);
     Some((RecordId(key.name_of(b"phase2", &encode(&same))), record))
@@ -383,7 +419,38 @@ pub(crate) mod tests {
             lifetime_secs: 3600,
             lifesize_bytes: None,
             vpn_life_ends: None,
+            translations: vec![],
         }
+    }
+
+    fn translation(endpoint: &str) -> PortTranslation {
+        PortTranslation {
+            endpoint: endpoint.parse().unwrap(),
+            protocol: 6,
+            local: "203.0.113.10:443".parse().unwrap(),
+            remote: "198.51.100.7".parse().unwrap(),
+            original: 40_000,
+            translated: 65_535,
+        }
+    }
+
+    #[test]
+    fn translated_ports_stand_behind_a_record_that_earlier_versions_know() {
+        let mut r = phase2(RecordId([1; 16]), 5);
+        let before = encode(&r);
+        assert_eq!(encode_phase2(&r), before, "without any it is the same");
+        assert_eq!(decode_phase2(&before), Ok(r.clone()));
+        r.translations = vec![translation("198.51.100.7:4500"), translation("198.51.100.7:1025")];
+        let octets = encode_phase2(&r);
+        assert!(octets.starts_with(&before));
+        assert_eq!(decode_phase2(&octets), Ok(r));
+        for cut in before.len() + 1..octets.len() {
+            assert_eq!(decode_phase2(&octets[..cut]), Err(Malformed), "cut at {cut}");
+        }
+        assert_eq!(decode_phase2(&[&octets[..], &[0]].concat()), Err(Malformed));
+        assert_eq!(decode_phase2(&[&before[..], &[0]].concat()), Err(Malformed), "nothing is not written");
+        let huge = [&before[..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+        assert_eq!(decode_phase2(&huge), Err(Malformed), "t49: a count that lies takes no memory");
     }
 
     #[test]
@@ -416,7 +483,7 @@ pub(crate) mod tests {
             let _ = decode::<Backup>(&bytes);
             let _ = decode::<Ceiling>(&bytes);
             let _ = decode::<Phase1>(&bytes);
-            let _ = decode::<Phase2>(&bytes);
+            let _ = decode_phase2(&bytes);
         }
 
         #[test]

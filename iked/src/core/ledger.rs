@@ -13,6 +13,7 @@ use crate::ike::rules::IkeOffer;
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{ChildView, IkeView};
 use crate::request::CfState;
+use stack::control::PortTranslation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -32,6 +33,8 @@ pub(crate) struct Ledger {
     unsent: BTreeMap<Place, Option<Record>>,
     /// Records that were made since it was last asked.
     made: Vec<Place>,
+    /// What the stack translates for clients behind NATs.
+    translations: BTreeMap<TunnelId, Vec<PortTranslation>>,
 }
 
 impl Ledger {
@@ -45,6 +48,7 @@ impl Ledger {
             state: BTreeMap::new(),
             unsent: BTreeMap::new(),
             made: Vec::new(),
+            translations: BTreeMap::new(),
         }
     }
 
@@ -71,10 +75,9 @@ impl Ledger {
     /// A dynamic tunnel of a DVIPA was made or changed. `vpn_life_ends` is in Unix seconds.
     pub(crate) fn child_up(&mut self, view: &ChildView, vpn_life_ends: Option<u64>) -> Vec<Order> {
         let Some(&(dvipa, RecordKey::Phase1(phase1))) = self.ike.get(&view.ike) else { return vec![] };
-        let Some((id, r)) = self.key.as_ref().and_then(|k| record::of_child(k, view, phase1, vpn_life_ends))
-        else {
-            return vec![];
-        };
+        let translations = self.translations.get(&view.id).map_or(&[][..], Vec::as_slice);
+        let made = |key| record::of_child(key, view, phase1, vpn_life_ends, translations);
+        let Some((id, r)) = self.key.as_ref().and_then(made) else { return vec![] };
         let place = (dvipa, RecordKey::Phase2(id));
         let mut orders = match self.children.insert(view.id, place) {
             Some(old) if old != place => self.release(old, view.id.0),
@@ -86,7 +89,22 @@ impl Ledger {
 
     /// A dynamic tunnel is gone.
     pub(crate) fn child_down(&mut self, id: TunnelId) -> Vec<Order> {
+        self.translations.remove(&id);
         self.children.remove(&id).map_or_else(Vec::new, |place| self.release(place, id.0))
+    }
+
+    /// The stack translates these ports for clients behind the NAT of a tunnel. [`Ledger::child_up`] writes them.
+    pub(crate) fn translate(&mut self, id: TunnelId, flows: Vec<PortTranslation>) {
+        if flows.is_empty() {
+            self.translations.remove(&id);
+        } else {
+            self.translations.insert(id, flows);
+        }
+    }
+
+    /// Everything that the stack translates.
+    pub(crate) fn translations(&self) -> Vec<PortTranslation> {
+        self.translations.values().flatten().copied().collect()
     }
 
     fn hold(&mut self, place: Place, user: u32, record: Record) -> Order {

@@ -5,6 +5,7 @@ use super::{Core, Now, Stack};
 use crate::act;
 use crate::events::What;
 use crate::ike::command::{ActivationMethod, Command, Initiate};
+use crate::ike::types::TunnelId;
 use crate::ike::view::{ChildView, SaState};
 use crate::stack_link::{Connection, StackIndex};
 use crate::takeover::{Input, StackState};
@@ -72,6 +73,10 @@ impl Core {
         } else {
             difference.stray.iter().for_each(|&spi_in| stack.send(ToStack::RemoveSa { spi_in }));
             activate_only_ones(stack, &difference.common);
+        }
+        let flows = stack.ledger.translations();
+        if !flows.is_empty() {
+            stack.send(ToStack::Translations { flows });
         }
         // What it had of them was stray.
         for message in stack.manual.all() {
@@ -201,6 +206,9 @@ impl Core {
             | FromStack::Relayed { .. }) => self.takeover_message(now, index, message),
             FromStack::CeilingWanted { dvipa, epoch, highest_used } => {
                 self.raise_ceiling(dvipa, epoch, highest_used);
+            }
+            FromStack::Translations { tunnel, flows } => {
+                act::translated(stack, self.keeper.as_ref(), now, TunnelId(tunnel), flows);
             }
             // The link keeps these.
             FromStack::Hello(_) | FromStack::Answer { .. } => debug!("out of place"),

@@ -3,12 +3,12 @@
 use super::tests::*;
 use super::*;
 use crate::cf::RecordKey;
-use crate::cf::fence::Contents;
+use crate::cf::fence::{Contents, Record};
 use crate::cf::record::{Owner, Phase1, Phase2, RecordId};
 use crate::ike::command::ActivationMethod;
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
-use stack::control::{Acquire, FromStack, SaNotice};
+use stack::control::{Acquire, FromStack, PortTranslation, SaNotice};
 
 fn kinds_of(writes: &[(RecordKey, bool)]) -> Vec<(&'static str, bool)> {
     let kind = |k: &RecordKey| match k {
@@ -81,6 +81,51 @@ async fn records_go_with_their_tunnels() {
     let mut expected: Vec<_> = made.into_iter().map(|(k, _)| (k, false)).collect();
     expected.sort();
     assert_eq!(removed, expected);
+}
+
+fn translation(translated: u16) -> PortTranslation {
+    PortTranslation {
+        endpoint: format!("{PEER}:1024").parse().unwrap(),
+        protocol: 6,
+        local: format!("{VIP}:443").parse().unwrap(),
+        remote: ip(PEER),
+        original: 40_000,
+        translated,
+    }
+}
+
+/// The translations in records that were written since this was asked last.
+fn translations_written(lab: &mut Lab) -> Vec<Vec<PortTranslation>> {
+    lab.answer_orders();
+    let written = |o| match o {
+        Order::Write { record: Some(Record::Phase2(r)), .. } => Some(r.translations),
+        _ => None,
+    };
+    std::mem::take(&mut lab.kept).into_iter().filter_map(written).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn translated_ports_stand_in_the_record_of_their_tunnel() {
+    let mut lab = up().await;
+    assert_eq!(translations_written(&mut lab), [vec![]]);
+    let tunnel = lab.display(Want::Children).await.unwrap().children[0].id.0;
+    let say = |lab: &mut Lab, tunnel, flows: Vec<PortTranslation>| {
+        let said = FromStack::Translations { tunnel, flows };
+        lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(said)));
+        translations_written(lab)
+    };
+    assert!(say(&mut lab, tunnel + 1, vec![translation(1)]).is_empty(), "of no tunnel");
+    assert_eq!(say(&mut lab, tunnel, vec![translation(65_535)]), [vec![translation(65_535)]]);
+    // They stay while the tunnel is there, and go to the process that follows.
+    lab.control(ControlAction::RefreshChild, &[]).await;
+    lab.pass(Duration::from_secs(5)).await;
+    assert_eq!(translations_written(&mut lab).last(), Some(&vec![translation(65_535)]));
+    lab.core.on_link(lab.now, OWN, LinkEvent::Down { reason: "killed".into(), ended: true });
+    lab.stacks[OWN].sas.clear();
+    lab.stacks[OWN].heard.clear();
+    lab.connect(OWN, 2, false).await;
+    let expected = ToStack::Translations { flows: vec![translation(65_535)] };
+    assert!(lab.stacks[OWN].heard.contains(&expected), "{:?}", kinds(&lab.stacks[OWN].heard));
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,6 +285,7 @@ async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
         rule: "all".into(),
         local_selectors: vec![all(VIP)],
         remote_selectors: vec![all(PEER)],
+        translations: vec![translation(65_535)],
         ..crate::cf::record::tests::phase2(RecordId([1; 16]), 5)
     };
     lab.epoch = 1;
@@ -251,6 +297,11 @@ async fn what_an_earlier_owner_left_is_negotiated_again_and_then_cleared() {
     lab.connect(OTHER, 1, false).await;
     lab.connect(OWN, 1, false).await;
     lab.assert_mirrored(1);
+    let expected = ToStack::Translations { flows: vec![translation(65_535)] };
+    let sas = |m: &ToStack| matches!(m, ToStack::InstallSa(_));
+    let heard = &lab.stacks[OWN].heard;
+    let at = heard.iter().position(|m| *m == expected).expect("the stack is told what was translated");
+    assert!(heard.iter().position(sas).is_some_and(|sa| at < sa), "before anybody's SA is there");
     let shown = lab.display(Want::Children).await.unwrap();
     assert_eq!(shown.children[0].method, ActivationMethod::Takeover);
     assert_eq!(shown.dvipas[0].epoch, 2);

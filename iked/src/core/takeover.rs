@@ -48,6 +48,11 @@ pub(super) struct Takeovers {
     pub(super) members: BTreeMap<Name, (Name, Member)>,
 }
 
+/// Translations in one frame between systems: as many octets as records have there, about.
+const TRANSLATIONS: usize = 1024;
+/// Translations of one DVIPA that are taken from another system: as many as a stack keeps.
+const MAX_TRANSLATIONS: usize = 65_536;
+
 /// File of the targets that operators took out, in the state folder.
 const QUIESCED: &str = "quiesced";
 
@@ -315,6 +320,11 @@ impl Core {
         for (path, reason) in &contents.refused {
             warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
         }
+        let of_records = contents.phase2.iter().flat_map(|(.., r)| &r.translations);
+        let flows: Vec<_> = of_records.chain(&contents.translations).copied().collect();
+        if !flows.is_empty() {
+            self.stacks[index].send(ToStack::Translations { flows });
+        }
         let goes_on = self.go_on(now, index, dvipa, epoch, &contents);
         let elsewhere = self.identities_elsewhere(index, dvipa);
         let mut items = Vec::new();
@@ -449,6 +459,9 @@ impl Core {
             };
             frames.extend(phase1.chunks(RECORDS).map(|c| part(c.to_vec(), vec![])));
             frames.extend(phase2.chunks(RECORDS).map(|c| part(vec![], c.to_vec())));
+            let flows: Vec<_> = phase2.iter().flat_map(|(.., r)| &r.translations).copied().collect();
+            let translations = |c: &[_]| Frame::Translations { dvipa: *dvipa, flows: c.to_vec() };
+            frames.extend(flows.chunks(TRANSLATIONS).map(translations));
         }
         if let Message::GaveUp { dvipa, epoch } = &message {
             frames.extend(self.handovers.frames(*dvipa, *epoch));
@@ -476,6 +489,13 @@ impl Core {
                 }
                 handed.phase1.extend(records.phase1);
                 handed.phase2.extend(records.phase2);
+            }
+            Ok(Frame::Translations { dvipa, flows }) => {
+                // They follow the first frame of their records.
+                if let Some(handed) = self.takeovers.handed.get_mut(&dvipa) {
+                    let room = MAX_TRANSLATIONS.saturating_sub(handed.translations.len());
+                    handed.translations.extend(flows.into_iter().take(room));
+                }
             }
             Ok(Frame::Windows(windows)) => self.hear_windows(&from, windows),
             Ok(Frame::Message(mut message)) => {

@@ -249,7 +249,7 @@ impl Lab {
     }
 
     /// A coupling facility that nobody else uses.
-    fn answer_orders(&mut self) -> bool {
+    pub(super) fn answer_orders(&mut self) -> bool {
         let mut moved = false;
         while let Ok(order) = self.orders.try_recv() {
             moved = true;

@@ -6,7 +6,7 @@
 use super::types::Message;
 use crate::cf::record::{Phase1, Phase2, RecordId};
 use serde::{Deserialize, Serialize};
-use stack::control::ReplaySnapshot;
+use stack::control::{PortTranslation, ReplaySnapshot};
 use std::net::IpAddr;
 
 /// Version of the frames.
@@ -23,6 +23,13 @@ pub enum Frame {
     Records(Records),
     /// What an old owner has accepted; [`Message::GaveUp`] follows.
     Windows(Windows),
+    /// Ports that an owner translates, beside its records; the offer follows.
+    Translations {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// Some of them.
+        flows: Vec<PortTranslation>,
+    },
 }
 
 /// Replay windows of the SAs of a DVIPA whose owner has stopped to use it.

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 /// Upper bound of one frame, so that a length never decides how much memory is taken.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -80,6 +80,11 @@ pub enum ToStack {
         epoch: u64,
         /// Highest sequence number that may be sent.
         highest: u64,
+    },
+    /// Flows that an earlier owner, or an earlier process, translated: whoever comes with one keeps its port.
+    Translations {
+        /// Of IPv4 alone; others are passed over.
+        flows: Vec<PortTranslation>,
     },
     /// Bytes for the `iked` of another stack, in order and once while both stacks live.
     Relay {
@@ -162,6 +167,13 @@ pub enum FromStack {
         epoch: u64,
         /// Highest sequence number in use.
         highest_used: u64,
+    },
+    /// Translated flows of a tunnel have begun or ended.
+    Translations {
+        /// Number of the dynamic tunnel.
+        tunnel: u32,
+        /// All of them; the newest ones, where they are too many for a record.
+        flows: Vec<PortTranslation>,
     },
     /// Bytes from the `iked` of another stack.
     Relayed {

@@ -2,7 +2,7 @@
 
 use super::{AddressRange, PortRange};
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Numbers of manual tunnels ([`SaPair::tunnel`]) are this and the number that is shown: `M1` is this and 1. Those of dynamic
@@ -71,6 +71,24 @@ pub struct Continued {
     pub next_sequence: u64,
     /// Replay window of the earlier owner; `None`: nobody knows it, and nothing is accepted.
     pub replay: Option<ReplaySnapshot>,
+}
+
+/// A flow of a client behind a NAT whose port is translated (RFC 3948 section 5.2). Known by where its NAT sends from, which
+/// stays when the client negotiates again with another owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortTranslation {
+    /// Address and port of the client's NAT.
+    pub endpoint: SocketAddr,
+    /// 6 or 17.
+    pub protocol: u8,
+    /// Own address and port.
+    pub local: SocketAddr,
+    /// Public address of the client.
+    pub remote: IpAddr,
+    /// The client's own port.
+    pub original: u16,
+    /// Its port as this side sees it.
+    pub translated: u16,
 }
 
 /// A replay window (RFC 4303 section 3.4.3).

@@ -48,7 +48,9 @@ mod view;
 pub use roles::Owned;
 pub use sad::InstallError;
 
-use crate::control::{FilterRule, FilterSet, FromStack, SaNotice, SaPair, StackConfig};
+use crate::control::{
+    FilterRule, FilterSet, FromStack, Mode, PortTranslation, SaNotice, SaPair, StackConfig,
+};
 use crate::counters::Counters;
 use crate::wire::packet::{self, Parsed};
 use acquire::AcquireTable;
@@ -67,10 +69,10 @@ use pmtu::PathMtu;
 use reassemble::Reassembler;
 use rebuild::Rebuilds;
 use roles::{HeardOwner, HomeRole};
-use sad::Sad;
+use sad::{Sa, Sad};
 use spd::{Denied, Spd};
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 use strays::TakenOver;
@@ -118,6 +120,8 @@ pub struct Engine {
     acquires: AcquireTable,
     /// Flows of clients behind NATs.
     nat: NatPorts,
+    /// When their translations are to be told.
+    nat_news_due: Option<Instant>,
     path_mtu: PathMtu,
     /// Fragments in clear; apart from the others, so that a flood of them takes nothing from tunnels.
     clear_fragments: Reassembler,
@@ -170,6 +174,7 @@ impl Engine {
             distributor: Distributor::default(),
             acquires: AcquireTable::new(seed ^ 5),
             nat: NatPorts::new(seed ^ 12),
+            nat_news_due: None,
             path_mtu: PathMtu::new(seed ^ 6),
             clear_fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 8),
             fragments: Reassembler::new(reassemble::Limits::default(), seed ^ 9),
@@ -230,6 +235,9 @@ impl Engine {
             }
         }
         self.spi_out.entry(public.spi_out).or_default().push(public.spi_in);
+        if let (Some((_, port)), Mode::Transport) = (public.udp, public.mode) {
+            self.nat.tunnel_came(public.tunnel, SocketAddr::new(public.remote, port));
+        }
         let set = self.spd.add_pair(unix_secs, &public);
         self.acquires.sa_came(now, set, |source, destination| {
             public.local_selectors.iter().any(|s| s.addresses.contains(source))
@@ -261,6 +269,21 @@ impl Engine {
         self.sad.remove(spi_in);
         if let Some(tunnel) = self.spd.remove_pair(spi_in) {
             self.nat.forget(tunnel);
+        }
+    }
+
+    /// Flows of clients behind NATs that an earlier owner translated.
+    pub fn expect_translations(&mut self, now: Instant, flows: &[PortTranslation]) {
+        self.nat.expect(now, flows);
+        let ends: Vec<_> = self
+            .sad
+            .iter()
+            .map(Sa::pair)
+            .filter(|p| p.mode == Mode::Transport)
+            .filter_map(|p| Some((p.tunnel, SocketAddr::new(p.remote, p.udp?.1))))
+            .collect();
+        for (tunnel, endpoint) in ends {
+            self.nat.tunnel_came(tunnel, endpoint);
         }
     }
 
@@ -297,6 +320,10 @@ impl Engine {
         self.release_held(now, out);
         self.release_waiting(now, out);
         self.joined.flush(out, gre::emit);
+        for (tunnel, flows) in self.nat.take_news(now) {
+            self.events.push(FromStack::Translations { tunnel, flows });
+        }
+        self.nat_news_due = self.nat.news_due(now);
         self.deliver_news(out);
     }
 
@@ -334,6 +361,7 @@ impl Engine {
             self.early.next_timeout(),
             self.silent.iter().map(|(t, _)| *t).min(),
             self.due,
+            self.nat_news_due,
         ]
         .into_iter()
         .flatten()

@@ -5,16 +5,23 @@
 //! one is translated, so that this stack sees two flows: an unused one from the top of the range is put in on arrival, and
 //! the original one before answers are sealed. Applications, targets and filters see the translated port.
 //!
-//! Bounded: resolutions in all and of one tunnel; idle ones go. What a takeover finds is what the new owner sees arrive: a
-//! translated flow does not go on there.
+//! Bounded: resolutions in all and of one tunnel; idle ones go.
+//!
+//! ```text
+//!  owner: a port is translated ─► Translations to iked ─► the tunnel's record ─► iked of the next owner ─► expect()
+//! ```
+//! So a takeover finds which client had which port: known by where its NAT sends from, it gets that port again, and until its
+//! tunnel is there, nothing for it goes by another one. What was not translated is in the table of connections, and its port
+//! is given to nobody else.
 
 use super::verdict::DropReason;
-use crate::control::PortTranslationView;
+use crate::control::{PortTranslation, PortTranslationView};
 use crate::wire::packet::{Parsed, Upper};
 use crate::wire::tcp::{self, TcpFlags};
 use crate::wire::{checksum, protocol, udp};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -31,8 +38,14 @@ const IDLE_TCP: Duration = Duration::from_secs(2 * 3_600 + 240);
 const IDLE: Duration = Duration::from_secs(300);
 /// Idle ones are looked for so often.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Translations of one tunnel that are told, the newest ones: its record has bounds.
+const MAX_TOLD: usize = 256;
+/// Shortest time between two tellings.
+const TELL: Duration = Duration::from_millis(100);
+/// The tunnel of a flow whose client has not come to this owner yet.
+const NO_TUNNEL: u32 = 0;
 
-/// A flow as this stack sees it: with the translated port.
+/// A flow as this stack sees it: with the translated port. Of a client, as it sends: with its own one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
     protocol: u8,
@@ -43,8 +56,8 @@ pub struct Flow {
 /// Whose flow it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
-    /// Number of the tunnel.
-    pub tunnel: u32,
+    /// Number of the tunnel; [`NO_TUNNEL`] of an expected client.
+    tunnel: u32,
     /// The client's own port.
     pub original: u16,
     /// Where its ESP came from last: address and port of its NAT.
@@ -54,14 +67,30 @@ pub struct Resolution {
     lasting: bool,
 }
 
+/// Whose a packet is that wants out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// No client's behind a NAT.
+    Nobodys,
+    /// It goes by this tunnel, to the client's own port.
+    Tunnel(u32, u16),
+    /// A client's that has no tunnel here, yet.
+    Absent,
+}
+
 /// The resolutions.
 #[derive(Debug)]
 pub struct NatPorts {
     flows: HashMap<Flow, Resolution, FixedState>,
     /// The translated port by tunnel and flow with the original one.
     translated: HashMap<(u32, Flow), u16, FixedState>,
+    /// The same by where the client's NAT sends from: what stays when it negotiates again, here or with another owner.
+    clients: HashMap<(SocketAddr, Flow), u16, FixedState>,
     of_tunnel: HashMap<u32, usize>,
     swept: Option<Instant>,
+    /// Tunnels with translations that were not told.
+    news: BTreeSet<u32>,
+    told: Option<Instant>,
 }
 
 impl NatPorts {
@@ -71,13 +100,17 @@ impl NatPorts {
         Self {
             flows: HashMap::with_hasher(FixedState::with_seed(seed)),
             translated: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
+            clients: HashMap::with_hasher(FixedState::with_seed(seed ^ 2)),
             of_tunnel: HashMap::new(),
             swept: None,
+            news: BTreeSet::new(),
+            told: None,
         }
     }
 
     /// A packet that `tunnel` brought from `endpoint`: resolves its flow and writes the translated port into it. True if one
-    /// was written.
+    /// was written. `held` says whether a port (of protocol, own and foreign end) is that of a connection of somebody who was
+    /// here before: it is not given to a client that opens another one.
     ///
     /// # Errors
     /// No port is free, or too many flows are resolved.
@@ -87,16 +120,29 @@ impl NatPorts {
         (tunnel, endpoint): (u32, SocketAddr),
         packet: &mut [u8],
         parsed: &Parsed,
+        held: impl Fn(u8, SocketAddr, SocketAddr) -> bool,
     ) -> Result<bool, DropReason> {
         let Some((original, flags)) = flow_in(parsed) else { return Ok(false) };
         let known = self.translated.get(&(tunnel, original)).copied();
         let port = match known {
             Some(port) => port,
-            None => self.resolve(now, (tunnel, endpoint), original)?,
+            None => {
+                let opens = flags.is_some_and(|f| f.has(TcpFlags::SYN) && !f.has(TcpFlags::ACK));
+                let held = |f: &Flow| opens && held(f.protocol, f.local.into(), f.remote.into());
+                self.resolve(now, (tunnel, endpoint), original, held)?
+            }
         };
-        let flow = Flow { remote: (original.remote.0, port), ..original };
+        let flow = original.at(port);
         if let Some(r) = self.flows.get_mut(&flow) {
-            r.endpoint = endpoint;
+            if r.endpoint != endpoint {
+                // Its NAT has another mapping for it.
+                let before = std::mem::replace(&mut r.endpoint, endpoint);
+                self.clients.remove(&(before, original));
+                self.clients.insert((endpoint, original), port);
+                if port != original.remote.1 {
+                    self.news.insert(tunnel);
+                }
+            }
             r.seen(now, flags);
         }
         if port == original.remote.1 {
@@ -106,21 +152,66 @@ impl NatPorts {
         Ok(true)
     }
 
-    /// Whose flow a packet that wants out belongs to, if it is resolved.
-    pub fn outbound(&mut self, now: Instant, parsed: &Parsed) -> Option<Resolution> {
+    /// Whose flow a packet that wants out belongs to.
+    pub fn outbound(&mut self, now: Instant, parsed: &Parsed) -> Whose {
         if self.flows.is_empty() {
-            return None;
+            return Whose::Nobodys;
         }
-        let (flow, flags) = flow_out(parsed)?;
-        let r = self.flows.get_mut(&flow)?;
+        let Some((flow, flags)) = flow_out(parsed) else { return Whose::Nobodys };
+        let Some(r) = self.flows.get_mut(&flow) else { return Whose::Nobodys };
+        if r.tunnel == NO_TUNNEL {
+            return Whose::Absent;
+        }
         r.seen(now, flags);
-        Some(*r)
+        Whose::Tunnel(r.tunnel, r.original)
+    }
+
+    /// Flows that an earlier owner translated: whoever comes with one keeps its port.
+    pub fn expect(&mut self, now: Instant, flows: &[PortTranslation]) {
+        for f in flows {
+            let (IpAddr::V4(local), IpAddr::V4(remote)) = (f.local.ip(), f.remote) else { continue };
+            let local = (local, f.local.port());
+            let own = Flow { protocol: f.protocol, local, remote: (remote, f.original) };
+            let flow = own.at(f.translated);
+            if self.flows.len() >= MAX_FLOWS
+                || self.flows.contains_key(&flow)
+                || self.clients.contains_key(&(f.endpoint, own))
+            {
+                continue;
+            }
+            let lasting = f.protocol == protocol::TCP;
+            let (tunnel, original, endpoint) = (NO_TUNNEL, f.original, f.endpoint);
+            self.flows.insert(flow, Resolution { tunnel, original, endpoint, last: now, lasting });
+            self.clients.insert((endpoint, own), f.translated);
+            *self.of_tunnel.entry(NO_TUNNEL).or_default() += 1;
+        }
+    }
+
+    /// A tunnel to a client whose NAT sends from `endpoint`: what was expected of it goes that way.
+    pub fn tunnel_came(&mut self, tunnel: u32, endpoint: SocketAddr) {
+        if !self.of_tunnel.contains_key(&NO_TUNNEL) {
+            return;
+        }
+        let of = |(flow, r): (&Flow, &Resolution)| {
+            (r.tunnel == NO_TUNNEL && r.endpoint == endpoint).then(|| (flow.at(r.original), flow.remote.1))
+        };
+        let expected: Vec<(Flow, u16)> = self.flows.iter().filter_map(of).collect();
+        for (own, port) in expected {
+            self.goes_by(tunnel, own, port);
+        }
     }
 
     /// A tunnel is no more.
     pub fn forget(&mut self, tunnel: u32) {
+        self.news.remove(&tunnel);
         if self.of_tunnel.remove(&tunnel).is_some() {
-            self.flows.retain(|_, r| r.tunnel != tunnel);
+            let Self { flows, clients, .. } = self;
+            flows.retain(|flow, r| {
+                if r.tunnel == tunnel {
+                    clients.remove(&(r.endpoint, flow.at(r.original)));
+                }
+                r.tunnel != tunnel
+            });
             self.translated.retain(|(t, _), _| *t != tunnel);
         }
     }
@@ -129,7 +220,45 @@ impl NatPorts {
     pub fn clear(&mut self) {
         self.flows.clear();
         self.translated.clear();
+        self.clients.clear();
         self.of_tunnel.clear();
+        self.news.clear();
+    }
+
+    /// When translations are to be told; `None`: all are.
+    #[must_use]
+    pub fn news_due(&self, now: Instant) -> Option<Instant> {
+        (!self.news.is_empty()).then(|| self.told.map_or(now, |at| at + TELL))
+    }
+
+    /// Tunnels whose translations have changed, each with all of them, the newest ones where they are too many.
+    pub fn take_news(&mut self, now: Instant) -> Vec<(u32, Vec<PortTranslation>)> {
+        if self.news_due(now).is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.told = Some(now);
+        let news = std::mem::take(&mut self.news);
+        let mut all: Vec<(u32, Vec<(Instant, PortTranslation)>)> =
+            news.into_iter().map(|tunnel| (tunnel, Vec::new())).collect();
+        for (flow, r) in self.flows.iter().filter(|(f, r)| f.remote.1 != r.original) {
+            if let Ok(at) = all.binary_search_by_key(&r.tunnel, |(tunnel, _)| *tunnel) {
+                let translation = PortTranslation {
+                    endpoint: r.endpoint,
+                    protocol: flow.protocol,
+                    local: flow.local.into(),
+                    remote: flow.remote.0.into(),
+                    original: r.original,
+                    translated: flow.remote.1,
+                };
+                all[at].1.push((r.last, translation));
+            }
+        }
+        let told = |(tunnel, mut flows): (u32, Vec<(Instant, PortTranslation)>)| {
+            flows.sort_unstable_by_key(|(last, f)| (std::cmp::Reverse(*last), f.translated));
+            flows.truncate(MAX_TOLD);
+            (tunnel, flows.into_iter().map(|(_, f)| f).collect())
+        };
+        all.into_iter().map(told).collect()
     }
 
     /// Every resolution, in a fixed order.
@@ -154,63 +283,95 @@ impl NatPorts {
         now: Instant,
         (tunnel, endpoint): (u32, SocketAddr),
         original: Flow,
+        held: impl Fn(&Flow) -> bool,
     ) -> Result<u16, DropReason> {
         if self.swept.is_none_or(|at| now.saturating_duration_since(at) >= SWEEP) {
             self.sweep(now);
         }
-        let held = self.of_tunnel.get(&tunnel).copied().unwrap_or(0);
-        if self.flows.len() >= MAX_FLOWS || held >= MAX_OF_TUNNEL {
+        if let Some(&port) = self.clients.get(&(endpoint, original)) {
+            // The same client, by another tunnel: it has negotiated again, or comes to a new owner.
+            self.goes_by(tunnel, original, port);
+            return Ok(port);
+        }
+        let of_tunnel = self.of_tunnel.get(&tunnel).copied().unwrap_or(0);
+        if self.flows.len() >= MAX_FLOWS || of_tunnel >= MAX_OF_TUNNEL {
             return Err(DropReason::NatTableFull);
         }
         let wanted = original.remote.1;
-        let at = |port| Flow { remote: (original.remote.0, port), ..original };
-        let taken = self.flows.get_mut(&original);
-        if let Some(r) = taken
-            && r.endpoint == endpoint
-            && r.original == wanted
-        {
-            // The same client, by another tunnel: it has negotiated again.
-            let before = std::mem::replace(&mut r.tunnel, tunnel);
-            self.translated.remove(&(before, original));
-            self.translated.insert((tunnel, original), wanted);
-            if let Some(held) = self.of_tunnel.get_mut(&before) {
-                *held = held.saturating_sub(1);
-            }
-            *self.of_tunnel.entry(tunnel).or_default() += 1;
-            return Ok(wanted);
-        }
-        let port = if !self.flows.contains_key(&original) {
+        let free = |port: u16| {
+            let flow = original.at(port);
+            !self.flows.contains_key(&flow) && !held(&flow)
+        };
+        let port = if free(wanted) {
             wanted
         } else if wanted < LOWEST {
             return Err(DropReason::NatPortTaken);
         } else {
-            let free =
-                (LOWEST..=u16::MAX).rev().take(TRIES.into()).find(|p| !self.flows.contains_key(&at(*p)));
-            free.ok_or(DropReason::NatPortTaken)?
+            let found = (LOWEST..=u16::MAX).rev().take(TRIES.into()).find(|p| free(*p));
+            found.ok_or(DropReason::NatPortTaken)?
         };
         let lasting = original.protocol == protocol::TCP;
-        self.flows.insert(at(port), Resolution { tunnel, original: wanted, endpoint, last: now, lasting });
+        let resolution = Resolution { tunnel, original: wanted, endpoint, last: now, lasting };
+        self.flows.insert(original.at(port), resolution);
         self.translated.insert((tunnel, original), port);
+        self.clients.insert((endpoint, original), port);
         *self.of_tunnel.entry(tunnel).or_default() += 1;
+        if port != wanted {
+            self.news.insert(tunnel);
+        }
         Ok(port)
+    }
+
+    /// A client's flow (with its own port) that has `port` here goes by another tunnel than before.
+    fn goes_by(&mut self, tunnel: u32, own: Flow, port: u16) {
+        let Some(r) = self.flows.get_mut(&own.at(port)) else { return };
+        let before = std::mem::replace(&mut r.tunnel, tunnel);
+        self.translated.remove(&(before, own));
+        self.translated.insert((tunnel, own), port);
+        one_less(&mut self.of_tunnel, before);
+        *self.of_tunnel.entry(tunnel).or_default() += 1;
+        if port != own.remote.1 {
+            self.news.insert(tunnel);
+            if before != NO_TUNNEL {
+                self.news.insert(before);
+            }
+        }
     }
 
     /// Lets idle flows go.
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
-        let Self { flows, translated, of_tunnel, .. } = self;
+        let Self { flows, translated, clients, of_tunnel, news, .. } = self;
         flows.retain(|flow, r| {
             let limit = if r.lasting { IDLE_TCP } else { IDLE };
             let keep = now.saturating_duration_since(r.last) < limit;
             if !keep {
-                translated.remove(&(r.tunnel, Flow { remote: (flow.remote.0, r.original), ..*flow }));
-                if let Some(held) = of_tunnel.get_mut(&r.tunnel) {
-                    *held = held.saturating_sub(1);
+                let own = flow.at(r.original);
+                translated.remove(&(r.tunnel, own));
+                clients.remove(&(r.endpoint, own));
+                one_less(of_tunnel, r.tunnel);
+                if own != *flow && r.tunnel != NO_TUNNEL {
+                    news.insert(r.tunnel);
                 }
             }
             keep
         });
-        of_tunnel.retain(|_, held| *held > 0);
+    }
+}
+
+fn one_less(of_tunnel: &mut HashMap<u32, usize>, tunnel: u32) {
+    if let Some(held) = of_tunnel.get_mut(&tunnel) {
+        *held = held.saturating_sub(1);
+        if *held == 0 {
+            of_tunnel.remove(&tunnel);
+        }
+    }
+}
+
+impl Flow {
+    /// The same with another port of the client.
+    const fn at(self, port: u16) -> Self {
+        Self { remote: (self.remote.0, port), ..self }
     }
 }
 
@@ -348,7 +509,7 @@ mod tests {
     ) -> Result<u16, DropReason> {
         let mut p = packet(proto, (PUBLIC, port), (SERVICE, 443), 0x02);
         let parsed = Parsed::parse(&p).unwrap();
-        n.inbound(now, from, &mut p, &parsed)?;
+        n.inbound(now, from, &mut p, &parsed, |_, _, _| false)?;
         assert!(good(&p), "the checksum is that of what stands there");
         Ok(Parsed::parse(&p).unwrap().ports().0)
     }
@@ -356,10 +517,10 @@ mod tests {
     fn answer(n: &mut NatPorts, now: Instant, proto: u8, port: u16) -> Option<(u32, u16)> {
         let mut p = packet(proto, (SERVICE, 443), (PUBLIC, port), 0x10);
         let parsed = Parsed::parse(&p).unwrap();
-        let r = n.outbound(now, &parsed)?;
-        restore_port(&mut p, &parsed, r.original, false);
+        let Whose::Tunnel(tunnel, original) = n.outbound(now, &parsed) else { return None };
+        restore_port(&mut p, &parsed, original, false);
         assert!(good(&p));
-        Some((r.tunnel, Parsed::parse(&p).unwrap().ports().1))
+        Some((tunnel, Parsed::parse(&p).unwrap().ports().1))
     }
 
     #[test]
@@ -402,6 +563,103 @@ mod tests {
         assert_eq!(answer(&mut n, now, 6, 80), Some((2, 80)));
         n.forget(2);
         assert!(n.flows.is_empty() && n.translated.is_empty() && n.of_tunnel.is_empty());
+        assert!(n.clients.is_empty());
+    }
+
+    #[test]
+    fn a_client_that_negotiates_again_keeps_its_translated_port() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        arrive(&mut n, now, 1, 6, 40_000).unwrap();
+        assert_eq!(arrive(&mut n, now, 2, 6, 40_000), Ok(65_535));
+        assert_eq!(arrive_from(&mut n, now, (3, mapping(2)), 6, 40_000), Ok(65_535));
+        assert_eq!(answer(&mut n, now, 6, 65_535), Some((3, 40_000)));
+        n.forget(2);
+        assert_eq!(arrive_from(&mut n, now, (3, mapping(2)), 6, 40_000), Ok(65_535));
+    }
+
+    #[test]
+    fn what_is_translated_is_told_and_goes_on_at_the_next_owner() {
+        let (now, mut old) = (start(), NatPorts::new(1));
+        for (tunnel, port) in [(1, 40_000), (1, 40_001), (2, 40_000), (3, 40_000)] {
+            arrive(&mut old, now, tunnel, 6, port).unwrap();
+        }
+        assert_eq!(old.news_due(now), Some(now));
+        let told = old.take_news(now);
+        let ports: Vec<_> =
+            told.iter().map(|(t, f)| (*t, f.iter().map(|f| f.translated).collect())).collect();
+        assert_eq!(ports, [(2, vec![65_535]), (3, vec![65_534])]);
+        assert_eq!((old.news_due(now), old.take_news(now)), (None, vec![]));
+        // Soon after, another one: it is told, with those before it, but not at once.
+        assert_eq!(arrive(&mut old, now, 3, 6, 40_001), Ok(65_533));
+        assert_eq!((old.news_due(now), old.take_news(now)), (Some(now + TELL), vec![]));
+        let third = old.take_news(now + TELL).remove(0).1;
+        assert_eq!(third.len(), 2);
+
+        let mut new = NatPorts::new(2);
+        let flows: Vec<_> = told.into_iter().flat_map(|(_, f)| f).chain(third).collect();
+        new.expect(now, &flows);
+        // For a client that has not come yet, nothing goes by anybody's tunnel.
+        let p = packet(6, (SERVICE, 443), (PUBLIC, 65_535), 0x10);
+        assert_eq!(new.outbound(now, &Parsed::parse(&p).unwrap()), Whose::Absent);
+        // The third client's tunnel is there before it says anything; the second speaks first.
+        new.tunnel_came(13, mapping(3));
+        assert_eq!(answer(&mut new, now, 6, 65_534), Some((13, 40_000)));
+        assert_eq!(arrive_from(&mut new, now, (12, mapping(2)), 6, 40_000), Ok(65_535));
+        assert_eq!(answer(&mut new, now, 6, 65_535), Some((12, 40_000)));
+        assert_eq!(arrive_from(&mut new, now, (11, mapping(1)), 6, 40_000), Ok(40_000), "the first");
+        assert_eq!(arrive_from(&mut new, now, (13, mapping(3)), 6, 40_001), Ok(65_533));
+        // The next takeover finds it again.
+        let again: usize = new.take_news(now).iter().map(|(_, f)| f.len()).sum();
+        assert_eq!(again, 3);
+        for tunnel in [11, 12, 13] {
+            new.forget(tunnel);
+        }
+        assert!(new.flows.is_empty() && new.translated.is_empty() && new.clients.is_empty());
+        assert!(new.of_tunnel.is_empty());
+    }
+
+    #[test]
+    fn a_port_of_a_connection_that_was_there_before_goes_to_no_new_one() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        let mut come = |tunnel, flags| {
+            let mut p = packet(6, (PUBLIC, 40_000), (SERVICE, 443), flags);
+            let parsed = Parsed::parse(&p).unwrap();
+            let held = |proto, local: SocketAddr, remote: SocketAddr| {
+                (proto, local.port(), remote.port()) == (6, 443, 40_000)
+            };
+            n.inbound(now, (tunnel, mapping(tunnel)), &mut p, &parsed, held).unwrap();
+            Parsed::parse(&p).unwrap().ports().0
+        };
+        assert_eq!(come(2, 0x02), 65_535, "a SYN of a client that came after the takeover");
+        assert_eq!(come(1, 0x10), 40_000, "the one whose connection it is");
+    }
+
+    #[test]
+    fn t49_expected_flows_are_bounded_and_idle_ones_go() {
+        let (now, mut n) = (start(), NatPorts::new(1));
+        let flow = |original: u16, translated| PortTranslation {
+            endpoint: mapping(1),
+            protocol: 17,
+            local: SocketAddr::new(SERVICE.into(), 443),
+            remote: PUBLIC.into(),
+            original,
+            translated,
+        };
+        n.expect(
+            now,
+            &[flow(1, 2), flow(1, 3), flow(4, 2), PortTranslation { remote: [0; 16].into(), ..flow(5, 6) }],
+        );
+        assert_eq!((n.flows.len(), n.clients.len()), (1, 1), "one flow has one port, one port one flow");
+        let many: Vec<_> = (0..MAX_FLOWS + 9)
+            .map(|i| {
+                let (host, port) = (u8::try_from(i >> 16).unwrap(), u16::try_from(i & 0xffff).unwrap());
+                PortTranslation { local: SocketAddr::new([10, 0, 0, host].into(), port), ..flow(7, 8) }
+            })
+            .collect();
+        n.expect(now, &many);
+        assert!(n.flows.len() <= MAX_FLOWS);
+        arrive(&mut n, now + IDLE, 1, 6, 5_000).unwrap_or_default();
+        assert!(n.flows.len() <= 1 && n.clients.len() == n.flows.len());
     }
 
     #[test]
@@ -414,7 +672,7 @@ mod tests {
         // A reset ends it.
         let mut p = packet(6, (PUBLIC, 5_000), (SERVICE, 443), 0x04);
         let parsed = Parsed::parse(&p).unwrap();
-        n.inbound(now + IDLE, (1, mapping(1)), &mut p, &parsed).unwrap();
+        n.inbound(now + IDLE, (1, mapping(1)), &mut p, &parsed, |_, _, _| false).unwrap();
         arrive(&mut n, now + IDLE * 2, 2, 6, 6_001).unwrap();
         assert_eq!(n.flows.len(), 2);
         assert_eq!(n.of_tunnel.get(&1), None);

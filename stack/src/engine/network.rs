@@ -3,6 +3,7 @@
 //! IKE goes to `iked` without asking the filters (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
 //! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
 
+use super::connection::{ConnectionKey, State};
 use super::esp::{Content, OpenError, Opened};
 use super::filter::{Subject, Upper};
 use super::hold::Stage;
@@ -247,7 +248,14 @@ impl Engine {
         if let Arrival::Udp(udp) = &arrival
             && pair.is_some_and(|p| p.mode == Mode::Transport)
         {
-            match self.nat.inbound(now, (through.tunnel, udp.remote), inner, &parsed) {
+            let connections = &self.connections;
+            let held = |protocol, local: SocketAddr, remote: SocketAddr| {
+                let (local, local_port, remote, remote_port) =
+                    (local.ip(), local.port(), remote.ip(), remote.port());
+                let key = ConnectionKey { protocol, local, local_port, remote, remote_port };
+                connections.find(&key).is_some_and(|id| connections.get(id).state() != State::Closing)
+            };
+            match self.nat.inbound(now, (through.tunnel, udp.remote), inner, &parsed, held) {
                 Ok(false) => {}
                 // Nothing but a port and its checksum has changed.
                 Ok(true) => match Parsed::parse(inner) {

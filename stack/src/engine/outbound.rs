@@ -10,12 +10,13 @@ use super::hold::Stage;
 use super::icmp::{Quoted, may_answer};
 use super::inbound::{FRAGMENTS_CLEAR, FRAGMENTS_LOCAL};
 use super::io::{FlowRecord, FlowStage, Output, RawArrival, ToGroup, VnetHeader};
+use super::natt::{self, Whose};
 use super::network::{IKE_PORT, NATT_PORT};
 use super::roles::HomeRole;
 use super::segment::{self, SegmentError};
 use super::spd::Outbound;
 use super::verdict::DropReason;
-use super::{Engine, Line, key_outbound, natt, signs, subject};
+use super::{Engine, Line, key_outbound, signs, subject};
 use crate::control::{Direction, FilterAction};
 use crate::wire::icmp as wire_icmp;
 use crate::wire::packet::{IpVersion, Parsed, Upper};
@@ -311,9 +312,18 @@ impl Engine {
         let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
         let about = Quoted::of(parsed, packet).filter(|q| q.destination == parsed.source);
         let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
-        let resolution = self.nat.outbound(now, parsed);
-        let original = resolution.map(|r| to_port(s, r.original));
-        let resolved = resolution.zip(original.as_ref()).map(|(r, original)| (r.tunnel, original));
+        let resolution = match self.nat.outbound(now, parsed) {
+            Whose::Nobodys => None,
+            Whose::Tunnel(tunnel, original) => Some((tunnel, original)),
+            // By another tunnel it would reach another client.
+            Whose::Absent => {
+                return self.drop_packet(now, DropReason::NoSa, Some(parsed.source), out, || {
+                    format!("{}: its client has not come back", Line(&s))
+                });
+            }
+        };
+        let original = resolution.map(|(_, original)| to_port(s, original));
+        let resolved = resolution.zip(original.as_ref()).map(|((tunnel, _), original)| (tunnel, original));
         match self.spd.outbound_by(&s, flow.as_ref(), resolved) {
             Ok((way, admitted)) => {
                 if admitted.log {
@@ -332,9 +342,11 @@ impl Engine {
                     }
                     Outbound::Clear => Self::give_host(header, packet, parsed, out),
                     Outbound::Protect { spi_in } => {
-                        if let Some(r) = resolution.filter(|r| self.spd.tunnel_of(spi_in) == Some(r.tunnel)) {
+                        if let Some((_, original)) =
+                            resolution.filter(|(tunnel, _)| self.spd.tunnel_of(spi_in) == Some(*tunnel))
+                        {
                             let partial = header.flags & vnet::NEEDS_CSUM != 0;
-                            natt::restore_port(packet, parsed, r.original, partial);
+                            natt::restore_port(packet, parsed, original, partial);
                         }
                         self.protect(now, spi_in, origin, header, packet, parsed, out)
                     }

@@ -93,6 +93,7 @@ impl Worker {
             ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
             ToStack::Lease { until_boot_ns } => self.engine.lease(until_boot_ns),
             ToStack::Ceiling { dvipa, epoch, highest } => self.engine.ceiling(dvipa, epoch, highest),
+            ToStack::Translations { flows } => self.engine.expect_translations(now, &flows),
         }
     }
 
