@@ -6,6 +6,7 @@
 use super::fence::{Contents, Fence, FenceError, Record, Sysplex, in_bounds};
 use super::health::Source;
 use super::keeper::Shared;
+use super::mirror::Mirror;
 use super::order::{AliveSeen, Expected, NotOwned, Progress, Report};
 use super::record::{Backup, Ceiling, RecordId, Secret};
 use super::{CfError, Change, CouplingFacility, LEASED_PERIOD, PAGE, RecordKey};
@@ -109,6 +110,8 @@ pub(super) struct Clerk<C> {
     epoch: u64,
     /// Records that must be repeated.
     backups: BTreeMap<u8, String>,
+    /// While another one is the owner, and the store is elsewhere: what a claim will find.
+    mirror: Option<Mirror>,
     backoff: Backoff,
 }
 
@@ -127,12 +130,14 @@ impl<C: CouplingFacility> Clerk<C> {
             ceiling: 0,
             epoch: 0,
             backups: BTreeMap::new(),
+            mirror: None,
             backoff,
         }
     }
 
     /// Works until the daemon ends.
     pub(super) async fn run(mut self) {
+        self.look();
         loop {
             let Some(step) = self.next() else {
                 if self.desk.wishes().closing {
@@ -292,7 +297,9 @@ impl<C: CouplingFacility> Clerk<C> {
         if self.claim_doubt && self.was_made(plex, &claim).await.unwrap_or(false) {
             expected = Expected::Any;
         }
-        match plex.claim(dvipa, &self.shared.system, &claim.stack, &expected, claim.over.as_ref()).await {
+        let by = (self.shared.system.as_str(), claim.stack.as_str());
+        let claimed = plex.claim_with(self.mirror.as_ref(), dvipa, by, &expected, claim.over.as_ref());
+        match claimed.await {
             Ok((fence, left)) => {
                 let continues = self.shared.continued.contains(&dvipa);
                 self.forget_keys = !continues;
@@ -503,6 +510,16 @@ impl<C: CouplingFacility> Clerk<C> {
             None => self.shared.fences.remove(self.dvipa),
         }
         self.fence = fence;
+        self.look();
+    }
+
+    /// Mirrors what another owner writes; nobody mirrors himself.
+    fn look(&mut self) {
+        if !C::EXPIRES || self.fence.is_some() {
+            self.mirror = None;
+        } else if self.mirror.is_none() {
+            self.mirror = Some(Mirror::start(self.shared.clone(), self.dvipa));
+        }
     }
 
     async fn report(&self, report: Report) {

@@ -10,6 +10,7 @@
 //! salt, after which nothing that was on its way before can happen.
 
 pub use super::contents::{Contents, Refusal};
+use super::mirror::Mirror;
 use super::order::{AliveSeen, Expected, NotOwned, Progress};
 use super::record::{self, Alive, Ceiling, Owner, Phase1, Phase2, RecordId, Secret};
 use super::seal::SysplexKey;
@@ -228,6 +229,21 @@ impl<C: CouplingFacility> Sysplex<C> {
         expected: &Expected,
         over: Option<&AliveSeen>,
     ) -> Result<(Fence, Contents), FenceError> {
+        self.claim_with(None, dvipa, (system, stack), expected, over).await
+    }
+
+    /// The same, with what a mirror has read before.
+    ///
+    /// # Errors
+    /// As [`FenceError`].
+    pub(super) async fn claim_with(
+        &self,
+        mirror: Option<&Mirror>,
+        dvipa: IpAddr,
+        (system, stack): (&str, &str),
+        expected: &Expected,
+        over: Option<&AliveSeen>,
+    ) -> Result<(Fence, Contents), FenceError> {
         let seen = self.known.of(dvipa);
         let before = self.owner_entry(dvipa).await?;
         let not_owned = |reason| FenceError::NotOwned { dvipa, reason };
@@ -283,7 +299,14 @@ impl<C: CouplingFacility> Sysplex<C> {
         let acquired = tokio::time::Instant::now().into_std();
         // From here on nobody else can write: what is read now is all that there will be.
         let fence = Fence { dvipa, owner, sealed };
-        let mut contents = self.read_up_to(dvipa, epoch).await?;
+        let mirrored = match mirror {
+            Some(mirror) => mirror.take(&fence.sealed, epoch).await,
+            None => None,
+        };
+        let mut contents = match mirrored {
+            Some(contents) => contents,
+            None => self.read_up_to(dvipa, epoch).await?,
+        };
         let found = Progress {
             epoch: previous.as_ref().map_or(0, |o| o.epoch),
             ceiling: contents.ceiling.map(|(_, c)| c.highest),

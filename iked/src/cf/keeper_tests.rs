@@ -440,6 +440,55 @@ async fn a_watch_tells_members_lives_owners_and_backups() {
     a.renewed().await;
 }
 
+/// At a takeover nobody is served until the records are there: they are, before it begins.
+#[tokio::test(start_paused = true)]
+async fn a_backup_has_read_what_it_takes_before_it_takes_it() {
+    let store = Memory::new();
+    let (mut a, mut b) = (host(&store, "SYSA", true), host(&store, "SYSB", true));
+    a.claim("TCPCS1").await;
+    a.owned().await;
+    a.write(1, "there before anybody looked").await;
+    a.until(|r| matches!(r, Report::Written { .. }).then_some(())).await;
+    b.order(Order::Backup { dvipa: vip(), rank: 1, stack: Some("BACKUP".into()) }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for id in 2..20 {
+        a.write(id, "a").await;
+        a.keys(id, &[id; 40], id.into()).await;
+    }
+    a.order(Order::Ceiling { dvipa: vip(), highest: 77 }).await;
+    let gone = RecordKey::Phase1(RecordId([5; 16]));
+    a.order(Order::Write { dvipa: vip(), key: gone, record: None }).await;
+    // T49: somebody else writes, too.
+    let plex = b.plex();
+    let hostile = ["phase1/nonsense", "phase2/00112233445566778899aabbccddeeff", "keys/x/y", "elsewhere"];
+    let changes = hostile.map(|p| Change::Put(format!("/PLEX1/dvipa/{}/{p}", vip()), vec![1; 90]));
+    plex.commit(Transaction { conditions: vec![], changes: changes.to_vec() }).await.unwrap();
+    a.order(Order::Release { dvipa: vip() }).await;
+    a.until(|r| matches!(r, Report::Released { .. }).then_some(())).await;
+    let mut read = plex.read(vip()).await.unwrap();
+    assert_eq!((read.phase1.len(), read.keys.len(), read.refused.len()), (18, 18, 3));
+    read.refused.sort_by(|x, y| x.0.cmp(&y.0));
+    b.store.faults(|f| f.no_pages = true);
+    b.claim("BACKUP").await;
+    let (epoch, left) = b.owned().await;
+    assert_eq!(epoch, 2);
+    assert_eq!((&left.phase1, &left.phase2, &left.keys), (&read.phase1, &read.phase2, &read.keys));
+    assert_eq!((left.ceiling, &left.refused, left.set_back), (read.ceiling, &read.refused, None));
+    // As owner it mirrors nothing; when it has given the DVIPA up, it begins again.
+    b.store.faults(|f| f.no_pages = false);
+    b.write(1, "b").await;
+    b.order(Order::Release { dvipa: vip() }).await;
+    b.until(|r| matches!(r, Report::Released { .. }).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    b.store.faults(|f| f.no_pages = true);
+    b.claim("BACKUP").await;
+    let (epoch, left) = b.owned().await;
+    assert_eq!(
+        (epoch, left.phase1.iter().find(|r| r.0 == RecordId([1; 16])).map(|r| r.2.rule.as_str())),
+        (3, Some("b"))
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_expires_is_repeated() {
     let mut h = host(&Memory::new(), "SYSA", false);

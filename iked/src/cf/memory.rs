@@ -26,6 +26,8 @@ pub(crate) struct Faults {
     pub(crate) hangs: bool,
     /// Writes are refused, as by a full disk or an alarm of etcd.
     pub(crate) read_only: bool,
+    /// Nothing is read in pages: only what a watch has told is known.
+    pub(crate) no_pages: bool,
     /// Each call takes so long.
     pub(crate) slow: Duration,
     /// The next so many commits happen, and their answer is lost.
@@ -160,7 +162,9 @@ impl CouplingFacility for Memory {
     }
 
     async fn page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Entry>, CfError> {
-        self.enter().await?;
+        if self.enter().await?.no_pages {
+            return Err(CfError::Store("nothing is read".into()));
+        }
         let shared = self.shared();
         let from = after.filter(|a| *a >= prefix).unwrap_or(prefix).to_owned();
         let entries = shared.content.entries.range(from..);

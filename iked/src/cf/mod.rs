@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod keeper;
 #[cfg(test)]
 pub(crate) mod memory;
+mod mirror;
 pub mod order;
 mod paths;
 mod pulse;

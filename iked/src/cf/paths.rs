@@ -88,6 +88,12 @@ impl Paths {
         format!("{}/dvipa/{dvipa}/", self.root)
     }
 
+    /// Prefix of everything about a DVIPA.
+    #[must_use]
+    pub fn everything_of(&self, dvipa: IpAddr) -> String {
+        self.dvipa(dvipa)
+    }
+
     /// The owner record of a DVIPA.
     #[must_use]
     pub fn owner(&self, dvipa: IpAddr) -> String {

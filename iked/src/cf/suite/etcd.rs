@@ -534,6 +534,29 @@ async fn renewals_and_a_claim_with_a_thousand_tunnels_are_timed() {
     assert_eq!(n, 2000);
     let acquired = acquired - begin.into_std();
     println!("claim of 1000 tunnels: owner record {acquired:?}, all {:?}", begin.elapsed());
+    // By another one, which has watched them come.
+    let mut b = Host::new(&server, "SYSB");
+    b.order(Order::Backup { dvipa: vip(), rank: 1, stack: Some("TCPCS2".into()) }).await;
+    let plex = Sysplex::new(server.facility(), "PLEX1", KEY);
+    let path = plex.paths().backup(vip(), 1);
+    while plex.get(&path).await.unwrap().is_none() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    a.order(Order::Release { dvipa: vip() }).await;
+    a.until("the release", |r| matches!(r, Report::Released { .. }).then_some(())).await;
+    let begin = Instant::now();
+    b.claim(None).await;
+    let (acquired, n) = b
+        .until("ownership", |r| match r {
+            Report::Owned { left, .. } => Some((left.acquired.unwrap(), left.phase2.len() + left.keys.len())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(n, 2000);
+    let (acquired, all) = (acquired - begin.into_std(), begin.elapsed());
+    println!("claim of 1000 tunnels by a backup: owner record {acquired:?}, all {all:?}");
+    let mut a = b;
     let lease = Duration::from_millis(100);
     a.serve(lease).await;
     a.until("a renewal", |r| matches!(r, Report::Renewed { .. }).then_some(())).await;
