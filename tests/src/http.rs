@@ -287,6 +287,8 @@ pub struct Paced {
     pub server: Mutex<String>,
     /// Bytes so far.
     pub bytes: AtomicU64,
+    /// It ends after the next bytes that come.
+    enough: AtomicBool,
 }
 
 /// How a paced download ended.
@@ -313,7 +315,11 @@ impl PacedDownload {
         limit: Duration,
     ) -> Result<Vec<Self>> {
         let start = |_| {
-            let watch = Arc::new(Paced { server: Mutex::default(), bytes: AtomicU64::new(0) });
+            let watch = Arc::new(Paced {
+                server: Mutex::default(),
+                bytes: AtomicU64::new(0),
+                enough: AtomicBool::new(false),
+            });
             let watched = Arc::clone(&watch);
             let thread = lab.spawn(node, move || {
                 let mut stall = Duration::ZERO;
@@ -330,6 +336,40 @@ impl PacedDownload {
     #[must_use]
     pub fn ended(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Ends downloads that have lasted long enough: each must get right bytes once more within `limit`. One that does not
+    /// has failed, and is left alone.
+    ///
+    /// # Errors
+    /// When the node could not be entered.
+    pub fn conclude(downloads: Vec<Self>, limit: Duration) -> Result<Vec<Finished>> {
+        for download in &downloads {
+            download.watch.enough.store(true, Ordering::Relaxed);
+        }
+        let end = crate::wait::now() + limit;
+        let conclude = |download: Self| {
+            let left = end.saturating_duration_since(crate::wait::now());
+            let ended = crate::wait::until("its end", left, || {
+                ensure!(download.ended());
+                Ok(())
+            });
+            match ended {
+                Ok(()) => download.finish(),
+                Err(_) => Ok(Finished {
+                    server: download.server(),
+                    stall: limit,
+                    error: Some(format!("stands still after {:?} bytes", download.watch.bytes)),
+                }),
+            }
+        };
+        downloads.into_iter().map(conclude).collect()
+    }
+
+    /// Who serves it; empty until the answer began.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.watch.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for its end.
@@ -379,6 +419,9 @@ fn paced(
             *stall = (*stall).max(now - last);
             last = now;
             watch.bytes.fetch_add(got as u64, Ordering::Relaxed);
+            if watch.enough.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             rest = &rest[got..];
         }
     }

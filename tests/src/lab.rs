@@ -34,7 +34,7 @@ pub struct Lab {
     pub dir: PathBuf,
     keep: bool,
     _temporary: Option<tempfile::TempDir>,
-    _one_at_a_time: Flock<File>,
+    _one_at_a_time: Option<Flock<File>>,
 }
 
 impl Lab {
@@ -47,6 +47,18 @@ impl Lab {
         let lock = File::create(std::env::temp_dir().join(format!("e2e-lab-{}.lock", user()?)))
             .context("lab lock")?;
         let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| e).context("lab lock")?;
+        Self::with_lock(name, Some(lock))
+    }
+
+    /// The same, beside others: for what hardly does anything but wait, and measures nothing.
+    ///
+    /// # Errors
+    /// As [`Lab::new`].
+    pub fn idle(name: &str) -> Result<Self> {
+        Self::with_lock(name, None)
+    }
+
+    fn with_lock(name: &str, lock: Option<Flock<File>>) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         let mut lab = Self {
             prefix: format!("{name}{}", std::process::id()),

@@ -70,18 +70,26 @@ impl World {
         self.plex.tunnel(stack).map(drop)
     }
 
-    /// Keeps downloads running while `work` breaks something; every one of them must end well.
+    /// Keeps downloads running while `work` breaks something; every one of them must go on well.
     fn under_traffic(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Story> {
         let capture = Capture::start(&self.lab, "PEER", "ext")?;
-        let job = (6, 360_000, 60_000);
-        let downloads = PacedDownload::start(&self.lab, "PEER", server(false), job, Duration::from_secs(60))?;
-        wait::until("the downloads", SOON, || {
-            ensure!(downloads.iter().all(|d| d.watch.bytes.load(Ordering::Relaxed) > 0));
-            Ok(())
-        })?;
+        // Far longer than all of it takes: they are stopped when it is over.
+        let (job, limit) = ((6, 36_000_000, 60_000), Duration::from_secs(600));
+        let downloads = PacedDownload::start(&self.lab, "PEER", server(false), job, limit)?;
+        let bytes = |d: &PacedDownload| d.watch.bytes.load(Ordering::Relaxed);
+        let go_on = |more: u64| {
+            let before: Vec<u64> = downloads.iter().map(bytes).collect();
+            wait::until("the downloads go on", SOON, || {
+                let stuck = downloads.iter().zip(&before).filter(|(d, b)| bytes(d) < **b + more).count();
+                ensure!(stuck == 0, "{stuck} stand still");
+                Ok(())
+            })
+        };
+        go_on(1)?;
         work(self)?;
-        for download in downloads {
-            let end = download.finish()?;
+        // A second's worth.
+        go_on(60_000).with_context(|| self.plex.logs())?;
+        for end in PacedDownload::conclude(downloads, SOON)? {
             ensure!(end.error.is_none(), "{}: {:?}\n{}", end.server, end.error, self.plex.logs());
         }
         let network = capture.finish()?;
