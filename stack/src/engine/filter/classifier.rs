@@ -11,11 +11,12 @@
 //! in large tables it is memory that it waits for, and the trees wait together.
 
 mod build;
+mod hidden;
 #[cfg(test)]
 pub(super) use build::{COPIES, LEAF};
 
 use super::{Subject, Upper, asks_upper, scope_allows};
-use crate::control::{AddressRange, Direction, FilterAction, FilterRule, PortRange, Scope};
+use crate::control::{AddressRange, Direction, FilterAction, FilterRule, PortRange};
 use build::Builder;
 use std::net::IpAddr;
 
@@ -42,6 +43,8 @@ trait Number: Copy + Ord + std::fmt::Debug {
     fn minus(self, other: Self) -> Self;
     /// `self + other`; they are a low end and a length.
     fn plus(self, other: Self) -> Self;
+    /// Digits of it in base 2.
+    fn digits(self) -> u32;
 }
 
 /// What both widths compute in the same way.
@@ -59,6 +62,9 @@ macro_rules! arithmetic {
         }
         fn plus(self, other: Self) -> Self {
             self + other
+        }
+        fn digits(self) -> u32 {
+            Self::BITS - self.leading_zeros()
         }
     };
 }
@@ -96,28 +102,39 @@ enum View {
     Local,
     /// Forwarded.
     Routed,
-    /// Forwarded or not, a fragment that does not say its ports.
-    Opaque,
+    /// As `Local`, a fragment that does not say its ports.
+    LocalOpaque,
+    /// As `Routed`, a fragment that does not say its ports.
+    RoutedOpaque,
 }
 
-const VIEWS: [View; 3] = [View::Local, View::Routed, View::Opaque];
+const VIEWS: [View; 4] = [View::Local, View::Routed, View::LocalOpaque, View::RoutedOpaque];
+/// Tables of a family: views in both directions.
+const TABLES: usize = 2 * VIEWS.len();
 
 impl View {
     fn of(s: &Subject) -> Self {
         match (s.upper, s.routed) {
-            (Upper::Opaque, _) => Self::Opaque,
+            (Upper::Opaque, true) => Self::RoutedOpaque,
+            (Upper::Opaque, false) => Self::LocalOpaque,
             (_, true) => Self::Routed,
             (_, false) => Self::Local,
         }
     }
 
+    const fn routed(self) -> bool {
+        matches!(self, Self::Routed | Self::RoutedOpaque)
+    }
+
+    const fn opaque(self) -> bool {
+        matches!(self, Self::LocalOpaque | Self::RoutedOpaque)
+    }
+
     /// Whether a rule can decide about such a packet.
     fn holds(self, r: &FilterRule) -> bool {
-        match self {
-            Self::Local => scope_allows(r.scope, false) && can_match(r),
-            Self::Routed => scope_allows(r.scope, true) && can_match(r),
-            Self::Opaque => r.action != FilterAction::Permit || !asks_upper(r),
-        }
+        let decides =
+            if self.opaque() { r.action != FilterAction::Permit || !asks_upper(r) } else { can_match(r) };
+        scope_allows(r.scope, self.routed()) && decides
     }
 }
 
@@ -151,7 +168,7 @@ mod upper {
 mod flag {
     /// The last of its leaf.
     pub(super) const LAST: u8 = 1;
-    /// The rule itself has to be asked: security class, fragments, opaque ones, scope.
+    /// The rule itself has to be asked: security class, fragments, opaque ones.
     pub(super) const ASK: u8 = 1 << 1;
     /// It ends the search without a match (R7: a fragment that a deny could have meant).
     pub(super) const STOP: u8 = 1 << 2;
@@ -188,7 +205,7 @@ struct Values<A> {
 impl<A: Number> Entry<A> {
     fn of(rule: u32, r: &FilterRule, view: View, direction: Direction) -> Self {
         let range = |low, high| (low, high - low);
-        let ((first, second), mut uppers) = if view == View::Opaque {
+        let ((first, second), mut uppers) = if view.opaque() {
             ((range(0, u16::MAX), range(0, u16::MAX)), upper::ANY)
         } else if asks_type(r) {
             let side =
@@ -207,11 +224,10 @@ impl<A: Number> Entry<A> {
             (low, A::of(of.high).minus(low))
         };
         let mut flags = 0;
-        let has_scope = view == View::Opaque && r.scope != Scope::Either;
-        if r.security_class != 0 || r.fragments_only || r.opaque || has_scope {
+        if r.security_class != 0 || r.fragments_only || r.opaque {
             flags |= flag::ASK;
         }
-        if view == View::Opaque && asks_upper(r) {
+        if view.opaque() && asks_upper(r) {
             flags |= flag::STOP;
         }
         Self {
@@ -281,6 +297,12 @@ impl<A: Number> Entry<A> {
         let whole = [upper::ANY, upper::TYPED, upper::PORTS | upper::OPENS];
         self.flags & flag::ASK == 0 && whole.contains(&self.uppers)
     }
+
+    /// Whether nothing is left for `later` where the box of this one holds its box: who comes so far has the upper
+    /// layer that both accept, and nothing else is asked here.
+    fn answers_for(&self, later: &Self) -> bool {
+        self.flags & flag::ASK == 0 && self.uppers & later.uppers == later.uppers
+    }
 }
 
 /// Where a slice leads: a node, or with this bit the first entry of a leaf.
@@ -319,15 +341,16 @@ struct Table<A> {
 #[derive(Debug, Default)]
 pub struct Classifier {
     /// By direction and view; `None`: no rules there.
-    v4: [Option<Table<u32>>; 6],
-    v6: [Option<Table<u128>>; 6],
+    v4: [Option<Table<u32>>; TABLES],
+    v6: [Option<Table<u128>>; TABLES],
 }
 
 fn table_number(direction: Direction, view: View) -> usize {
     let view = match view {
         View::Local => 0,
         View::Routed => 1,
-        View::Opaque => 2,
+        View::LocalOpaque => 2,
+        View::RoutedOpaque => 3,
     };
     usize::from(direction == Direction::Outbound) | view << 1
 }
@@ -384,7 +407,7 @@ impl<A: Number> Table<A> {
             .filter(|(r, _)| r.source.low.is_ipv6() == v6 && r.direction == direction && view.holds(r))
             .map(|(r, rule)| Entry::of(rule, r, view, direction))
             .collect();
-        if members.is_empty() { None } else { Some(Builder::new(members).table()) }
+        if members.is_empty() { None } else { Some(Builder::new(hidden::without(members)).table()) }
     }
 
     fn memory(&self) -> usize {
@@ -407,16 +430,15 @@ impl<A: Number> Table<A> {
         let [protocol, first, second] =
             [u32::from(s.protocol), base + u32::from(first), base + u32::from(second)].map(A::small);
         let zero = A::small(0);
+        self.lane_at([source, destination, protocol, first, second, zero, zero, zero], values)
+    }
+
+    fn lane_at(&self, value: [A; 8], values: Values<A>) -> Lane<'_, A> {
         let mut at = [LEAF_BIT; TREES];
         for (at, &root) in at.iter_mut().zip(&self.trees) {
             *at = root;
         }
-        Lane {
-            table: self,
-            values,
-            value: [source, destination, protocol, first, second, zero, zero, zero],
-            at,
-        }
+        Lane { table: self, values, value, at }
     }
 }
 
@@ -469,6 +491,25 @@ impl<A: Number> Lane<'_, A> {
         (best != u32::MAX && !stop).then_some(best as usize)
     }
 
+    /// Whether the box of an entry that comes before `entry`, and answers for it, holds the box of it. The lane is one of
+    /// a packet in that box.
+    fn hidden(mut self, entry: &Entry<A>) -> bool {
+        let cube = entry.cube();
+        for _ in 0..self.table.depth {
+            self.descend();
+        }
+        self.at.into_iter().any(|at| {
+            let mut rest = &self.table.entries[(at & !LEAF_BIT) as usize..];
+            while let Some((before, others)) = rest.split_first().filter(|(e, _)| e.rule < entry.rule) {
+                if before.answers_for(entry) && build::covers(&before.cube(), &cube) {
+                    return true;
+                }
+                rest = if before.flags & flag::LAST == 0 { others } else { &[] };
+            }
+            false
+        })
+    }
+
     fn search(mut self, rules: &[FilterRule], s: &Subject) -> Option<usize> {
         for _ in 0..self.table.depth {
             self.descend();
@@ -479,8 +520,7 @@ impl<A: Number> Lane<'_, A> {
 
 /// What a rule asks beyond its box.
 fn is_asked(r: &FilterRule, s: &Subject) -> bool {
-    scope_allows(r.scope, s.routed)
-        && (r.security_class == 0 || r.security_class == s.security_class)
+    (r.security_class == 0 || r.security_class == s.security_class)
         && (!r.fragments_only || s.fragment)
         && (!r.opaque || s.hides_protocol())
 }

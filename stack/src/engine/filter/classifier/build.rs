@@ -9,6 +9,8 @@ pub(in super::super) const LEAF: usize = 8;
 const PUT_OFF: usize = 256;
 /// A rule that goes on for so many slices beyond its first is put off.
 const SPAN: usize = 3;
+/// In lists of so many rules each is compared with those before it: it may be hidden there.
+const COMPARED: usize = 64;
 /// Copies of a rule in leaves, on average over the table.
 pub(in super::super) const COPIES: usize = 7;
 /// Copies that every table may have beyond that.
@@ -114,6 +116,9 @@ impl<A: Number> Builder<A> {
         if let Some(last) = list.iter().position(hiding) {
             list.truncate(last + 1);
         }
+        if list.len() <= COMPARED {
+            self.drop_hidden(cube, list);
+        }
         let may_put_off = put_off.is_some() && list.len() > PUT_OFF;
         let cut =
             if list.len() > LEAF && *depth < DEPTH { self.best_cut(cube, list, may_put_off) } else { None };
@@ -167,6 +172,23 @@ impl<A: Number> Builder<A> {
         self.depth = self.depth.max(*depth + 1);
         self.nodes.push(made);
         node
+    }
+
+    /// Drops the rules of a short list that are hidden in this cube by a rule before them.
+    fn drop_hidden(&self, cube: &Cube<A>, list: &mut Vec<u32>) {
+        let mut kept: Vec<(u32, Cube<A>)> = Vec::with_capacity(list.len());
+        list.retain(|&r| {
+            let rule = &self.members[r as usize];
+            let inside = clip(&self.cubes[r as usize], cube);
+            let hides = |(before, outer): &(u32, Cube<A>)| {
+                covers(outer, &inside) && self.members[*before as usize].answers_for(rule)
+            };
+            let keep = !kept.iter().any(hides);
+            if keep {
+                kept.push((r, inside));
+            }
+            keep
+        });
     }
 
     fn leaf(&mut self, list: &[u32]) -> u32 {
@@ -237,6 +259,10 @@ fn slice_of<A: Ord>(bounds: &[A], value: A) -> usize {
     bounds.iter().map(|b| usize::from(value > *b)).sum()
 }
 
-fn covers<A: Number>(rule: &Cube<A>, cube: &Cube<A>) -> bool {
+fn clip<A: Number>(rule: &Cube<A>, cube: &Cube<A>) -> Cube<A> {
+    std::array::from_fn(|i| (rule[i].0.max(cube[i].0), rule[i].1.min(cube[i].1)))
+}
+
+pub(super) fn covers<A: Number>(rule: &Cube<A>, cube: &Cube<A>) -> bool {
     rule.iter().zip(cube).all(|(r, c)| r.0 <= c.0 && c.1 <= r.1)
 }
