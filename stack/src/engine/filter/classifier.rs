@@ -1,9 +1,9 @@
 //! Cut trees over the rules: which is the first to decide about a packet?
 //!
-//! A rule is a box in five dimensions (addresses, protocol, ports or type and code). A node cuts the space into up to
-//! [`WAYS`] slices of one dimension and is one cache line for IPv4; a leaf is a short run of [`Entry`]s in rule
-//! order that hold all that most rules ask, so that a search reads no rule. A rule that covers a whole node hides what
-//! follows it there: general rules at the end cost nothing.
+//! A rule is a box in four dimensions: the addresses, protocol with source port or type, destination port or code. A node
+//! cuts the space into up to [`WAYS`] slices of one dimension and is one cache line for IPv4; a leaf is a short run of
+//! [`Entry`]s in rule order, each half a cache line, that hold all that most rules ask, so that a search reads no rule. What
+//! stands behind a rule that has all of it is left out, in the whole table and again in each leaf (`hidden.rs`).
 //!
 //! A rule that is wide where a large node is cut would be repeated in most of its slices. It is put off instead to the
 //! next tree of the table, where the cuts are made for what was put off. The last tree puts nothing off; a budget
@@ -15,21 +15,24 @@ mod hidden;
 #[cfg(test)]
 pub(super) use build::{COPIES, LEAF};
 
-use super::{Subject, Upper, asks_upper, scope_allows};
+use super::{Step, Subject, Upper, asks_upper, scope_allows, step};
 use crate::control::{AddressRange, Direction, FilterAction, FilterRule, PortRange};
 use build::Builder;
 use std::net::IpAddr;
 
-const DIMENSIONS: usize = 5;
+const DIMENSIONS: usize = 4;
+/// The dimension whose lengths have the [`flag`]s in their lowest octet.
+const SECOND: usize = 3;
 /// Slices of a node.
 const WAYS: usize = 8;
 /// Trees of a table.
 const TREES: usize = 3;
-/// In the dimensions of the ports: the packet has neither ports nor a type.
-const NO_PORT: u32 = 1 << 16;
-/// In the dimensions of the ports: type 0, code 0.
-const TYPE: u32 = NO_PORT + 1;
-const PORT_END: u32 = TYPE + 255;
+/// The ports, types and codes of a packet stand above an octet that is 0.
+const SHIFT: u32 = 8;
+/// The kinds of upper layers, above destination port or code.
+const PORTS: u32 = 0;
+const TYPED: u32 = 1 << 16;
+const NEITHER: u32 = 2 << 16;
 
 /// An address as a number, and whatever else is compared in the same width.
 trait Number: Copy + Ord + std::fmt::Debug {
@@ -43,6 +46,9 @@ trait Number: Copy + Ord + std::fmt::Debug {
     fn minus(self, other: Self) -> Self;
     /// `self + other`; they are a low end and a length.
     fn plus(self, other: Self) -> Self;
+    /// With these bits set in the lowest octet.
+    fn with(self, octet: u8) -> Self;
+    fn lowest_octet(self) -> u8;
     /// Digits of it in base 2.
     fn digits(self) -> u32;
 }
@@ -62,6 +68,12 @@ macro_rules! arithmetic {
         }
         fn plus(self, other: Self) -> Self {
             self + other
+        }
+        fn with(self, octet: u8) -> Self {
+            self | Self::from(octet)
+        }
+        fn lowest_octet(self) -> u8 {
+            self.to_le_bytes()[0]
         }
         fn digits(self) -> u32 {
             Self::BITS - self.leading_zeros()
@@ -92,7 +104,9 @@ impl Number for u128 {
     arithmetic!();
 }
 
-/// A box in the five dimensions: source, destination, protocol, source port or type, destination port or code.
+/// A point: source, destination, protocol and source port or type, kind and destination port or code.
+type Point<A> = [A; DIMENSIONS];
+/// A box: both ends of each dimension.
 type Cube<A> = [(A, A); DIMENSIONS];
 
 /// Which packets a table is for.
@@ -151,157 +165,112 @@ fn asks_type(r: &FilterRule) -> bool {
     r.icmp_type.is_some() || r.icmp_code.is_some()
 }
 
-/// What the upper layer of a packet is, as one bit; an entry holds the bits that it accepts.
-mod upper {
-    /// Ports; not a segment that opens a connection.
-    pub(super) const PORTS: u8 = 1;
-    /// A segment that opens a connection.
-    pub(super) const OPENS: u8 = 1 << 1;
-    /// Type and code.
-    pub(super) const TYPED: u8 = 1 << 2;
-    /// Neither, or not shown.
-    pub(super) const NONE: u8 = 1 << 3;
-    pub(super) const ANY: u8 = PORTS | OPENS | TYPED | NONE;
-}
-
 /// What an entry is beyond its box.
 mod flag {
     /// The last of its leaf.
     pub(super) const LAST: u8 = 1;
-    /// The rule itself has to be asked: security class, fragments, opaque ones.
+    /// The rule itself has to be asked: security class, fragments, opaque ones, ports of any protocol.
     pub(super) const ASK: u8 = 1 << 1;
     /// It ends the search without a match (R7: a fragment that a deny could have meant).
     pub(super) const STOP: u8 = 1 << 2;
+    /// It does not match a segment that opens a connection.
+    pub(super) const CLOSED: u8 = 1 << 3;
+    pub(super) const ALL: u8 = u8::MAX;
 }
 
-/// What a rule asks, in half a cache line for IPv4. Ranges are their low end and their length less one.
+/// What a rule asks, in half a cache line for IPv4: the box as low ends and lengths less one, with the flags in the lowest
+/// octet of the last length. No packet has anything in that octet, so that they change no comparison.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(32))]
 struct Entry<A> {
-    source: (A, A),
-    destination: (A, A),
-    /// Of source port or type.
-    first: (u16, u16),
-    /// Of destination port or code.
-    second: (u16, u16),
-    rule: u32,
-    protocol: u8,
-    protocol_mask: u8,
-    uppers: u8,
-    flags: u8,
-}
-
-/// What an entry is compared with.
-#[derive(Debug, Clone, Copy)]
-struct Values<A> {
-    source: A,
-    destination: A,
-    first: u16,
-    second: u16,
-    protocol: u8,
-    upper: u8,
+    low: Point<A>,
+    length: Point<A>,
 }
 
 impl<A: Number> Entry<A> {
-    fn of(rule: u32, r: &FilterRule, view: View, direction: Direction) -> Self {
-        let range = |low, high| (low, high - low);
-        let ((first, second), mut uppers) = if view.opaque() {
-            ((range(0, u16::MAX), range(0, u16::MAX)), upper::ANY)
-        } else if asks_type(r) {
-            let side =
-                |of: Option<(u8, u8)>| of.map_or(range(0, 255), |(low, high)| range(low.into(), high.into()));
-            ((side(r.icmp_type), side(r.icmp_code)), upper::TYPED)
-        } else {
-            let side = |of: PortRange| range(of.low, of.high);
-            let uppers = if asks_ports(r) { upper::PORTS | upper::OPENS } else { upper::ANY };
-            ((side(r.source_ports), side(r.destination_ports)), uppers)
-        };
-        if super::closed_to(r.tcp_qualifier, direction) {
-            uppers &= !upper::OPENS;
-        }
-        let addresses = |of: &AddressRange| {
-            let low = A::of(of.low);
-            (low, A::of(of.high).minus(low))
-        };
+    fn of(r: &FilterRule, view: View, direction: Direction) -> Self {
+        let asks_upper = !view.opaque() && asks_upper(r);
         let mut flags = 0;
+        let (low, high) = match r.protocol {
+            Some(p) => {
+                let (low, high) = match r.icmp_type {
+                    _ if !asks_upper => (0, u16::MAX),
+                    Some((low, high)) => (low.into(), high.into()),
+                    None => (r.source_ports.low, r.source_ports.high),
+                };
+                let protocol = u32::from(p) << 16;
+                (protocol | u32::from(low), protocol | u32::from(high))
+            }
+            None => {
+                // Ports of any protocol: no range.
+                if asks_upper {
+                    flags |= flag::ASK;
+                }
+                (0, u32::MAX >> SHIFT)
+            }
+        };
+        let first = (low << SHIFT, high << SHIFT | 0xff);
+        let (low, high) = if !asks_upper {
+            (0, u32::MAX >> SHIFT)
+        } else if asks_type(r) {
+            let (low, high) = r.icmp_code.unwrap_or((0, u8::MAX));
+            (TYPED | u32::from(low), TYPED | u32::from(high))
+        } else {
+            (PORTS | u32::from(r.destination_ports.low), PORTS | u32::from(r.destination_ports.high))
+        };
+        let second = (low << SHIFT, high << SHIFT);
         if r.security_class != 0 || r.fragments_only || r.opaque {
             flags |= flag::ASK;
         }
-        if view.opaque() && asks_upper(r) {
+        if view.opaque() && super::asks_upper(r) {
             flags |= flag::STOP;
         }
-        Self {
-            source: addresses(&r.source),
-            destination: addresses(&r.destination),
-            first,
-            second,
-            rule,
-            protocol: r.protocol.unwrap_or(0),
-            protocol_mask: if r.protocol.is_some() { u8::MAX } else { 0 },
-            uppers,
-            flags,
+        if !view.opaque() && super::closed_to(r.tcp_qualifier, direction) {
+            flags |= flag::CLOSED;
         }
+        let addresses = |of: &AddressRange| (A::of(of.low), A::of(of.high));
+        let small = |(low, high): (u32, u32)| (A::small(low), A::small(high));
+        let ends = [addresses(&r.source), addresses(&r.destination), small(first), small(second)];
+        let mut length = ends.map(|(low, high)| high.minus(low));
+        length[SECOND] = length[SECOND].with(flags);
+        Self { low: ends.map(|(low, _)| low), length }
     }
 
-    /// The entry of an empty leaf: it matches nothing.
+    /// The entry of an empty leaf: it matches nothing, no packet has this kind of upper layer.
     fn nothing() -> Self {
-        Self {
-            source: (A::LAST, A::small(0)),
-            destination: (A::LAST, A::small(0)),
-            first: (0, 0),
-            second: (0, 0),
-            rule: u32::MAX,
-            protocol: 0,
-            protocol_mask: 0,
-            uppers: 0,
-            flags: flag::LAST,
-        }
+        let low = [A::small(0), A::small(0), A::small(0), A::small(u32::MAX << SHIFT)];
+        Self { low, length: [0, 0, 0, u32::from(flag::LAST)].map(A::small) }
     }
 
     /// Whether the packet is in the box. All is compared whatever the first comparison says: which of them fails
     /// cannot be foreseen, and a wrong guess costs more than they do.
-    fn holds(&self, v: &Values<A>) -> bool {
-        (v.source.minus(self.source.0) <= self.source.1)
-            & (v.destination.minus(self.destination.0) <= self.destination.1)
-            & (v.first.wrapping_sub(self.first.0) <= self.first.1)
-            & (v.second.wrapping_sub(self.second.0) <= self.second.1)
-            & ((v.protocol ^ self.protocol) & self.protocol_mask == 0)
-            & (v.upper & self.uppers != 0)
+    fn holds(&self, point: &Point<A>) -> bool {
+        let mut outside = false;
+        for i in 0..DIMENSIONS {
+            outside |= point[i].minus(self.low[i]) > self.length[i];
+        }
+        !outside
     }
 
-    /// Its box, for the cuts.
+    fn flags(&self) -> u8 {
+        self.length[SECOND].lowest_octet()
+    }
+
+    /// Its box, for the cuts; all that the lowest octet can be is in it.
     fn cube(&self) -> Cube<A> {
-        let addresses = |(low, length): (A, A)| (low, low.plus(length));
-        let side = |(low, length): (u16, u16)| {
-            let (low, high) = (u32::from(low), u32::from(low) + u32::from(length));
-            match self.uppers & (upper::PORTS | upper::TYPED) {
-                upper::PORTS => (A::small(low), A::small(high)),
-                upper::TYPED => (A::small(TYPE + low), A::small(TYPE + high)),
-                _ => (A::small(0), A::small(PORT_END)),
-            }
-        };
-        let protocol =
-            if self.protocol_mask == 0 { (0, 255) } else { (self.protocol.into(), self.protocol.into()) };
-        [
-            addresses(self.source),
-            addresses(self.destination),
-            (A::small(protocol.0), A::small(protocol.1)),
-            side(self.first),
-            side(self.second),
-        ]
+        let mut length = self.length;
+        length[SECOND] = length[SECOND].with(flag::ALL);
+        std::array::from_fn(|i| (self.low[i], self.low[i].plus(length[i])))
     }
 
     /// Whether it decides about whatever is in its box.
     fn hides(&self) -> bool {
-        // All but those of one opening side: nothing of a box of ports, of types or of both is left out.
-        let whole = [upper::ANY, upper::TYPED, upper::PORTS | upper::OPENS];
-        self.flags & flag::ASK == 0 && whole.contains(&self.uppers)
+        self.flags() & (flag::ASK | flag::CLOSED) == 0
     }
 
-    /// Whether nothing is left for `later` where the box of this one holds its box: who comes so far has the upper
-    /// layer that both accept, and nothing else is asked here.
+    /// Whether nothing is left for `later` where the box of this one holds its box.
     fn answers_for(&self, later: &Self) -> bool {
-        self.flags & flag::ASK == 0 && self.uppers & later.uppers == later.uppers
+        self.flags() & (flag::ASK | flag::CLOSED) & !(later.flags() & flag::CLOSED) == 0
     }
 }
 
@@ -312,29 +281,42 @@ const LEAF_BIT: u32 = 1 << 31;
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Node<A> {
-    bounds: [A; WAYS - 1],
-    dimension: u32,
+    /// In the last place the dimension.
+    bounds: [A; WAYS],
     slices: [u32; WAYS],
 }
 
 impl<A: Number> Node<A> {
-    fn slice(&self, value: &[A; 8]) -> u32 {
-        let value = value[(self.dimension & 7) as usize];
-        let n: usize = self.bounds.iter().map(|&b| usize::from(value > b)).sum();
-        self.slices[n & (WAYS - 1)]
+    fn new(dimension: usize) -> Self {
+        let mut bounds = [A::LAST; WAYS];
+        bounds[WAYS - 1] = A::small(index(dimension));
+        Self { bounds, slices: [LEAF_BIT; WAYS] }
+    }
+
+    fn slice(&self, point: &Point<A>) -> u32 {
+        let value = point[usize::from(self.bounds[WAYS - 1].lowest_octet()) % DIMENSIONS];
+        let mut n = 0;
+        for (i, bound) in self.bounds.iter().enumerate() {
+            n += usize::from(value > *bound) & usize::from(i < WAYS - 1);
+        }
+        self.slices[n % WAYS]
     }
 }
 
 /// The trees of one family, direction and view.
 #[derive(Debug)]
 struct Table<A> {
-    /// Where each tree begins, by first rule.
-    trees: Vec<u32>,
+    /// Where each tree begins, by first rule; what is not there is an empty leaf.
+    trees: [u32; TREES],
+    /// How many there are.
+    count: usize,
     nodes: Vec<Node<A>>,
     /// Of the deepest tree.
     depth: u32,
     /// The leaves; the first of them is the empty one.
     entries: Vec<Entry<A>>,
+    /// The rules of the entries.
+    rules: Vec<u32>,
 }
 
 /// The rules as trees.
@@ -388,10 +370,10 @@ impl Classifier {
         let table = table_number(s.direction, View::of(s));
         match (s.source, s.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.v4[table].as_ref()?.lane(s, source.into(), destination.into()).search(rules, s)
+                self.v4[table].as_ref()?.search(rules, s, source.into(), destination.into())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                self.v6[table].as_ref()?.lane(s, source.into(), destination.into()).search(rules, s)
+                self.v6[table].as_ref()?.search(rules, s, source.into(), destination.into())
             }
             // No packet has addresses of two families.
             (IpAddr::V4(_) | IpAddr::V6(_), _) => None,
@@ -401,11 +383,11 @@ impl Classifier {
 
 impl<A: Number> Table<A> {
     fn build(rules: &[FilterRule], v6: bool, direction: Direction, view: View) -> Option<Self> {
-        let members: Vec<Entry<A>> = rules
+        let members: Vec<Member<A>> = rules
             .iter()
             .zip(0..)
             .filter(|(r, _)| r.source.low.is_ipv6() == v6 && r.direction == direction && view.holds(r))
-            .map(|(r, rule)| Entry::of(rule, r, view, direction))
+            .map(|(r, rule)| Member { rule, entry: Entry::of(r, view, direction) })
             .collect();
         if members.is_empty() { None } else { Some(Builder::new(hidden::without(members)).table()) }
     }
@@ -414,115 +396,101 @@ impl<A: Number> Table<A> {
         fn octets<T>(of: &Vec<T>) -> usize {
             of.capacity() * size_of::<T>()
         }
-        octets(&self.trees) + octets(&self.nodes) + octets(&self.entries)
-    }
-
-    /// Begins a search.
-    fn lane(&self, s: &Subject, source: A, destination: A) -> Lane<'_, A> {
-        let (first, second, upper, base) = match s.upper {
-            Upper::Ports { source, destination, opens } => {
-                (source, destination, if opens { upper::OPENS } else { upper::PORTS }, 0)
-            }
-            Upper::Type { kind, code } => (kind.into(), code.into(), upper::TYPED, TYPE),
-            Upper::None | Upper::Opaque => (0, 0, upper::NONE, NO_PORT),
-        };
-        let values = Values { source, destination, first, second, protocol: s.protocol, upper };
-        let [protocol, first, second] =
-            [u32::from(s.protocol), base + u32::from(first), base + u32::from(second)].map(A::small);
-        let zero = A::small(0);
-        self.lane_at([source, destination, protocol, first, second, zero, zero, zero], values)
-    }
-
-    fn lane_at(&self, value: [A; 8], values: Values<A>) -> Lane<'_, A> {
-        let mut at = [LEAF_BIT; TREES];
-        for (at, &root) in at.iter_mut().zip(&self.trees) {
-            *at = root;
-        }
-        Lane { table: self, values, value, at }
-    }
-}
-
-/// A search under way: where it is in each tree.
-struct Lane<'t, A> {
-    table: &'t Table<A>,
-    values: Values<A>,
-    value: [A; 8],
-    at: [u32; TREES],
-}
-
-impl<A: Number> Lane<'_, A> {
-    /// Goes one level down in every tree: what one of them waits for from memory, the others wait for at the same
-    /// time. Who is at a leaf stays; that is no branch, it could not be foreseen.
-    fn descend(&mut self) {
-        for at in &mut self.at[..self.table.trees.len()] {
-            let is_leaf = *at & LEAF_BIT != 0;
-            let slice = self.table.nodes[if is_leaf { 0 } else { *at as usize }].slice(&self.value);
-            *at = if is_leaf { *at } else { slice };
-        }
-    }
-
-    /// First rules of the leaves.
-    fn heads(&self) -> [u32; TREES] {
-        self.at.map(|at| self.table.entries[(at & !LEAF_BIT) as usize].rule)
+        octets(&self.nodes) + octets(&self.entries) + octets(&self.rules)
     }
 
     /// The first rule that decides.
-    fn decide(&self, heads: [u32; TREES], rules: &[FilterRule], s: &Subject) -> Option<usize> {
-        let (mut best, mut stop) = (u32::MAX, false);
-        for (at, head) in self.at.into_iter().zip(heads) {
-            if head >= best {
-                continue;
+    fn search(&self, rules: &[FilterRule], s: &Subject, source: A, destination: A) -> Option<usize> {
+        let (first, second, refused) = match s.upper {
+            Upper::Ports { source, destination, opens } => {
+                (source, PORTS | u32::from(destination), if opens { flag::CLOSED } else { 0 })
             }
-            for entry in &self.table.entries[(at & !LEAF_BIT) as usize..] {
-                if entry.rule >= best {
-                    break;
-                }
-                if entry.holds(&self.values)
-                    && (entry.flags & flag::ASK == 0 || is_asked(&rules[entry.rule as usize], s))
-                {
-                    (best, stop) = (entry.rule, entry.flags & flag::STOP != 0);
-                    break;
-                }
-                if entry.flags & flag::LAST != 0 {
-                    break;
-                }
-            }
-        }
-        (best != u32::MAX && !stop).then_some(best as usize)
+            Upper::Type { kind, code } => (kind.into(), TYPED | u32::from(code), 0),
+            Upper::None | Upper::Opaque => (0, NEITHER, 0),
+        };
+        let first = u32::from(s.protocol) << 16 | u32::from(first);
+        let point = [source, destination, A::small(first << SHIFT), A::small(second << SHIFT)];
+        // How many trees there are is known here, so that small tables do not pay for what large ones need.
+        let (rule, flags) = match self.count {
+            1 => self.decide(self.leaves::<1>(&point), &point, refused, rules, s),
+            2 => self.decide(self.leaves::<2>(&point), &point, refused, rules, s),
+            _ => self.decide(self.leaves::<TREES>(&point), &point, refused, rules, s),
+        };
+        (rule != u32::MAX && flags & flag::STOP == 0).then_some(rule as usize)
     }
 
-    /// Whether the box of an entry that comes before `entry`, and answers for it, holds the box of it. The lane is one of
-    /// a packet in that box.
-    fn hidden(mut self, entry: &Entry<A>) -> bool {
-        let cube = entry.cube();
-        for _ in 0..self.table.depth {
-            self.descend();
+    /// Where the leaves of a point begin. Goes one level down in every tree at a time: what one of them waits for from
+    /// memory, the others wait for at the same time. Who is at a leaf stays; that is no branch, it could not be foreseen.
+    fn leaves<const N: usize>(&self, point: &Point<A>) -> [usize; N] {
+        let mut at: [u32; N] = std::array::from_fn(|tree| self.trees[tree]);
+        for _ in 0..self.depth {
+            for at in &mut at {
+                let is_leaf = *at & LEAF_BIT != 0;
+                let slice = self.nodes[if is_leaf { 0 } else { *at as usize }].slice(point);
+                *at = if is_leaf { *at } else { slice };
+            }
         }
-        self.at.into_iter().any(|at| {
-            let mut rest = &self.table.entries[(at & !LEAF_BIT) as usize..];
-            while let Some((before, others)) = rest.split_first().filter(|(e, _)| e.rule < entry.rule) {
-                if before.answers_for(entry) && build::covers(&before.cube(), &cube) {
+        at.map(|at| (at & !LEAF_BIT) as usize)
+    }
+
+    /// The first rule that decides among these leaves, and its flags.
+    fn decide<const N: usize>(
+        &self,
+        leaves: [usize; N],
+        point: &Point<A>,
+        refused: u8,
+        rules: &[FilterRule],
+        s: &Subject,
+    ) -> (u32, u8) {
+        let (mut best, mut flags) = (u32::MAX, 0);
+        for leaf in leaves {
+            let matches = |entry: &Entry<A>, at: usize| {
+                let flags = entry.flags();
+                flags & (flag::ASK | refused) == 0
+                    || (flags & refused == 0 && step(&rules[self.rules[at] as usize], s) != Step::Next)
+            };
+            for (entry, at) in self.entries[leaf..].iter().zip(leaf..) {
+                if entry.holds(point) && matches(entry, at) {
+                    let rule = self.rules[at];
+                    if rule < best {
+                        (best, flags) = (rule, entry.flags());
+                    }
+                    break;
+                }
+                if entry.flags() & flag::LAST != 0 {
+                    break;
+                }
+            }
+        }
+        (best, flags)
+    }
+
+    /// Whether a rule before `member` that answers for it has a box that holds its box: if so, it is in a leaf of each
+    /// of its corners.
+    fn hides(&self, member: &Member<A>) -> bool {
+        let cube = member.entry.cube();
+        self.leaves::<TREES>(&member.entry.low).into_iter().any(|leaf| {
+            for (entry, &rule) in self.entries[leaf..].iter().zip(&self.rules[leaf..]) {
+                if rule >= member.rule {
+                    break;
+                }
+                if entry.answers_for(&member.entry) && build::covers(&entry.cube(), &cube) {
                     return true;
                 }
-                rest = if before.flags & flag::LAST == 0 { others } else { &[] };
+                if entry.flags() & flag::LAST != 0 {
+                    break;
+                }
             }
             false
         })
     }
-
-    fn search(mut self, rules: &[FilterRule], s: &Subject) -> Option<usize> {
-        for _ in 0..self.table.depth {
-            self.descend();
-        }
-        self.decide(self.heads(), rules, s)
-    }
 }
 
-/// What a rule asks beyond its box.
-fn is_asked(r: &FilterRule, s: &Subject) -> bool {
-    (r.security_class == 0 || r.security_class == s.security_class)
-        && (!r.fragments_only || s.fragment)
-        && (!r.opaque || s.hides_protocol())
+/// A rule of a table that is being built.
+#[derive(Debug, Clone, Copy)]
+struct Member<A> {
+    rule: u32,
+    entry: Entry<A>,
 }
 
 #[cfg(test)]
@@ -533,8 +501,8 @@ impl Classifier {
     }
 
     pub(super) fn trees(&self) -> usize {
-        self.v4.iter().flatten().map(|t| t.trees.len()).sum::<usize>()
-            + self.v6.iter().flatten().map(|t| t.trees.len()).sum::<usize>()
+        self.v4.iter().flatten().map(|t| t.count).sum::<usize>()
+            + self.v6.iter().flatten().map(|t| t.count).sum::<usize>()
     }
 
     /// Greatest depth and longest leaf of all IPv4 trees.
@@ -542,7 +510,7 @@ impl Classifier {
         fn below(t: &Table<u32>, at: u32) -> (usize, usize) {
             if at & LEAF_BIT != 0 {
                 let leaf = &t.entries[(at & !LEAF_BIT) as usize..];
-                let last = leaf.iter().position(|e| e.flags & flag::LAST != 0).expect("a leaf ends");
+                let last = leaf.iter().position(|e| e.flags() & flag::LAST != 0).expect("a leaf ends");
                 return (0, last + 1);
             }
             let slices = t.nodes[at as usize].slices;

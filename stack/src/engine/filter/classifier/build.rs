@@ -1,6 +1,6 @@
 //! Growing the trees of one table.
 
-use super::{Cube, DIMENSIONS, Entry, LEAF_BIT, Node, Number, PORT_END, TREES, Table, WAYS, flag, index};
+use super::{Cube, DIMENSIONS, Entry, LEAF_BIT, Member, Node, Number, SECOND, TREES, Table, WAYS, flag, index};
 use std::collections::VecDeque;
 
 /// Entries that a leaf may hold before it is cut.
@@ -26,11 +26,12 @@ const DEPTH: u32 = 32;
 
 /// Grows the trees of one table; rules are places in `members`.
 pub(super) struct Builder<A> {
-    members: Vec<Entry<A>>,
+    members: Vec<Member<A>>,
     cubes: Vec<Cube<A>>,
     nodes: Vec<Node<A>>,
     depth: u32,
     entries: Vec<Entry<A>>,
+    rules: Vec<u32>,
 }
 
 /// A slice that still leads nowhere.
@@ -54,9 +55,10 @@ struct Cut<A> {
 }
 
 impl<A: Number> Builder<A> {
-    pub(super) fn new(members: Vec<Entry<A>>) -> Self {
-        let cubes = members.iter().map(Entry::cube).collect();
-        Self { members, cubes, nodes: Vec::new(), depth: 0, entries: vec![Entry::nothing()] }
+    pub(super) fn new(members: Vec<Member<A>>) -> Self {
+        let cubes = members.iter().map(|m| m.entry.cube()).collect();
+        let (entries, rules) = (vec![Entry::nothing()], vec![u32::MAX]);
+        Self { members, cubes, nodes: Vec::new(), depth: 0, entries, rules }
     }
 
     pub(super) fn table(mut self) -> Table<A> {
@@ -74,21 +76,26 @@ impl<A: Number> Builder<A> {
             list = put_off;
         }
         trees.sort_unstable_by_key(|&(_, rule)| rule);
-        let trees = trees.into_iter().map(|(root, _)| root).collect();
-        let Self { mut nodes, depth, mut entries, .. } = self;
+        let count = trees.len();
+        let mut roots = [LEAF_BIT; TREES];
+        for (at, (root, _)) in roots.iter_mut().zip(trees) {
+            *at = root;
+        }
+        let Self { mut nodes, depth, mut entries, mut rules, .. } = self;
         nodes.shrink_to_fit();
         entries.shrink_to_fit();
+        rules.shrink_to_fit();
         // A search that is at its leaf reads some node all the same.
         if nodes.is_empty() {
-            nodes.push(Node { bounds: [A::LAST; WAYS - 1], dimension: 0, slices: [LEAF_BIT; WAYS] });
+            nodes.push(Node::new(0));
         }
-        Table { trees, nodes, depth, entries }
+        Table { trees: roots, count, nodes, depth, entries, rules }
     }
 
     /// Grows one tree, nodes of one depth beside each other, and says where it begins.
     fn grow(&mut self, list: Vec<u32>, limit: usize, mut put_off: Option<&mut Vec<u32>>) -> u32 {
-        let (address, ports) = ((A::small(0), A::LAST), (A::small(0), A::small(PORT_END)));
-        let cube = [address, address, (A::small(0), A::small(255)), ports, ports];
+        let (address, port) = ((A::small(0), A::LAST), (A::small(0), A::small(u32::MAX)));
+        let cube = [address, address, port, port];
         let budget = limit.saturating_sub(self.entries.len() + list.len());
         // A tree that puts rules off leaves something for them.
         let budget = if put_off.is_some() { budget / 2 } else { budget };
@@ -112,7 +119,7 @@ impl<A: Number> Builder<A> {
         todo: &mut VecDeque<Todo<A>>,
     ) -> u32 {
         let Todo { cube, list, budget, depth, .. } = next;
-        let hiding = |&r: &u32| self.members[r as usize].hides() && covers(&self.cubes[r as usize], cube);
+        let hiding = |&r: &u32| self.members[r as usize].entry.hides() && covers(&self.cubes[r as usize], cube);
         if let Some(last) = list.iter().position(hiding) {
             list.truncate(last + 1);
         }
@@ -143,8 +150,7 @@ impl<A: Number> Builder<A> {
             put_off.append(&mut off);
         }
         let node = index(self.nodes.len());
-        let dimension = index(cut.dimension);
-        let mut made = Node { bounds: [A::LAST; WAYS - 1], dimension, slices: [LEAF_BIT; WAYS] };
+        let mut made = Node::new(cut.dimension);
         let (mut low, last) = cube[cut.dimension];
         let mut n = 0;
         let mut slices = slices.into_iter().take(cut.bounds.len() + 1).enumerate().peekable();
@@ -178,10 +184,10 @@ impl<A: Number> Builder<A> {
     fn drop_hidden(&self, cube: &Cube<A>, list: &mut Vec<u32>) {
         let mut kept: Vec<(u32, Cube<A>)> = Vec::with_capacity(list.len());
         list.retain(|&r| {
-            let rule = &self.members[r as usize];
+            let entry = &self.members[r as usize].entry;
             let inside = clip(&self.cubes[r as usize], cube);
             let hides = |(before, outer): &(u32, Cube<A>)| {
-                covers(outer, &inside) && self.members[*before as usize].answers_for(rule)
+                covers(outer, &inside) && self.members[*before as usize].entry.answers_for(entry)
             };
             let keep = !kept.iter().any(hides);
             if keep {
@@ -192,12 +198,19 @@ impl<A: Number> Builder<A> {
     }
 
     fn leaf(&mut self, list: &[u32]) -> u32 {
-        let Some((&last, others)) = list.split_last() else { return LEAF_BIT };
         let start = index(self.entries.len());
-        self.entries.extend(others.iter().map(|&r| self.members[r as usize]));
-        let last = self.members[last as usize];
-        self.entries.push(Entry { flags: last.flags | flag::LAST, ..last });
-        start | LEAF_BIT
+        for &r in list {
+            let Member { rule, entry } = self.members[r as usize];
+            self.entries.push(entry);
+            self.rules.push(rule);
+        }
+        match self.entries.last_mut() {
+            Some(last) if !list.is_empty() => {
+                last.length[SECOND] = last.length[SECOND].with(flag::LAST);
+                start | LEAF_BIT
+            }
+            _ => LEAF_BIT,
+        }
     }
 
     /// The cut after which the lists are shortest; `None` if no cut is worth a node.

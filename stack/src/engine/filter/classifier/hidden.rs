@@ -4,7 +4,7 @@
 //! One rule that hides another holds its box, thus its lowest corner: a search for that corner among wide rules finds it.
 
 use super::build::Builder;
-use super::{Entry, Number, Values};
+use super::{Member, Number};
 
 /// Of so many rules one, of the widest, is tried as one that hides others.
 const WIDE: usize = 16;
@@ -12,26 +12,20 @@ const WIDE: usize = 16;
 const FEW: usize = 1_024;
 
 /// The rules, in order, without those that are hidden by a single wide one. What is left can still be hidden.
-pub(super) fn without<A: Number>(mut members: Vec<Entry<A>>) -> Vec<Entry<A>> {
+pub(super) fn without<A: Number>(mut members: Vec<Member<A>>) -> Vec<Member<A>> {
     let mut wide = members.clone();
     let count = (wide.len() / WIDE).max(FEW);
     if count < wide.len() {
-        wide.select_nth_unstable_by_key(count, |e| std::cmp::Reverse(breadth(e)));
+        wide.select_nth_unstable_by_key(count, |m| std::cmp::Reverse(breadth(m)));
         wide.truncate(count);
-        wide.sort_unstable_by_key(|e| e.rule);
+        wide.sort_unstable_by_key(|m| m.rule);
     }
     let table = Builder::new(wide).table();
-    members.retain(|entry| {
-        let [source, destination, protocol, first, second] = entry.cube().map(|(low, _)| low);
-        let zero = A::small(0);
-        let corner = [source, destination, protocol, first, second, zero, zero, zero];
-        let values = Values { source, destination, first: 0, second: 0, protocol: 0, upper: 0 };
-        !table.lane_at(corner, values).hidden(entry)
-    });
+    members.retain(|member| !table.hides(member));
     members
 }
 
 /// How wide its box is, as the number of digits of the number of packets in it.
-fn breadth<A: Number>(entry: &Entry<A>) -> u32 {
-    entry.cube().into_iter().map(|(low, high)| high.minus(low).digits()).sum()
+fn breadth<A: Number>(member: &Member<A>) -> u32 {
+    member.entry.length.into_iter().map(A::digits).sum()
 }
