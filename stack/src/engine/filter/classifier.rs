@@ -18,6 +18,7 @@ pub(super) use build::{COPIES, LEAF};
 use super::{Step, Subject, Upper, asks_upper, scope_allows, step};
 use crate::control::{AddressRange, Direction, FilterAction, FilterRule, PortRange};
 use build::Builder;
+use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 const DIMENSIONS: usize = 4;
@@ -274,32 +275,33 @@ impl<A: Number> Entry<A> {
     }
 }
 
-/// Where a slice leads: a node, or with this bit the first entry of a leaf.
-const LEAF_BIT: u32 = 1 << 31;
+/// Where a slice leads: with [`LEAF_BIT`] the first entry of a leaf, else a node, its dimension above its place.
+type Way = u32;
+const LEAF_BIT: Way = 1 << 31;
+const DIMENSION: u32 = 29;
+const EMPTY: Way = LEAF_BIT;
 
-/// A cut: slice `n` holds the values that are greater than `n` of the bounds.
+/// A cut: slice `n` holds the values that are greater than `n` of the bounds, which are in order.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Node<A> {
-    /// In the last place the dimension.
+    /// Nothing is greater than the last one.
     bounds: [A; WAYS],
-    slices: [u32; WAYS],
+    slices: [Way; WAYS],
 }
 
 impl<A: Number> Node<A> {
-    fn new(dimension: usize) -> Self {
-        let mut bounds = [A::LAST; WAYS];
-        bounds[WAYS - 1] = A::small(index(dimension));
-        Self { bounds, slices: [LEAF_BIT; WAYS] }
+    fn new() -> Self {
+        Self { bounds: [A::LAST; WAYS], slices: [EMPTY; WAYS] }
     }
 
-    fn slice(&self, point: &Point<A>) -> u32 {
-        let value = point[usize::from(self.bounds[WAYS - 1].lowest_octet()) % DIMENSIONS];
-        let mut n = 0;
-        for (i, bound) in self.bounds.iter().enumerate() {
-            n += usize::from(value > *bound) & usize::from(i < WAYS - 1);
+    /// In this form the compiler compares all at once, in vector registers.
+    fn slice(&self, value: A) -> Way {
+        let mut passed = 0;
+        for (n, bound) in self.bounds.iter().enumerate() {
+            passed |= u32::from(value > *bound) << n;
         }
-        self.slices[n % WAYS]
+        self.slices[passed.trailing_ones() as usize % WAYS]
     }
 }
 
@@ -307,17 +309,22 @@ impl<A: Number> Node<A> {
 #[derive(Debug)]
 struct Table<A> {
     /// Where each tree begins, by first rule; what is not there is an empty leaf.
-    trees: [u32; TREES],
+    trees: [Way; TREES],
     /// How many there are.
     count: usize,
     nodes: Vec<Node<A>>,
     /// Of the deepest tree.
     depth: u32,
-    /// The leaves; the first of them is the empty one.
+    /// The leaves; the first of them is the empty one, and so is what follows the last.
     entries: Vec<Entry<A>>,
     /// The rules of the entries.
     rules: Vec<u32>,
 }
+
+/// Entries that are compared before it is asked which of them holds the packet: more work than to stop at the first, but
+/// where that is cannot be foreseen, and a wrong guess costs more. They may reach into the next leaf. That does no harm:
+/// what holds a packet there is a rule that matches it, and the first of all is what is looked for.
+const GROUP: usize = 4;
 
 /// The rules as trees.
 #[derive(Debug, Default)]
@@ -422,15 +429,16 @@ impl<A: Number> Table<A> {
     /// Where the leaves of a point begin. Goes one level down in every tree at a time: what one of them waits for from
     /// memory, the others wait for at the same time. Who is at a leaf stays; that is no branch, it could not be foreseen.
     fn leaves<const N: usize>(&self, point: &Point<A>) -> [usize; N] {
-        let mut at: [u32; N] = std::array::from_fn(|tree| self.trees[tree]);
+        let mut ways: [Way; N] = std::array::from_fn(|tree| self.trees[tree]);
         for _ in 0..self.depth {
-            for at in &mut at {
-                let is_leaf = *at & LEAF_BIT != 0;
-                let slice = self.nodes[if is_leaf { 0 } else { *at as usize }].slice(point);
-                *at = if is_leaf { *at } else { slice };
+            for way in &mut ways {
+                if *way & LEAF_BIT == 0 {
+                    let value = point[(*way >> DIMENSION) as usize % DIMENSIONS];
+                    *way = self.nodes[(*way & !(u32::MAX << DIMENSION)) as usize].slice(value);
+                }
             }
         }
-        at.map(|at| (at & !LEAF_BIT) as usize)
+        ways.map(|way| (way & !LEAF_BIT) as usize)
     }
 
     /// The first rule that decides among these leaves, and its flags.
@@ -442,24 +450,33 @@ impl<A: Number> Table<A> {
         rules: &[FilterRule],
         s: &Subject,
     ) -> (u32, u8) {
+        let decides = |at: usize| {
+            let flags = self.entries[at].flags();
+            flags & refused == 0
+                && (flags & flag::ASK == 0 || step(&rules[self.rules[at] as usize], s) != Step::Next)
+        };
         let (mut best, mut flags) = (u32::MAX, 0);
-        for leaf in leaves {
-            let matches = |entry: &Entry<A>, at: usize| {
-                let flags = entry.flags();
-                flags & (flag::ASK | refused) == 0
-                    || (flags & refused == 0 && step(&rules[self.rules[at] as usize], s) != Step::Next)
-            };
-            for (entry, at) in self.entries[leaf..].iter().zip(leaf..) {
-                if entry.holds(point) && matches(entry, at) {
-                    let rule = self.rules[at];
-                    if rule < best {
-                        (best, flags) = (rule, entry.flags());
+        for mut at in leaves {
+            while let Some(group) = self.entries[at..].first_chunk::<GROUP>() {
+                let (mut holding, mut all) = (0_u32, 0);
+                for (n, entry) in group.iter().enumerate() {
+                    holding |= u32::from(entry.holds(point)) << n;
+                    all |= entry.flags();
+                }
+                while holding != 0 && !decides(at + holding.trailing_zeros() as usize) {
+                    holding &= holding - 1;
+                }
+                if holding != 0 {
+                    let found = at + holding.trailing_zeros() as usize;
+                    if self.rules[found] < best {
+                        (best, flags) = (self.rules[found], self.entries[found].flags());
                     }
                     break;
                 }
-                if entry.flags() & flag::LAST != 0 {
+                if all & flag::LAST != 0 {
                     break;
                 }
+                at += GROUP;
             }
         }
         (best, flags)
@@ -513,7 +530,7 @@ impl Classifier {
                 let last = leaf.iter().position(|e| e.flags() & flag::LAST != 0).expect("a leaf ends");
                 return (0, last + 1);
             }
-            let slices = t.nodes[at as usize].slices;
+            let slices = t.nodes[(at & !(u32::MAX << DIMENSION)) as usize].slices;
             slices.iter().map(|&s| below(t, s)).fold((0, 0), |a, b| (a.0.max(b.0 + 1), a.1.max(b.1)))
         }
         let trees = self.v4.iter().flatten().flat_map(|t| t.trees.iter().map(move |&root| below(t, root)));

@@ -1,6 +1,9 @@
 //! Growing the trees of one table.
 
-use super::{Cube, DIMENSIONS, Entry, LEAF_BIT, Member, Node, Number, SECOND, TREES, Table, WAYS, flag, index};
+use super::{
+    Cube, DIMENSION, DIMENSIONS, EMPTY, Entry, GROUP, LEAF_BIT, Member, Node, Number, SECOND, TREES, Table, WAYS, Way,
+    flag, index,
+};
 use std::collections::VecDeque;
 
 /// Entries that a leaf may hold before it is cut.
@@ -12,7 +15,7 @@ const SPAN: usize = 3;
 /// In lists of so many rules each is compared with those before it: it may be hidden there.
 const COMPARED: usize = 64;
 /// Copies of a rule in leaves, on average over the table.
-pub(in super::super) const COPIES: usize = 7;
+pub(in super::super) const COPIES: usize = 4;
 /// Copies that every table may have beyond that.
 const SMALL: usize = 64;
 /// Rules of a large node whose ends are looked at to place its cuts.
@@ -77,30 +80,35 @@ impl<A: Number> Builder<A> {
         }
         trees.sort_unstable_by_key(|&(_, rule)| rule);
         let count = trees.len();
-        let mut roots = [LEAF_BIT; TREES];
+        let mut roots = [EMPTY; TREES];
         for (at, (root, _)) in roots.iter_mut().zip(trees) {
             *at = root;
         }
         let Self { mut nodes, depth, mut entries, mut rules, .. } = self;
+        // A search compares so many entries at once.
+        for _ in 1..GROUP {
+            entries.push(Entry::nothing());
+            rules.push(u32::MAX);
+        }
         nodes.shrink_to_fit();
         entries.shrink_to_fit();
         rules.shrink_to_fit();
         // A search that is at its leaf reads some node all the same.
         if nodes.is_empty() {
-            nodes.push(Node::new(0));
+            nodes.push(Node::new());
         }
         Table { trees: roots, count, nodes, depth, entries, rules }
     }
 
     /// Grows one tree, nodes of one depth beside each other, and says where it begins.
-    fn grow(&mut self, list: Vec<u32>, limit: usize, mut put_off: Option<&mut Vec<u32>>) -> u32 {
+    fn grow(&mut self, list: Vec<u32>, limit: usize, mut put_off: Option<&mut Vec<u32>>) -> Way {
         let (address, port) = ((A::small(0), A::LAST), (A::small(0), A::small(u32::MAX)));
         let cube = [address, address, port, port];
         let budget = limit.saturating_sub(self.entries.len() + list.len());
         // A tree that puts rules off leaves something for them.
         let budget = if put_off.is_some() { budget / 2 } else { budget };
         let mut todo = VecDeque::from([Todo { at: None, cube, list, budget, depth: 0 }]);
-        let mut root = LEAF_BIT;
+        let mut root = EMPTY;
         while let Some(mut next) = todo.pop_front() {
             let place = self.place(&mut next, put_off.as_deref_mut(), &mut todo);
             match next.at {
@@ -117,7 +125,7 @@ impl<A: Number> Builder<A> {
         next: &mut Todo<A>,
         put_off: Option<&mut Vec<u32>>,
         todo: &mut VecDeque<Todo<A>>,
-    ) -> u32 {
+    ) -> Way {
         let Todo { cube, list, budget, depth, .. } = next;
         let hiding = |&r: &u32| self.members[r as usize].entry.hides() && covers(&self.cubes[r as usize], cube);
         if let Some(last) = list.iter().position(hiding) {
@@ -150,7 +158,7 @@ impl<A: Number> Builder<A> {
             put_off.append(&mut off);
         }
         let node = index(self.nodes.len());
-        let mut made = Node::new(cut.dimension);
+        let mut made = Node::new();
         let (mut low, last) = cube[cut.dimension];
         let mut n = 0;
         let mut slices = slices.into_iter().take(cut.bounds.len() + 1).enumerate().peekable();
@@ -177,7 +185,7 @@ impl<A: Number> Builder<A> {
         }
         self.depth = self.depth.max(*depth + 1);
         self.nodes.push(made);
-        node
+        index(cut.dimension) << DIMENSION | node
     }
 
     /// Drops the rules of a short list that are hidden in this cube by a rule before them.
@@ -197,7 +205,7 @@ impl<A: Number> Builder<A> {
         });
     }
 
-    fn leaf(&mut self, list: &[u32]) -> u32 {
+    fn leaf(&mut self, list: &[u32]) -> Way {
         let start = index(self.entries.len());
         for &r in list {
             let Member { rule, entry } = self.members[r as usize];
@@ -209,7 +217,7 @@ impl<A: Number> Builder<A> {
                 last.length[SECOND] = last.length[SECOND].with(flag::LAST);
                 start | LEAF_BIT
             }
-            _ => LEAF_BIT,
+            _ => EMPTY,
         }
     }
 
