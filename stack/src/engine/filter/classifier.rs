@@ -18,7 +18,6 @@ pub(super) use build::{COPIES, LEAF};
 use super::{Step, Subject, Upper, asks_upper, scope_allows, step};
 use crate::control::{AddressRange, Direction, FilterAction, FilterRule, PortRange};
 use build::Builder;
-use std::hint::select_unpredictable;
 use std::net::IpAddr;
 
 const DIMENSIONS: usize = 4;
@@ -247,8 +246,8 @@ impl<A: Number> Entry<A> {
     /// cannot be foreseen, and a wrong guess costs more than they do.
     fn holds(&self, point: &Point<A>) -> bool {
         let mut outside = false;
-        for i in 0..DIMENSIONS {
-            outside |= point[i].minus(self.low[i]) > self.length[i];
+        for (value, (low, length)) in point.iter().zip(self.low.iter().zip(&self.length)) {
+            outside |= value.minus(*low) > *length;
         }
         !outside
     }
@@ -427,7 +426,8 @@ impl<A: Number> Table<A> {
     }
 
     /// Where the leaves of a point begin. Goes one level down in every tree at a time: what one of them waits for from
-    /// memory, the others wait for at the same time. Who is at a leaf stays; that is no branch, it could not be foreseen.
+    /// memory, the others wait for at the same time. Who is at a leaf stays: a branch, because to foresee wrongly where a
+    /// leaf is costs less than to go down all trees as far as the deepest.
     fn leaves<const N: usize>(&self, point: &Point<A>) -> [usize; N] {
         let mut ways: [Way; N] = std::array::from_fn(|tree| self.trees[tree]);
         for _ in 0..self.depth {

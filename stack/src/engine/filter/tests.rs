@@ -5,6 +5,7 @@ use super::*;
 use crate::control::AddressRange;
 use proptest::prelude::*;
 use std::cell::Cell;
+use std::net::Ipv4Addr;
 
 fn rule(direction: Direction, source: AddressRange, destination: AddressRange) -> FilterRule {
     FilterRule::new("R", 1, direction, source, destination, FilterAction::Permit)
@@ -165,6 +166,48 @@ fn tree_equals_the_plain_search() {
     assert!(judged.get() >= 2_000_000, "{}", judged.get());
     let percent = u64::from(matched.get()) * 100 / u64::from(judged.get());
     assert!((25..98).contains(&percent), "packets that match a rule: {percent}%");
+}
+
+/// The same range so many digits further up.
+fn scaled(r: AddressRange, digits: u32) -> AddressRange {
+    match (r.low, r.high) {
+        (IpAddr::V4(low), IpAddr::V4(high)) if high != Ipv4Addr::BROADCAST => {
+            v4(u32::from(low) << digits, u32::from(high) << digits | ((1 << digits) - 1))
+        }
+        _ => r,
+    }
+}
+
+/// Large enough for several trees and for a search among wide rules alone for those that hide others.
+#[test]
+fn large_tables_equal_the_plain_search() {
+    let rule = (any_rule(), 0u32..26).prop_map(|(mut r, digits)| {
+        (r.source, r.destination) = (scaled(r.source, digits), scaled(r.destination, 25 - digits));
+        r
+    });
+    proptest!(ProptestConfig::with_cases(6), |(rules in prop::collection::vec(rule, 8_000..12_000), seed in any::<u64>())| {
+        let compiled = Classifier::compile(&rules);
+        let mut packets = Packets(seed);
+        for _ in 0..4_000 {
+            let near = usize::try_from(packets.below(rules.len() as u64)).unwrap();
+            let s = packets.subject(&rules[near]);
+            prop_assert_eq!(compiled.classify(&rules, &s), plain_search(&rules, &s), "{:?}", s);
+        }
+    });
+}
+
+#[test]
+fn a_rule_that_no_packet_reaches_takes_no_room() {
+    let any = v4(0, u32::MAX);
+    let mut rules = vec![rule(Direction::Inbound, v4(0x0a00_0000, 0x0aff_ffff), any)];
+    rules.extend(
+        (0..5_000).map(|i| rule(Direction::Inbound, v4(0x0a00_0000 + i, 0x0a00_0000 + i), v4(i, u32::MAX))),
+    );
+    let hidden = Classifier::compile(&rules).entries();
+    // One that is asked about more than its box hides nothing.
+    rules[0].security_class = 7;
+    let shown = Classifier::compile(&rules).entries();
+    assert!(hidden < 30 && shown > 5_000, "{hidden} {shown}");
 }
 
 #[test]

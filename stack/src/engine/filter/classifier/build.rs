@@ -1,8 +1,8 @@
 //! Growing the trees of one table.
 
 use super::{
-    Cube, DIMENSION, DIMENSIONS, EMPTY, Entry, GROUP, LEAF_BIT, Member, Node, Number, SECOND, TREES, Table, WAYS, Way,
-    flag, index,
+    Cube, DIMENSION, DIMENSIONS, EMPTY, Entry, GROUP, LEAF_BIT, Member, Node, Number, SECOND, TREES, Table,
+    WAYS, Way, flag, index,
 };
 use std::collections::VecDeque;
 
@@ -127,7 +127,8 @@ impl<A: Number> Builder<A> {
         todo: &mut VecDeque<Todo<A>>,
     ) -> Way {
         let Todo { cube, list, budget, depth, .. } = next;
-        let hiding = |&r: &u32| self.members[r as usize].entry.hides() && covers(&self.cubes[r as usize], cube);
+        let hiding =
+            |&r: &u32| self.members[r as usize].entry.hides() && covers(&self.cubes[r as usize], cube);
         if let Some(last) = list.iter().position(hiding) {
             list.truncate(last + 1);
         }
