@@ -156,7 +156,11 @@ mod tests {
         let text = "IkeConfg\n{\n}\nIkeConfig\n{\n  IkeRetries 0\n  IkeInitWiat 2\n  Echo perhaps\n  FIPS140 yes\n  KeyRing a/b\n  IkeSyslogLevel 64\n}\n";
         let report = load(&file(text)).unwrap_err();
         insta::assert_snapshot!("ike_config_messages", report.to_string());
-        assert_eq!(load(&file("# nothing\n")).unwrap_err().diagnostics[0].message, "there is no IkeConfig");
+        insta::assert_snapshot!("ike_config_nothing", load(&file("# nothing\n")).unwrap_err().to_string());
         assert!(load(&file("IkeConfig\n")).is_err());
+        let text = "IkeConfig\n{\n}\nIkeConfig\n{\n  IkeSyslogLevel 64\n  PagentWait 3\n}\n";
+        let (_, warnings) = load(&file(text)).unwrap();
+        let said: String = warnings.iter().map(|w| format!("{w}\n")).collect();
+        insta::assert_snapshot!("ike_config_warnings", said);
     }
 }

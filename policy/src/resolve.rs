@@ -208,6 +208,10 @@ impl<'a, 's> Context<'a, 's> {
             }
             return object;
         }
+        if name.is_empty() {
+            // A word that was too long to be one: that was said.
+            return None;
+        }
         let finding = self.findings.error(at, format!("there is no {} `{}`", T::KEYWORD, escaped(name)));
         let table = T::table(&mut self.tables);
         finding.label("not defined in these files").did_you_mean(name, table.0.keys().copied());

@@ -151,6 +151,29 @@ VIPADYNAMIC
 }
 
 #[test]
+fn messages_of_what_is_there_twice_or_too_late() {
+    insta::assert_snapshot!(shown(
+        "IPCONFIG IPSECURITY
+IPSEC
+  IPSECRULE * *
+  DVIPSEC
+ENDIPSEC
+VIPADYNAMIC
+  VIPADELETE 192.0.2.9
+ENDVIPADYNAMIC
+IPSEC
+ENDIPSEC
+IPSEC
+"
+    ));
+    insta::assert_snapshot!("nul", shown("IPSEC\n\0"));
+    let words = shown(&"a ".repeat(1_000_010));
+    insta::assert_snapshot!("words", words.split("\n\n").find(|message| message.contains("words")).unwrap());
+    let many: String = (0..1_100).map(|n| format!("VIPABACKUP 10.0.{}.{}\n", n / 256, n % 256)).collect();
+    insta::assert_snapshot!("many_dvipas", shown(&format!("VIPADYNAMIC\n{many}ENDVIPADYNAMIC\n")));
+}
+
+#[test]
 fn t58_profiles_that_are_none() {
     assert!(shown("\0").contains("NUL"));
     assert!(shown(&"IPSEC ".repeat(100_000)).contains("not closed"));

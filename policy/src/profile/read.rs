@@ -244,7 +244,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let mut rule = DefaultRule::new(source, destination);
         while let Some(word) = self.peek() {
             let option = |name: &str| is(word.text, name);
-            if option("ENDIPSEC") || option("IPSECRule") || option("IPSEC6Rule") {
+            if ends_rule(word.text) || is_option(word.text) {
                 break;
             }
             self.next += 1;
