@@ -4,9 +4,10 @@
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{Census, ChildView, EngineCounters, IkeView};
+use defense::DefenseRequest;
 use stack::control::{
-    DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode, PortTranslationView, SaView,
-    TargetView, TrafficTotals,
+    DefenseMode, DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode,
+    PortTranslationView, SaView, TargetView, TrafficTotals,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use vipa::VipaRequest;
 
+pub mod defense;
 pub mod vipa;
 
 /// A request to the core task.
@@ -52,6 +54,8 @@ pub enum CoreRequest {
     },
     /// DVIPAs, their targets and takeovers.
     Vipa(VipaRequest),
+    /// Defensive filters.
+    Defense(DefenseRequest),
 }
 
 /// Why the core could not serve a request.
@@ -93,6 +97,10 @@ pub struct StackInfo {
     pub policy_filters: bool,
     /// NAT keepalive interval.
     pub nat_keepalive_secs: u32,
+    /// Whether defensive filters are in force.
+    pub defense: DefenseMode,
+    /// Addresses that they do not touch, and their prefix lengths.
+    pub excluded: Vec<(IpAddr, u8)>,
 }
 
 /// Parts of a [`Snapshot`].

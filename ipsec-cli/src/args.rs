@@ -16,6 +16,10 @@ pub(crate) struct Arguments {
     /// IP filters: display (default), default, reload
     #[arg(short = 'f', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
     pub(crate) filter: Option<String>,
+    /// Defensive filters: display (default), delete, add and update with operands: srcip, destip, prot, srcport, destport,
+    /// type, code, dir, routing, fragmentsonly, mode block|simulate, log yes|no, loglimit, lifetime, each with its value
+    #[arg(short = 'F', value_name = "FUNCTION", num_args = 0.., group = "primary")]
+    pub(crate) defensive: Option<Vec<String>>,
     /// IKE tunnels: display (default), deactivate, refresh
     #[arg(short = 'k', value_name = "FUNCTION", num_args = 0..=1, default_missing_value = "display", group = "primary")]
     pub(crate) ike: Option<String>,
@@ -78,6 +82,12 @@ pub(crate) struct Arguments {
     /// Names: filter rules (-f), KeyExchangeRules (-k), IpDynVpnActions (-y), IpManVpnActions (-m), addresses (-o)
     #[arg(short = 'n', value_name = "NAME", num_args = 1..)]
     pub(crate) names: Vec<String>,
+    /// Names of defensive filters
+    #[arg(short = 'N', value_name = "NAME", num_args = 1..)]
+    pub(crate) defensive_names: Vec<String>,
+    /// With -F: of all stacks
+    #[arg(short = 'G')]
+    pub(crate) global: bool,
     /// Filter groups
     #[arg(short = 'g', value_name = "GROUP", num_args = 1..)]
     pub(crate) groups: Vec<String>,

@@ -3,7 +3,7 @@
 use crate::exit::{self, Failure};
 use crate::report::{self, Report};
 use crate::request::{Action, FilterScope, Objects, Request, View};
-use crate::{trace, vipa};
+use crate::{defensive, trace, vipa};
 use nmi_proto::answer::Answer;
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{FilterType, MessageType, ReturnCode, TunnelStatus};
@@ -31,7 +31,7 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
     }
     // What is about no stack needs none.
     let about_all = |report| Ok(Outcome { report, code: exit::SUCCESS });
-    match request.action {
+    match &request.action {
         Action::Authority => {
             let answer = client.authority().map_err(|error| Failure::of(error, None))?;
             return about_all(report::services::authority(&answer));
@@ -39,6 +39,10 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
         Action::Services if request.stack.is_none() => {
             let answer = client.nss().map_err(|error| Failure::of(error, None))?;
             return about_all(report::services::stacks("*ALL*", &answer));
+        }
+        Action::Defensive { global: true, action } => {
+            let done = defensive::carry_out(&mut client, "", None, now(), action);
+            return done.map_err(|error| Failure::of(error, None));
         }
         Action::ServiceClients => return about_all(report::services::clients(now())),
         _ => {}
@@ -90,6 +94,9 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
         Action::Distribution => {
             report::extension::distribution(&stack, &client.distribution(&stack).map_err(failed)?)
         }
+        Action::Defensive { action, .. } => {
+            return defensive::carry_out(&mut client, &stack, info.as_ref(), now(), action).map_err(failed);
+        }
         Action::Vipa(action) => {
             return vipa::carry_out(&mut client, &stack, now(), action).map_err(failed);
         }
@@ -132,8 +139,9 @@ fn control_code(results: &[Tunnel]) -> u8 {
 /// The stack that is meant, and what is known of it where it matters. Who may display one stack need not be
 /// permitted to list them all: with a name the list is a help only.
 fn stack(client: &mut Client, request: &Request) -> Result<(String, Option<Stack>), Failure> {
-    let needs_list =
-        request.stack.is_none() || matches!(request.action, Action::Filters { .. } | Action::TrafficTest(_));
+    let shows_settings =
+        matches!(request.action, Action::Filters { .. } | Action::TrafficTest(_) | Action::Defensive { .. });
+    let needs_list = request.stack.is_none() || shows_settings;
     let listed = if needs_list { Some(client.stacks()) } else { None };
     let stacks = match listed {
         None => Vec::new(),

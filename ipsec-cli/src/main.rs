@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod defensive;
 mod exit;
 mod explain;
 mod report;

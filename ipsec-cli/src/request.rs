@@ -3,7 +3,7 @@
 use crate::args::{Arguments, Verb};
 use crate::exit::Failure;
 use crate::traffic::Packet;
-use crate::vipa;
+use crate::{defensive, vipa};
 use nmi_proto::MAX_FILTERS;
 use nmi_proto::code::{FilterSet, MessageType};
 use nmi_proto::control::Tunnel;
@@ -46,6 +46,8 @@ pub(crate) enum Format {
 pub(crate) enum Action {
     /// `-f display`
     Filters { scope: FilterScope, resolutions: bool, select: Vec<InFilter> },
+    /// `-F`
+    Defensive { global: bool, action: defensive::Action },
     /// `-k display`
     IkeTunnels { all: bool, cascade: bool, select: Vec<InFilter> },
     /// `-y display`
@@ -153,6 +155,13 @@ impl Request {
             Action::Vipa(vipa::Action::new(function.as_ref())?)
         } else if let Some(word) = &arguments.filter {
             filter(word, arguments, &mut given)?
+        } else if let Some(words) = &arguments.defensive {
+            let action = defensive::Action::new(words, &given.take('N'), &given.take('a'))?;
+            let global = given.flag('G');
+            if global && arguments.stack.is_some() {
+                return Err(Failure::Usage("-G is of all stacks: it goes not with -p".into()));
+            }
+            Action::Defensive { global, action }
         } else if let Some(word) = &arguments.ike {
             ike(word, arguments, &mut given)?
         } else if let Some(word) = &arguments.dynamic {
@@ -199,6 +208,7 @@ impl Request {
 fn primary(arguments: &Arguments) -> Option<&'static str> {
     let given = [
         ("-f", arguments.filter.is_some()),
+        ("-F", arguments.defensive.is_some()),
         ("-k", arguments.ike.is_some()),
         ("-y", arguments.dynamic.is_some()),
         ("-i", arguments.interface.is_some()),
@@ -457,6 +467,7 @@ impl Given {
             ('g', &arguments.groups),
             ('a', &arguments.ids),
             ('l', &arguments.rules),
+            ('N', &arguments.defensive_names),
         ];
         let flags = [
             ('s', arguments.shadow),
@@ -464,6 +475,7 @@ impl Given {
             ('e', arguments.cascade),
             ('h', arguments.resolutions),
             ('c', arguments.scope.is_some()),
+            ('G', arguments.global),
         ];
         Self {
             values: values.into_iter().filter(|(_, v)| !v.is_empty()).map(|(o, v)| (o, v.clone())).collect(),

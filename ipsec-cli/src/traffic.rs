@@ -44,6 +44,12 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("mipv6", 135),
 ];
 
+/// A protocol by its name or number.
+pub(crate) fn protocol_number(text: &str) -> Option<u8> {
+    let named = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, number)| *number);
+    named.or_else(|| text.parse().ok())
+}
+
 /// EZD0876I: an operand of the product's command, by its name there.
 fn wrong(operand: &str, value: &str) -> Failure {
     Failure::Usage(format!("EZD0876I {operand} `{}` of -t is not valid", value.escape_debug()))

@@ -96,11 +96,15 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_GET_AUTHORITY 0x8106U
 #define NMsec_SUBSCRIBE 0x8107U
 #define NMsec_UNSUBSCRIBE 0x8108U
+#define NMsec_GET_DEFENSIVE 0x8109U
 #define NMsec_MOVE_DVIPA 0x8201U
 #define NMsec_DEACTIVATE_DVIPA 0x8202U
 #define NMsec_REACTIVATE_DVIPA 0x8203U
 #define NMsec_QUIESCE_TARGET 0x8204U
 #define NMsec_RESUME_TARGET 0x8205U
+#define NMsec_ADD_DEFENSIVE 0x8206U
+#define NMsec_UPDATE_DEFENSIVE 0x8207U
+#define NMsec_DELETE_DEFENSIVE 0x8208U
 
 /* Return codes (NMsMRc), section 9: errno of z/OS, not of this machine. */
 #define NMsec_RC_OK 0U
@@ -463,6 +467,16 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_VIPASTATUS_BUSY 6U
 #define NMsec_VIPASTATUS_NOTOWNER 7U
 #define NMsec_VIPASTATUS_FAILED 8U
+
+/* Result for one object of a control request about defensive filters (NMsDctStatus). */
+#define NMsec_DEFSTATUS_NOT_PROCESSED 0U /* not processed */
+#define NMsec_DEFSTATUS_NOTFOUND 1U
+#define NMsec_DEFSTATUS_DONE 2U
+#define NMsec_DEFSTATUS_EXISTS 3U
+#define NMsec_DEFSTATUS_INACTIVE 4U
+#define NMsec_DEFSTATUS_LIFETIME 5U
+#define NMsec_DEFSTATUS_FULL 6U
+#define NMsec_DEFSTATUS_FAILED 7U
 
 /* Section 2.2, 16 bytes. */
 typedef struct NMsecInRecDesc {
@@ -1186,6 +1200,64 @@ typedef struct NMsecEvent {
 NMSEC_SIZE(NMsecEvent, 424);
 #define NMsEvtIPv6_BYTE 22 /* Addresses are IPv6 */
 #define NMsEvtIPv6_MASK 0x80U
+
+/* Section 6.22, 40 bytes. */
+typedef struct NMsecDefensive {
+    uint8_t NMsDefStacks[4];             /*   0: u32: Global filter: stacks that have a copy of it now */
+    uint8_t NMsDefLifetime[4];           /*   4: u32: Minutes for which it was to live, since it was added or its lifetime was changed */
+    char NMsDefUser[32];                 /*   8: User that added it, blank if the database had none */
+} NMsecDefensive;
+NMSEC_SIZE(NMsecDefensive, 40);
+
+/* Section 7.3, 240 bytes. */
+typedef struct NMsecDefensiveControl {
+    uint8_t NMsFlags0[1];                /*   0: bits, see below */
+    uint8_t NMsFlags1[3];                /*   1: bits, see below */
+    char NMsDctName[48];                 /*   4: Name */
+    uint8_t NMsDctAction;                /*  52: 4 block, 5 simulate */
+    uint8_t NMsDctDirection;             /*  53: 1 inbound, 2 outbound */
+    uint8_t NMsDctScope;                 /*  54: 1 local, 2 routed, 3 both */
+    uint8_t NMsDctProtocol;              /*  55: IP protocol number; 0 with ProtoAny */
+    uint8_t NMsDctSrcPrefix;             /*  56: Prefix length of the source, 0..32 or 0..128; 32 or 128 = one address */
+    uint8_t NMsDctDstPrefix;             /*  57: Prefix length of the destination */
+    uint8_t NMsDctType;                  /*  58: Type of ICMP or ICMPv6 */
+    uint8_t NMsDctCode;                  /*  59: Code of ICMP or ICMPv6 */
+    uint8_t NMsDctSrcAddr[16];           /*  60: addr: Source address or prefix */
+    uint8_t NMsDctDstAddr[16];           /*  76: addr: Destination address or prefix */
+    uint8_t NMsDctSrcPortLo[2];          /*  92: u16: Source port, low; 0 to 65535 is any */
+    uint8_t NMsDctSrcPortHi[2];          /*  94: u16: Source port, high */
+    uint8_t NMsDctDstPortLo[2];          /*  96: u16: Destination port, low */
+    uint8_t NMsDctDstPortHi[2];          /*  98: u16: Destination port, high */
+    uint8_t NMsDctLogLimit[2];           /* 100: u16: Lines in five minutes, on average; 0: as many as the stack writes about anything */
+    uint8_t NMsDctStatus;                /* 102: 0 in a request; in a response the result */
+    uint8_t NMsDctRsvd2[1];              /* 103: Reserved */
+    uint8_t NMsDctLifetime[4];           /* 104: u32: Minutes from now */
+    uint8_t NMsDctStacks[4];             /* 108: u32: In a response the stacks that it was done at */
+    char NMsDctReason[128];              /* 112: Blank in a request; in a response why, where there is more to say than the status does */
+} NMsecDefensiveControl;
+NMSEC_SIZE(NMsecDefensiveControl, 240);
+#define NMsDctIPv6_BYTE 0 /* Addresses are IPv6 */
+#define NMsDctIPv6_MASK 0x80U
+#define NMsDctBoth_BYTE 0 /* All addresses of both families; the address fields are zero */
+#define NMsDctBoth_MASK 0x40U
+#define NMsDctFragOnly_BYTE 0 /* Matches fragments only */
+#define NMsDctFragOnly_MASK 0x20U
+#define NMsDctProtoAny_BYTE 0 /* Any protocol */
+#define NMsDctProtoAny_MASK 0x10U
+#define NMsDctTypeAny_BYTE 0 /* Any type of ICMP or ICMPv6 */
+#define NMsDctTypeAny_MASK 0x08U
+#define NMsDctCodeAny_BYTE 0 /* Any code of ICMP or ICMPv6 */
+#define NMsDctCodeAny_MASK 0x04U
+#define NMsDctByAction_BYTE 0 /* `NMsDctAction` is given */
+#define NMsDctByAction_MASK 0x02U
+#define NMsDctByLog_BYTE 0 /* `NMsDctLog` is given */
+#define NMsDctByLog_MASK 0x01U
+#define NMsDctByLogLimit_BYTE 1 /* `NMsDctLogLimit` is given */
+#define NMsDctByLogLimit_MASK 0x80U
+#define NMsDctByLifetime_BYTE 1 /* `NMsDctLifetime` is given */
+#define NMsDctByLifetime_MASK 0x40U
+#define NMsDctLog_BYTE 1 /* Matches are logged */
+#define NMsDctLog_MASK 0x20U
 
 /* Section 7, 100 bytes. */
 typedef struct NMsecTunnel {

@@ -7,6 +7,7 @@
 use crate::code::{InputRule, MessageType, ReasonCode, RequestRule, ReturnCode, TargetRule};
 use crate::codec::Frame;
 use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use crate::display::DefensiveControl;
 use crate::error::{DecodeError, Part};
 use crate::filter::{Criterion, InFilter};
 use crate::header::{HEADER_BYTES, HEADER_LENGTH, InRecords, MessageHeader, OutRecords};
@@ -74,6 +75,8 @@ pub enum Body {
     Vipa(Vec<VipaControl>),
     /// Events from now on.
     Subscribe(Subscription),
+    /// An action on defensive filters; none: all of them, where the request allows that.
+    Defensive(Vec<DefensiveControl>),
 }
 
 impl<'a> Request<'a> {
@@ -180,6 +183,8 @@ impl<'a> Request<'a> {
             InputRule::LoadPolicy => (1, 1),
             InputRule::Vipa => (1, crate::MAX_TUNNELS),
             InputRule::Subscription => (0, 1),
+            InputRule::Defensive => (1, crate::MAX_TUNNELS),
+            InputRule::DefensiveOrAll => (0, crate::MAX_TUNNELS),
         };
         if !(least..=most).contains(&self.records.len()) {
             let cause = format!("{} input records, {least} to {most} allowed", self.records.len());
@@ -225,6 +230,14 @@ impl<'a> Request<'a> {
                     return Err(Fault::invalid(ReasonCode::BAD_VALUE, cause));
                 }
                 Ok(Body::Vipa(objects))
+            }
+            InputRule::Defensive | InputRule::DefensiveOrAll => {
+                let objects: Vec<DefensiveControl> = self.sections()?;
+                if let Some(bad) = objects.iter().find(|o| !o.fits(self.message_type())) {
+                    let cause = format!("NMsecDefensiveControl {:?} does not fit", bad.name);
+                    return Err(Fault::invalid(ReasonCode::BAD_VALUE, cause));
+                }
+                Ok(Body::Defensive(objects))
             }
             InputRule::Subscription => {
                 let mut all: Vec<Subscription> = self.sections()?;

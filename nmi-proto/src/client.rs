@@ -5,9 +5,9 @@ use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Decoder;
 use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use crate::display::{
-    AuthorityRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord, DynStackRecord, Event, FilterRecord,
-    IkeRecord, Interface, ManualRecord, Nss, PortTranslation, Record, StackRecord, Statistics,
-    TakeoverRecord, VipaTarget,
+    AuthorityRecord, DefensiveControl, DefensiveRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord,
+    DynStackRecord, Event, FilterRecord, IkeRecord, Interface, ManualRecord, Nss, PortTranslation, Record,
+    StackRecord, Statistics, TakeoverRecord, VipaTarget,
 };
 use crate::error::DecodeError;
 use crate::filter::InFilter;
@@ -494,6 +494,34 @@ impl Client {
         stack: &str,
         objects: &[VipaControl],
     ) -> Result<Vec<VipaControl>, ClientError> {
+        let page = self.page;
+        let input: Vec<_> = objects.iter().map(|o| input_record(page, o)).collect();
+        Ok(self.accepted(message_type, stack, &input)?.parse()?.records)
+    }
+
+    /// Defensive filters of a stack; with a blank `stack` the global ones (project extension).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn defensive_filters(
+        &mut self,
+        stack: &str,
+        by: &[InFilter],
+    ) -> Result<Answer<DefensiveRecord>, ClientError> {
+        self.display(MessageType::GET_DEFENSIVE, stack, by)
+    }
+
+    /// A control request on defensive filters of a stack, or with a blank `stack` on global ones (project extension). Returns
+    /// them with their results. To delete none is to delete all.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn control_defensive(
+        &mut self,
+        message_type: MessageType,
+        stack: &str,
+        objects: &[DefensiveControl],
+    ) -> Result<Vec<DefensiveControl>, ClientError> {
         let page = self.page;
         let input: Vec<_> = objects.iter().map(|o| input_record(page, o)).collect();
         Ok(self.accepted(message_type, stack, &input)?.parse()?.records)

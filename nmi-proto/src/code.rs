@@ -8,6 +8,7 @@ use crate::text::CodePage;
 use binrw::{BinRead, BinWrite};
 use std::fmt;
 
+pub use defensive::DefensiveStatus;
 pub use event::EventKind;
 pub use vipa::{
     BackupState, CfProtection, DistributionMethod, DvipaState, Giveback, TakeoverCause, TakeoverMode,
@@ -67,6 +68,7 @@ macro_rules! open_enum {
 }
 
 // Behind the macro that it uses.
+mod defensive;
 mod event;
 mod vipa;
 
@@ -106,11 +108,15 @@ open_enum! {
         GET_AUTHORITY = 0x8106 "NMsec_GET_AUTHORITY",
         SUBSCRIBE = 0x8107 "NMsec_SUBSCRIBE",
         UNSUBSCRIBE = 0x8108 "NMsec_UNSUBSCRIBE",
+        GET_DEFENSIVE = 0x8109 "NMsec_GET_DEFENSIVE",
         MOVE_DVIPA = 0x8201 "NMsec_MOVE_DVIPA",
         DEACTIVATE_DVIPA = 0x8202 "NMsec_DEACTIVATE_DVIPA",
         REACTIVATE_DVIPA = 0x8203 "NMsec_REACTIVATE_DVIPA",
         QUIESCE_TARGET = 0x8204 "NMsec_QUIESCE_TARGET",
         RESUME_TARGET = 0x8205 "NMsec_RESUME_TARGET",
+        ADD_DEFENSIVE = 0x8206 "NMsec_ADD_DEFENSIVE",
+        UPDATE_DEFENSIVE = 0x8207 "NMsec_UPDATE_DEFENSIVE",
+        DELETE_DEFENSIVE = 0x8208 "NMsec_DELETE_DEFENSIVE",
     }
 }
 
@@ -151,6 +157,10 @@ pub enum InputRule {
     Vipa,
     /// One [`Subscription`](crate::control::Subscription), or none: everything.
     Subscription,
+    /// One [`DefensiveControl`](crate::display::DefensiveControl) or more, up to [`MAX_TUNNELS`](crate::MAX_TUNNELS).
+    Defensive,
+    /// As [`Self::Defensive`], or none: all of them.
+    DefensiveOrAll,
 }
 
 /// What section 3 says of a request.
@@ -168,7 +178,9 @@ impl MessageType {
     /// The rule of a request that the daemon serves; `None` for INIT, TERM, CLIENTINFO and unknown types.
     #[must_use]
     pub const fn request_rule(self) -> Option<RequestRule> {
-        use InputRule::{Filters, LoadPolicy, Nothing, Subscription, Tunnels, Vipa};
+        use InputRule::{
+            Defensive, DefensiveOrAll, Filters, LoadPolicy, Nothing, Subscription, Tunnels, Vipa,
+        };
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
             Self::SUBSCRIBE => (Access::Display, TargetRule::Optional, Subscription),
@@ -203,6 +215,11 @@ impl MessageType {
             | Self::REACTIVATE_DVIPA
             | Self::QUIESCE_TARGET
             | Self::RESUME_TARGET => (Access::Control, TargetRule::Stack, Vipa),
+            Self::GET_DEFENSIVE => (Access::Display, TargetRule::Optional, Filters),
+            Self::ADD_DEFENSIVE | Self::UPDATE_DEFENSIVE => {
+                (Access::Control, TargetRule::Optional, Defensive)
+            }
+            Self::DELETE_DEFENSIVE => (Access::Control, TargetRule::Optional, DefensiveOrAll),
             _ => return None,
         };
         Some(RequestRule { access, target, input })

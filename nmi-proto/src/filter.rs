@@ -94,6 +94,7 @@ impl Criterion {
             }
             MessageType::GET_DVIPA | MessageType::GET_TAKEOVERS => &[LocalAddress],
             MessageType::GET_VIPATARGETS => &[Name, LocalAddress],
+            MessageType::GET_DEFENSIVE => &[Name, LocalAddress, RemoteAddress, Protocol],
             MessageType::GET_PORTTRAN => &[RemoteAddress, Protocol],
             MessageType::GET_IPTUNMANUAL => &[TunnelId, VpnAction, LocalAddress, RemoteAddress, State],
             MessageType::GET_IPTUNDYNSTACK => &[

@@ -7,9 +7,10 @@ use nmi_proto::answer::with_records;
 use nmi_proto::code::{self, Access, InputRule, MessageType, ReasonCode, ReturnCode, TargetRule};
 use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, Event, ExcludedAddress, IkeTunnel,
-    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
-    Nss, PortTranslation, Record as _, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
+    ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
+    IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Record as _, Stack, Statistics, Takeover,
+    TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::{Criterion, InFilter};
 use nmi_proto::header::MessageHeader;
@@ -79,6 +80,8 @@ fn message_types() -> String {
                     InputRule::LoadPolicy => "1 `NMsecLoadPolicy`",
                     InputRule::Subscription => "0 or 1 `NMsecSubscription`",
                     InputRule::Vipa => "1 to 1000 `NMsecVipaControl`",
+                    InputRule::Defensive => "1 to 1000 `NMsecDefensiveControl`",
+                    InputRule::DefensiveOrAll => "0 to 1000 `NMsecDefensiveControl`",
                 },
                 match rule.access {
                     Access::Display => "DISPLAY",
@@ -184,6 +187,8 @@ fn blocks() -> BTreeMap<String, String> {
     structure::<LoadPolicy>(&mut b);
     structure::<VipaControl>(&mut b);
     structure::<Subscription>(&mut b);
+    structure::<Defensive>(&mut b);
+    structure::<DefensiveControl>(&mut b);
     let mut add = |name: &str, text: String| b.insert(name.to_owned(), text);
     add("types", message_types());
     add("criteria", criteria());
@@ -203,6 +208,7 @@ fn blocks() -> BTreeMap<String, String> {
     add("takeover-step", values(code::TakeoverStep::KNOWN, |v| v.0.into()));
     add("event-kind", values(code::EventKind::KNOWN, |v| v.0.into()));
     add("vipa-status", values(code::VipaStatus::KNOWN, |v| v.0.into()));
+    add("defensive-status", values(code::DefensiveStatus::KNOWN, |v| v.0.into()));
     add("return-codes", values(ReturnCode::KNOWN, |v| v.0.into()));
     add("reason-codes", values(ReasonCode::KNOWN, |v| v.0.into()));
     for name in [
@@ -238,6 +244,28 @@ fn blocks() -> BTreeMap<String, String> {
         owner: "DIST".into(),
         from: "".into(),
     };
+    let defensive = DefensiveControl {
+        both_families: false,
+        source: std::net::IpAddr::from([203, 0, 113, 66]).into(),
+        source_prefix: 32,
+        protocol_any: false,
+        protocol: 6,
+        destination_port_low: 443,
+        destination_port_high: 443,
+        by_action: true,
+        action: code::FilterAction::DEFENSIVE_BLOCK,
+        by_lifetime: true,
+        lifetime_min: 30,
+        ..DefensiveControl::all("scanner")
+    };
+    let asked = nmi_proto::answer::request(
+        CodePage::Ascii,
+        MessageType::ADD_DEFENSIVE,
+        "DIST",
+        6,
+        &[defensive.build(CodePage::Ascii)],
+    );
+    add("add_defensive_request", hex(&asked));
     add("dist_section", hex(&dist.to_bytes(CodePage::Ascii)));
     b
 }

@@ -4,9 +4,10 @@
 
 use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, Event, ExcludedAddress, IkeTunnel,
-    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
-    Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
+    ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
+    IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime,
+    VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::layout::{Kind, Structure, Value};
@@ -109,6 +110,8 @@ fn every_structure_has_its_golden_bytes() {
     check::<LoadPolicy>();
     check::<VipaControl>();
     check::<Subscription>();
+    check::<Defensive>();
+    check::<DefensiveControl>();
 }
 
 /// The worked examples of `docs/nmi.md`, section 11.

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod process;
 pub mod random;
 pub mod scenario;
+pub mod schema;
 pub mod shared;
 pub mod swan;
 pub mod takeover;

@@ -2,8 +2,8 @@
 
 use super::file::{self, File, LogFormat, Ports, Protocol};
 use super::{
-    Config, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry, Sysplex,
-    XcfEntry, profile,
+    Config, Defense, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry,
+    Sysplex, XcfEntry, profile,
 };
 use crate::cf::seal::SysplexKey;
 use policy::ike_config::IkeConfig;
@@ -23,6 +23,10 @@ const DEFAULT_LEASE_MS: u32 = 1000;
 const MAX_DVIPAS: usize = crate::cf::PAGE;
 /// Endpoints of an etcd cluster.
 const MAX_ENDPOINTS: usize = 16;
+/// Longest lifetime of a defensive filter: a year.
+const MAX_LIFETIME_MIN: u32 = 366 * 24 * 60;
+/// Addresses that defensive filters do not touch: each packet that one matches is compared with all of them.
+const MAX_EXCLUDED: usize = 10;
 /// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
 const MAX_INTERFACE: usize = 15;
 
@@ -336,6 +340,7 @@ impl Checker<'_> {
             }
             *n.get_ref()
         });
+        let defense = self.defense(s.defense);
         Some(StackEntry {
             name: name?,
             netns: s.netns.map(Spanned::into_inner),
@@ -347,7 +352,39 @@ impl Checker<'_> {
             stackd: s.stackd.map_or_else(default_stackd, |p| self.path(p)),
             mark: (mark, mask),
             max_connections,
+            defense,
         })
+    }
+
+    fn defense(&mut self, d: file::Defense) -> Defense {
+        let default = Defense::default();
+        let max_lifetime_min = d.max_lifetime.map_or(default.max_lifetime_min, |n| {
+            if !(1..=MAX_LIFETIME_MIN).contains(n.get_ref()) {
+                let text =
+                    format!("max_lifetime = {}: expected 1 to {MAX_LIFETIME_MIN} minutes", n.get_ref());
+                self.problem(n.span().start, text);
+            }
+            *n.get_ref()
+        });
+        let mut exclude = Vec::new();
+        for e in &d.exclude {
+            match prefix(e.get_ref()) {
+                Some(prefix) => exclude.push(prefix),
+                None => {
+                    let text = format!("{:?}: expected an address or address/prefix length", e.get_ref());
+                    self.problem(e.span().start, text);
+                }
+            }
+        }
+        if let Some(beyond) = d.exclude.get(MAX_EXCLUDED) {
+            self.problem(beyond.span().start, format!("more than {MAX_EXCLUDED} excluded addresses"));
+        }
+        Defense {
+            mode: d.mode,
+            max_lifetime_min,
+            log_limit: d.log_limit.unwrap_or(default.log_limit),
+            exclude,
+        }
     }
 
     fn interface(&mut self, i: &Spanned<String>) {
@@ -495,6 +532,15 @@ fn no_xcf(stacks: &[StackEntry], name: &Name) -> bool {
 
 fn is_broadcast(a: IpAddr) -> bool {
     matches!(a, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+/// An address, or address and prefix length.
+fn prefix(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+    let address: IpAddr = address.parse().ok()?;
+    let width = if address.is_ipv6() { 128 } else { 32 };
+    let length = length.map_or(Some(width), |l| l.parse().ok())?;
+    (length <= width).then_some((address, length))
 }
 
 fn port_range(p: &Ports) -> Option<(u16, u16)> {

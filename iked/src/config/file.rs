@@ -99,6 +99,18 @@ pub(super) struct Stack {
     pub(super) mark: Option<u32>,
     pub(super) mark_mask: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) defense: Defense,
+}
+
+/// DmStackConfig of the product.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Defense {
+    pub(super) mode: stack::control::DefenseMode,
+    pub(super) max_lifetime: Option<Spanned<u32>>,
+    pub(super) log_limit: Option<u16>,
+    pub(super) exclude: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,7 @@ mod check;
 mod file;
 mod profile;
 
+use stack::control::DefenseMode;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -208,6 +209,27 @@ pub struct StackEntry {
     pub mark: (u32, u32),
     /// Largest number of connections that it remembers.
     pub max_connections: u32,
+    /// Its defensive filters.
+    pub defense: Defense,
+}
+
+/// What a stack makes of defensive filters (DmStackConfig of the product).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defense {
+    /// Whether they are in force.
+    pub mode: DefenseMode,
+    /// Longest lifetime of one, in minutes.
+    pub max_lifetime_min: u32,
+    /// Lines in five minutes, for filters that do not say; 0: as many as the stack writes about anything.
+    pub log_limit: u16,
+    /// Addresses of others that they do not touch, and their prefix lengths.
+    pub exclude: Vec<(IpAddr, u8)>,
+}
+
+impl Default for Defense {
+    fn default() -> Self {
+        Self { mode: DefenseMode::Active, max_lifetime_min: 7 * 24 * 60, log_limit: 100, exclude: Vec::new() }
+    }
 }
 
 /// XCF link of a stack.

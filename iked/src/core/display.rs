@@ -141,6 +141,8 @@ impl Core {
             predecap: stack.filters.predecap,
             policy_filters: stack.filters.policy,
             nat_keepalive_secs: u32::try_from(keepalive.as_secs()).unwrap_or(u32::MAX),
+            defense: stack.entry.defense.mode,
+            excluded: stack.entry.defense.exclude.clone(),
         }
     }
 }

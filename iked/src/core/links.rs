@@ -66,6 +66,8 @@ impl Core {
         // What was not answered on the last connection is on this one.
         let waits: Vec<_> = stack.unanswered.drain(..).flatten().collect();
         self.configure_anyway(index, waits);
+        // Before the table that lets packets in at all.
+        self.defend(now, index);
         let stack = &mut self.stacks[index];
         stack.send(ToStack::SetFilters(Box::new(stack.filters.clone())));
         if difference.common.is_empty() {

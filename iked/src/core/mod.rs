@@ -6,6 +6,7 @@
 
 mod continued;
 mod control;
+mod defense;
 mod display;
 mod handover;
 pub(crate) mod ledger;
@@ -148,6 +149,7 @@ pub struct Core {
     facility: Option<(bool, String)>,
     /// Targets that get no new connections, for one DVIPA or for all.
     quiesced: BTreeSet<(Name, Option<IpAddr>)>,
+    defenses: defense::Defenses,
     /// DVIPAs whose records could not be written: told once, and once more when it works again.
     unprotected: BTreeMap<IpAddr, String>,
     closing: bool,
@@ -205,6 +207,7 @@ impl Core {
         let xcf_keys = key.iter().flat_map(|k| k.derive(b"xcf")).map(|k| KeyBytes(k.to_vec())).collect();
         let takeovers = Takeovers::new(&config);
         let quiesced = takeover::load_quiesced(&config);
+        let defenses = defense::Defenses::load(&config, now.unix);
         Self {
             config,
             stacks,
@@ -216,6 +219,7 @@ impl Core {
             heard: BTreeMap::new(),
             facility: None,
             quiesced,
+            defenses,
             source,
             keeper,
             internal,
@@ -272,6 +276,7 @@ impl Core {
             }
             CoreRequest::Display { stack, want, reply } => self.display(now, &stack, want, reply),
             CoreRequest::Vipa(request) => self.vipa(now, request),
+            CoreRequest::Defense(request) => self.defense(now, request),
             CoreRequest::Control { stack, action, objects, reply } => {
                 let done = match self.find(&stack) {
                     Some(index) => {
@@ -349,6 +354,7 @@ impl Core {
             self.next_tick = now.instant + TICK;
             self.tick();
             self.timed_filters(now);
+            self.expire_defense(now);
         }
     }
 

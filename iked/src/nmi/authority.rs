@@ -1,7 +1,9 @@
 //! The resources of the interface, and what a caller may do with them (docs/nmi.md sections 4 and 6.20).
 
+use crate::request::StackInfo;
 use crate::servauth::{Caller, Profiles};
 use nmi_proto::display::{Authority, AuthorityRecord, Caller as WireCaller};
+use stack::control::DefenseMode;
 
 /// The resource of displays of a stack.
 pub(super) fn display(system: &str, stack: &str) -> String {
@@ -16,6 +18,11 @@ pub(super) fn control(system: &str, stack: &str) -> String {
 /// The resource of displays without a stack.
 pub(super) fn daemon(system: &str) -> String {
     format!("EZB.NETMGMT.{system}.{system}.IKED.DISPLAY")
+}
+
+/// The stacks that an order about all of them is about.
+pub(super) fn defending(stacks: &[StackInfo]) -> impl Iterator<Item = &str> {
+    stacks.iter().filter(|s| s.defense != DefenseMode::Inactive).map(|s| s.name.as_str())
 }
 
 /// What `caller` may do. Of a stack with which he may do nothing he does not hear, unless he may list the stacks.

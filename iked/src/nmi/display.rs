@@ -13,16 +13,16 @@ pub(super) use values::Values;
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::request::{CfState, Snapshot, StackInfo, Want};
-use nmi_proto::code::{CfRecord, MessageType, SaState as WireState};
+use nmi_proto::code::{CfRecord, DefensiveMode, MessageType, SaState as WireState};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
-    AuthorityRecord, Dist, Distribution, DropCount, FilterRecord, Interface, Nss, PortTranslation,
-    Record as _, Stack, StackRecord, Statistics,
+    AuthorityRecord, DefensiveControl, Dist, Distribution, DropCount, ExcludedAddress, FilterRecord,
+    Interface, Nss, PortTranslation, Record as _, Stack, StackRecord, Statistics,
 };
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
-use stack::control::MANUAL_TUNNELS;
+use stack::control::{DefenseMode, MANUAL_TUNNELS};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -85,6 +85,7 @@ enum Content {
     Stacks(Vec<StackInfo>),
     Tunnels(Vec<Tunnel>),
     VipaControls(Vec<VipaControl>),
+    DefensiveControls(Vec<DefensiveControl>),
     Authority(Vec<AuthorityRecord>),
     Counters(Vec<(&'static str, u64)>),
     /// Values that are no part of a snapshot, and which of them are asked for.
@@ -124,6 +125,13 @@ impl Listing {
         // All these requests have the same records.
         let kind = MessageType::MOVE_DVIPA;
         Self { kind, total: count(all.len()), content: Content::VipaControls(all) }
+    }
+
+    /// Outcomes of a control request about defensive filters.
+    pub(super) fn of_defensive_controls(all: Vec<DefensiveControl>) -> Self {
+        // All these requests have the same records.
+        let kind = MessageType::ADD_DEFENSIVE;
+        Self { kind, total: count(all.len()), content: Content::DefensiveControls(all) }
     }
 
     /// What `filters` let through of `values`.
@@ -170,6 +178,7 @@ impl Listing {
             Content::Stacks(all) => all.len(),
             Content::Tunnels(all) => all.len(),
             Content::VipaControls(all) => all.len(),
+            Content::DefensiveControls(all) => all.len(),
             Content::Authority(all) => all.len(),
             Content::Counters(all) => all.len(),
             Content::Values(_, asked) => asked.len(),
@@ -187,6 +196,14 @@ impl Listing {
         self.total
     }
 
+    /// The moment that it shows, where that may be some time ago.
+    pub(super) fn made(&self) -> Option<Time> {
+        match &self.content {
+            Content::Snapshot(moment, _) => Some(Time::from_unix(moment.snapshot.unix_now)),
+            _ => None,
+        }
+    }
+
     /// Bytes of all records.
     pub(super) fn length(&self, page: CodePage) -> u64 {
         (0..self.len()).map(|i| self.record(i, page).len() as u64).sum()
@@ -200,6 +217,7 @@ impl Listing {
             Content::Stacks(all) => stack(&all[index]).build(page),
             Content::Tunnels(all) => all[index].build(page),
             Content::VipaControls(all) => all[index].build(page),
+            Content::DefensiveControls(all) => all[index].build(page),
             Content::Authority(all) => all[index].build(page),
             Content::Values(values, asked) => values.record(asked[index] as usize, page),
             Content::Counters(all) => {
@@ -222,9 +240,18 @@ fn stack(info: &StackInfo) -> StackRecord {
         fips140: false,
         name: info.name.as_str().into(),
         nat_keepalive: info.nat_keepalive_secs,
-        ..Stack::default()
+        defensive_mode: match info.defense {
+            DefenseMode::Inactive => DefensiveMode::INACTIVE,
+            DefenseMode::Active => DefensiveMode::ACTIVE,
+            DefenseMode::Simulate => DefensiveMode::SIMULATE,
+        },
     };
-    StackRecord { stack, excluded: Vec::new() }
+    let excluded = |(address, prefix): &(IpAddr, u8)| ExcludedAddress {
+        ipv6: address.is_ipv6(),
+        address: (*address).into(),
+        prefix: *prefix,
+    };
+    StackRecord { stack, excluded: info.excluded.iter().map(excluded).collect() }
 }
 
 /// No stack is a client of network security services.

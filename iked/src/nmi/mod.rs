@@ -16,6 +16,7 @@ mod audit;
 mod authority;
 mod control;
 mod counters;
+mod defense;
 mod display;
 mod dn;
 mod events;

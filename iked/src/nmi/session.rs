@@ -7,8 +7,9 @@ use super::counters::{Counters, Reason};
 use super::display::{self, Listing, Values};
 use super::events::Subscription;
 use super::snapshots::Snapshots;
-use super::{Backend, Config, authority, control, vipa};
+use super::{Backend, Config, authority, control, defense, vipa};
 use crate::events::Event;
+use crate::request::defense::{DefenseRequest, GLOBAL};
 use crate::request::vipa::VipaRequest;
 use crate::request::{CoreError, CoreRequest, StackInfo};
 use crate::servauth::{Caller, Identities};
@@ -18,6 +19,7 @@ use nmi_proto::check::{Body, Fault, Request};
 use nmi_proto::code::{Access, FilterSet, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::codec::{Decoder, Frame};
 use nmi_proto::control::{Tunnel, VipaControl};
+use nmi_proto::display::DefensiveControl;
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
@@ -224,6 +226,27 @@ impl Session {
         };
         let body = request.body().map_err(Failure::Fault)?;
         let kind = request.message_type();
+        let body = match (kind, body) {
+            (MessageType::GET_DEFENSIVE, Body::Display(filters)) => {
+                let stack = stack.map(|s| s.name.clone());
+                let all = self.ask_defense(|reply| DefenseRequest::Display { stack, reply }).await?;
+                return Ok(Listing::of_values(kind, Values::Defenses(all), &filters));
+            }
+            (kind, Body::Defensive(objects)) => {
+                let at = stack.map(|s| s.name.clone());
+                if at.is_none() {
+                    for name in authority::defending(&stacks) {
+                        self.permitted(&caller, kind, &authority::control(&self.config.system, name))?;
+                    }
+                }
+                let outcome = self.control_defense(&caller, kind, at.as_deref(), &objects).await;
+                let result = outcome.as_ref().map_or_else(ToString::to_string, |all| defense::summary(all));
+                let at = at.as_deref().unwrap_or(GLOBAL);
+                self.audit.control(&caller, kind, at, objects.len(), &result);
+                return outcome.map(Listing::of_defensive_controls);
+            }
+            (_, body) => body,
+        };
         let Some(stack) = stack else {
             return Ok(match (kind, body) {
                 (MessageType::SUBSCRIBE, Body::Subscribe(wanted)) => {
@@ -291,6 +314,8 @@ impl Session {
                 self.audit.control(&caller, kind, &stack.name, objects.len(), &result);
                 outcome.map(Listing::of_vipa_controls)
             }
+            // Answered above: they need no stack.
+            Body::Defensive(_) => Err(internal("a request that has been served")),
             Body::LoadPolicy(load) => {
                 let (stack, policy) = (stack.name.clone(), load.filter_set == FilterSet::POLICY);
                 let outcome = self
@@ -311,17 +336,27 @@ impl Session {
         let caller = self.caller().await?;
         let resource = match (request.target(), request.rule().access) {
             (_, Access::Anyone) => return Ok(caller),
-            (None, _) => authority::daemon(system),
+            (None, Access::Control) => authority::control(system, GLOBAL),
+            (None, Access::Display) if request.message_type() == MessageType::GET_DEFENSIVE => {
+                authority::display(system, GLOBAL)
+            }
+            (None, Access::Display) => authority::daemon(system),
             (Some(stack), Access::Display) => authority::display(system, stack),
             (Some(stack), Access::Control) => authority::control(system, stack),
         };
+        self.permitted(&caller, request.message_type(), &resource)?;
+        Ok(caller)
+    }
+
+    /// Whether the caller may have `resource`; a refusal is told to the audit log.
+    fn permitted(&self, caller: &Caller, kind: MessageType, resource: &str) -> Result<(), Failure> {
         let profiles = Arc::clone(&self.backend.profiles.borrow());
-        let decision = profiles.decide(&resource, &caller);
+        let decision = profiles.decide(resource, caller);
         if !decision.permitted {
-            self.audit.refused(&caller, request.message_type(), &resource, decision);
+            self.audit.refused(caller, kind, resource, decision);
             return Err(Failure::Refused(ReturnCode::EACCES, ReasonCode::NONE));
         }
-        Ok(caller)
+        Ok(())
     }
 
     /// Events from now on; the answer goes out before the first, because this session sends both.
@@ -400,6 +435,49 @@ impl Session {
         Ok(done)
     }
 
+    /// Orders about defensive filters, one by one as those about DVIPAs; none: delete all.
+    async fn control_defense(
+        &self,
+        caller: &Caller,
+        kind: MessageType,
+        stack: Option<&str>,
+        objects: &[DefensiveControl],
+    ) -> Result<Vec<DefensiveControl>, Failure> {
+        let wrong = || internal("an order that the check should have refused");
+        let orders = match objects {
+            [] => vec![(None, defense::delete_all(kind).ok_or_else(wrong)?)],
+            objects => {
+                let order = |o: &DefensiveControl| Some((Some(o.clone()), defense::order(kind, o)?));
+                objects.iter().map(order).collect::<Option<Vec<_>>>().ok_or_else(wrong)?
+            }
+        };
+        let mut done = Vec::with_capacity(orders.len());
+        for (object, order) in orders {
+            let (stack, user) = (stack.map(str::to_owned), caller.user.name.clone());
+            let outcomes =
+                self.ask_defense(|reply| DefenseRequest::Control { stack, user, order, reply }).await;
+            match (outcomes, object) {
+                (Ok(outcomes), object) => {
+                    done.extend(outcomes.iter().map(|o| defense::outcome(object.as_ref(), o)));
+                }
+                // What was done before is told all the same.
+                (Err(failure), Some(object)) if !done.is_empty() => {
+                    done.push(defense::failed(&object, &failure));
+                }
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+        Ok(done)
+    }
+
+    /// A question about defensive filters.
+    async fn ask_defense<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, CoreError>>) -> DefenseRequest,
+    ) -> Result<T, Failure> {
+        self.ask(|reply| CoreRequest::Defense(question(reply))).await?.map_err(Failure::Core)
+    }
+
     /// A question about DVIPAs.
     async fn ask_vipa<T>(
         &self,
@@ -425,7 +503,8 @@ impl Session {
     /// The header of an answer: the length of all its records is known before the first is written.
     fn announce(&self, header: &MessageHeader, listing: &Listing) -> Option<MessageHeader> {
         let length = listing.length(header.page);
-        let head = header.answer(now(), ReturnCode::OK, ReasonCode::NONE);
+        let made = listing.made().unwrap_or_else(now);
+        let head = header.answer(made, ReturnCode::OK, ReasonCode::NONE);
         with_records(head, length, listing.number(), listing.total())
     }
 

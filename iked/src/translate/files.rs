@@ -193,6 +193,7 @@ mod tests {
             stackd: PathBuf::new(),
             mark: (0, 0),
             max_connections: 1,
+            defense: crate::config::Defense::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use iked::ike::view::{
 use iked::nmi::Config;
 use iked::request::{
     CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, ManualView,
-    Snapshot, StackInfo, vipa,
+    Snapshot, StackInfo, defense, vipa,
 };
 use iked::servauth::{Profiles, Resolve, User};
 use nmi_proto::answer::Message;
@@ -89,6 +89,15 @@ impl Daemon {
     }
 
     pub(crate) fn start_with(edit: impl FnOnce(&mut Config), policy_loaded: bool) -> Self {
+        Self::start_with_filters(edit, policy_loaded, FILTERS)
+    }
+
+    /// With so many filters: a record of one has 448 bytes.
+    pub(crate) fn start_with_filters(
+        edit: impl FnOnce(&mut Config),
+        policy_loaded: bool,
+        filters: u32,
+    ) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("nmi-test")
             .permissions(std::fs::Permissions::from_mode(0o755))
@@ -109,7 +118,7 @@ impl Daemon {
         let (shutdown, core) = (CancellationToken::new(), CancellationToken::new());
         let controls = Arc::new(AtomicU64::new(0));
         let (ask, asked) = mpsc::channel(16);
-        runtime.spawn(answer(asked, core.clone(), Arc::clone(&controls)));
+        runtime.spawn(answer(asked, core.clone(), Arc::clone(&controls), filters));
         let server = iked::nmi::Server::bind(config).unwrap();
         let statistics = server.statistics();
         let backend = iked::nmi::Backend {
@@ -220,7 +229,15 @@ pub(crate) fn frame(stream: &mut UnixStream) -> Message {
     Message::read(decoder.next_frame().unwrap().unwrap()).unwrap()
 }
 
-async fn answer(mut asked: mpsc::Receiver<CoreRequest>, end: CancellationToken, controls: Arc<AtomicU64>) {
+/// Filters unless a test wants another number.
+const FILTERS: u32 = 10_000;
+
+async fn answer(
+    mut asked: mpsc::Receiver<CoreRequest>,
+    end: CancellationToken,
+    controls: Arc<AtomicU64>,
+    filters: u32,
+) {
     loop {
         let request = tokio::select! {
             () = end.cancelled() => return,
@@ -233,8 +250,8 @@ async fn answer(mut asked: mpsc::Receiver<CoreRequest>, end: CancellationToken, 
                 let _ = reply.send(vec![stack_info(), down]);
             }
             Some(CoreRequest::Display { stack, reply, .. }) => {
-                let _ =
-                    reply.send(if stack == "TCPCS1" { Ok(snapshot()) } else { Err(CoreError::UnknownStack) });
+                let known = stack == "TCPCS1";
+                let _ = reply.send(if known { Ok(snapshot(filters)) } else { Err(CoreError::UnknownStack) });
             }
             Some(CoreRequest::Control { objects, reply, .. }) => {
                 controls.fetch_add(1, Ordering::SeqCst);
@@ -260,10 +277,73 @@ async fn answer(mut asked: mpsc::Receiver<CoreRequest>, end: CancellationToken, 
                 );
                 vipa(request);
             }
+            Some(CoreRequest::Defense(request)) => {
+                let control = matches!(request, defense::DefenseRequest::Control { .. });
+                controls.fetch_add(u64::from(control), Ordering::SeqCst);
+                defense(request);
+            }
             Some(CoreRequest::LoadPolicy { policy, reply, .. }) => {
                 let failed = Err(CoreError::Policy("policy.conf:3: no such keyword".into()));
                 let _ = reply.send(if policy { failed } else { Ok(()) });
             }
+        }
+    }
+}
+
+fn defense(request: defense::DefenseRequest) {
+    use defense::{DefenseOrder, DefenseOutcome, DefenseRequest, DefenseResult, DefenseStatus};
+    match request {
+        DefenseRequest::Display { stack, reply } => {
+            let view = |name: &str, simulate| {
+                let rule = wire::FilterRule { name: name.into(), log_deny: true, ..filter(0).rule };
+                DefenseStatus {
+                    filter: wire::FilterView {
+                        rule,
+                        kind: wire::FilterKind::Defensive {
+                            simulate,
+                            global: stack.is_none(),
+                            log_limit: 100,
+                            expires: 1_741_012_641,
+                            updated: 1_741_010_900,
+                        },
+                        totals: wire::FilterTotals {
+                            permits: u64::from(simulate) * 7,
+                            denies: u64::from(!simulate) * 12,
+                            mismatches: 0,
+                        },
+                        created: 1_741_010_841,
+                    },
+                    stacks: if stack.is_none() { 2 } else { 0 },
+                    lifetime_min: 30,
+                    user: Some("olga".into()),
+                }
+            };
+            let _ = reply.send(Ok(vec![view("scanner", false), view("maybe", true)]));
+        }
+        DefenseRequest::Control { stack, user, order, reply } => {
+            let outcome = |name: &str, result, reason: Option<String>| DefenseOutcome {
+                name: name.to_owned(),
+                result,
+                stacks: if stack.is_none() { 2 } else { 1 },
+                reason,
+            };
+            let done = match &order {
+                DefenseOrder::Add { name, packets, settings } => {
+                    let said = format!(
+                        "{:?} {} {}",
+                        user,
+                        packets.rules(name).len(),
+                        settings.lifetime_min.is_some()
+                    );
+                    vec![outcome(name, DefenseResult::Done, Some(said))]
+                }
+                DefenseOrder::Update { name, .. } => vec![outcome(name, DefenseResult::NotFound, None)],
+                DefenseOrder::Delete(Some(name)) => vec![outcome(name, DefenseResult::Done, None)],
+                DefenseOrder::Delete(None) => {
+                    ["scanner", "maybe"].map(|n| outcome(n, DefenseResult::Done, None)).into()
+                }
+            };
+            let _ = reply.send(Ok(done));
         }
     }
 }
@@ -402,6 +482,8 @@ fn stack_info() -> StackInfo {
         predecap: false,
         policy_filters: true,
         nat_keepalive_secs: 20,
+        defense: wire::DefenseMode::Active,
+        excluded: vec![("198.51.100.0".parse().unwrap(), 24)],
     }
 }
 
@@ -537,7 +619,7 @@ fn filter(i: u32) -> wire::FilterView {
     }
 }
 
-fn snapshot() -> Snapshot {
+fn snapshot(filters: u32) -> Snapshot {
     let now = Instant::now();
     let dvipa: IpAddr = "203.0.113.10".parse().unwrap();
     let interface = |name: &str, address: IpAddr| wire::InterfaceView {
@@ -581,7 +663,7 @@ fn snapshot() -> Snapshot {
             copy_dscp: true,
         }],
         sas: vec![sa(0xC000_0002, 9), sa(0xC000_0001, 7), sa(0x1001, wire::MANUAL_TUNNELS + 1)],
-        filters: (0..10_000).map(filter).collect(),
+        filters: (0..filters).map(filter).collect(),
         totals: wire::FilterTotals { permits: 100, denies: 7, mismatches: 1 },
         interfaces: vec![interface("eth0", "192.0.2.1".parse().unwrap()), interface("lo", dvipa)],
         drops: vec![wire::DropView { reason: "no_filter_match".into(), packets: 12 }],

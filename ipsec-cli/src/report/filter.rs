@@ -12,6 +12,7 @@ use nmi_proto::code::{
     FilterScope as Scope, FilterState, FilterType, TcpQualifier,
 };
 use nmi_proto::display::{FilterRecord, IpFilter, Stack};
+use nmi_proto::identity::Identity;
 use nmi_proto::value::Address;
 
 /// The report. Without the right to list stacks their settings are not known.
@@ -27,11 +28,6 @@ pub(crate) fn report(
         FilterScope::Profile => false,
         FilterScope::Policy => true,
     };
-    let defensive = info.map(|s| match s.defensive_mode {
-        DefensiveMode::ACTIVE => "Active",
-        DefensiveMode::SIMULATE => "Simulate",
-        _ => "Inactive",
-    });
     let more = vec![
         vec![
             ("Logging", on(|s| s.logging)),
@@ -42,7 +38,7 @@ pub(crate) fn report(
             ("NatKeepAlive", info.map(|s| s.nat_keepalive).into()),
             ("FIPS140", info.map(|s| s.fips140).into()),
         ],
-        vec![("Defensive Mode", defensive.into())],
+        vec![("Defensive Mode", defensive_mode(info))],
     ];
     Report {
         heading: Heading {
@@ -78,8 +74,22 @@ pub(crate) fn test_report(
     report
 }
 
+/// What the stack does with defensive filters, if it is known.
+pub(super) fn defensive_mode(info: Option<&Stack>) -> Cell {
+    let mode = info.map(|s| match s.defensive_mode {
+        DefensiveMode::ACTIVE => "Active",
+        DefensiveMode::SIMULATE => "Simulate",
+        _ => "Inactive",
+    });
+    mode.into()
+}
+
 fn entry(record: &FilterRecord) -> Entry {
-    let f = &record.filter;
+    filter_entry(&record.filter, record.remote_id.as_ref(), None)
+}
+
+/// A filter; `stacks` have a copy of it.
+pub(super) fn filter_entry(f: &IpFilter, remote_id: Option<&Identity>, stacks: Option<u32>) -> Entry {
     let is_dynamic = matches!(
         f.filter_type,
         FilterType::DYNAMIC_ANCHOR | FilterType::DYNAMIC | FilterType::NATT_ANCHOR | FilterType::NATT_DYNAMIC
@@ -207,14 +217,14 @@ fn entry(record: &FilterRecord) -> Entry {
             field("CodeRange", code.1),
         ])
         .row([
-            field("RemoteIdentityType", record.remote_id.as_ref().map(|id| id.id_type().to_string())),
-            field("RemoteIdentity", record.remote_id.as_ref()),
+            field("RemoteIdentityType", remote_id.map(|id| id.id_type().to_string())),
+            field("RemoteIdentity", remote_id),
         ])
         .row([
             field("FragmentsOnly", f.fragments_only),
             field("FilterMatches", f.matches),
             field("LifetimeExpires", f.expires),
-            field("AssociatedStackCount", Cell::None),
+            field("AssociatedStackCount", stacks),
         ]);
     entry
 }
@@ -328,7 +338,6 @@ mod tests {
     use super::super::tests::NOW;
     use super::*;
     use crate::request::Format;
-    use nmi_proto::identity::Identity;
     use std::net::IpAddr;
 
     fn stack() -> Stack {

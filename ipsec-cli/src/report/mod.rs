@@ -1,6 +1,7 @@
 //! Reports: values in the order in which they are shown. Text in three layouts and JSON come from the same values.
 
 pub(crate) mod control;
+pub(crate) mod defensive;
 pub(crate) mod dynamic_tunnel;
 pub(crate) mod extension;
 pub(crate) mod filter;

@@ -18,9 +18,11 @@
 //! | VIPATARGETS | [`VipaTarget`] |
 //! | TAKEOVERS | [`TakeoverRecord`] |
 //! | AUTHORITY | [`AuthorityRecord`] |
+//! | DEFENSIVE | [`DefensiveRecord`] |
 //! | EVENT (not an answer) | [`Event`] |
 
 mod authority;
+mod defensive;
 mod dist;
 mod event;
 mod extension;
@@ -36,6 +38,7 @@ mod summary;
 mod vipa;
 
 pub use authority::{Authority, AuthorityRecord, Caller};
+pub use defensive::{Defensive, DefensiveControl, DefensiveRecord, MAX_DEFENSIVE_NAME};
 pub use dist::Dist;
 pub use event::Event;
 pub use extension::{Distribution, DropCount};

@@ -4,9 +4,10 @@
 use nmi_proto::code::{self, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
 use nmi_proto::display::{
-    Authority, Backup, Caller, Dist, Distribution, DropCount, Dvipa, Event, ExcludedAddress, IkeTunnel,
-    IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpFilter, IpManualTunnel, IpTunnel,
-    Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime, VipaTarget,
+    Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
+    ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
+    IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime,
+    VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::header::HEADER_BYTES;
@@ -188,6 +189,8 @@ pub(crate) fn layouts() -> Vec<Layout> {
         of::<Authority>(),
         of::<Caller>(),
         of::<Event>(),
+        of::<Defensive>(),
+        of::<DefensiveControl>(),
         of::<Tunnel>(),
         of::<LoadPolicy>(),
         of::<VipaControl>(),
@@ -291,6 +294,11 @@ pub(crate) fn lists() -> Vec<List> {
             "Result for one object of a control request about DVIPAs (NMsVctStatus)",
             "NMsec_VIPASTATUS_",
             code::VipaStatus
+        ),
+        list!(
+            "Result for one object of a control request about defensive filters (NMsDctStatus)",
+            "NMsec_DEFSTATUS_",
+            code::DefensiveStatus
         ),
     ]
 }

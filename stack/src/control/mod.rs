@@ -8,11 +8,13 @@
 //! has when the connection ends.
 
 mod config;
+mod defense;
 mod filter;
 mod sa;
 mod view;
 
 pub use config::*;
+pub use defense::*;
 pub use filter::*;
 pub use sa::*;
 pub use view::*;
@@ -95,6 +97,8 @@ pub enum ToStack {
     },
     /// Remove everything that was added to the system, and end.
     Shutdown,
+    /// The defensive filters, all of them; they are searched before the filter table.
+    Defend(Box<DefenseSet>),
 }
 
 /// From a stack to `iked`.

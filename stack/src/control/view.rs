@@ -23,6 +23,8 @@ pub enum Question {
     PortTranslations,
     /// [`Answer::Traffic`].
     Traffic,
+    /// [`Answer::Filters`], of the defensive filters alone.
+    Defense,
 }
 
 /// Answers, each one moment's view.
@@ -121,6 +123,19 @@ pub enum FilterKind {
         tunnel: u32,
         /// The client's own port.
         original_port: u16,
+    },
+    /// A defensive filter; what it dropped counts as denied, what it would have dropped as permitted.
+    Defensive {
+        /// [`super::DefensiveFilter::simulate`], or the stack's mode says so.
+        simulate: bool,
+        /// [`super::DefensiveFilter::global`].
+        global: bool,
+        /// [`super::DefensiveFilter::log_limit`].
+        log_limit: u16,
+        /// [`super::DefensiveFilter::expires`].
+        expires: u64,
+        /// [`super::DefensiveFilter::updated`].
+        updated: u64,
     },
 }
 

@@ -5,6 +5,7 @@
 //! allocation per packet or does not know an option.
 
 pub mod batch;
+pub mod confine;
 pub mod gre_udp;
 pub mod option;
 pub mod packet;

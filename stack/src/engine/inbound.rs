@@ -74,6 +74,9 @@ impl Engine {
             return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&s).to_string());
         }
         if parsed.fragment.is_some() {
+            if self.defend_fragment(now, parsed, Direction::Inbound, out) {
+                return;
+            }
             let origin = through.map_or(FRAGMENTS_CLEAR, |t| FRAGMENTS_TUNNEL + u64::from(t.tunnel));
             if let Some((mut whole, parsed)) = self.reassemble(now, origin, packet, parsed, out) {
                 self.inbound(now, through, VnetHeader::default(), &mut whole, &parsed, out);
@@ -81,6 +84,9 @@ impl Engine {
             return;
         }
         let s = subject(parsed, Direction::Inbound, false);
+        if self.defend(now, &s, out) {
+            return;
+        }
         let about = Quoted::of(parsed, packet).filter(|q| q.source == parsed.destination);
         let flow = about.map(|q| q.subject(Direction::Outbound).reversed());
         match self.spd.inbound(&s, flow.as_ref(), through.map(|t| t.tunnel)) {
@@ -279,6 +285,9 @@ impl Engine {
         if let Some(reason) = self.impossible(parsed, false) {
             return self.drop_packet(now, reason, Some(parsed.source), out, || Line(&arriving).to_string());
         }
+        if self.defend(now, &arriving, out) {
+            return;
+        }
         let named = self.spd.would(&arriving, None).is_some();
         if named && let Err(denied) = self.spd.inbound(&arriving, None, through.map(|t| t.tunnel)) {
             return self.drop_denied(now, denied, &arriving, out);
@@ -288,6 +297,9 @@ impl Engine {
         }
         let leaving = subject(parsed, Direction::Outbound, true);
         if named && self.spd.would(&leaving, None).is_none() {
+            if self.defend(now, &leaving, out) {
+                return;
+            }
             if through.is_some() {
                 self.give_host_joined(packet, parsed, out);
             } else {

@@ -20,6 +20,8 @@ pub enum Topic {
     Drop(DropReason, Option<IpAddr>),
     /// Packets that a rule let pass.
     Permit(usize),
+    /// Packets that a defensive filter without a limit of its own matched.
+    Defense(u64),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,22 +54,30 @@ impl LogLimit {
     /// Whether a line about this may be written now; if so, how many were suppressed since the last one.
     pub fn admit(&mut self, now: Instant, topic: Topic) -> Option<u64> {
         let at = self.hasher.hash_one(topic) % PLACES as u64;
-        let place = &mut self.places[usize::try_from(at).expect("below the number of places")];
+        let at = usize::try_from(at).expect("below the number of places");
+        let place = &mut self.places[at];
         if place.since.is_some_and(|s| now.saturating_duration_since(s) < INTERVAL) {
             place.suppressed += 1;
             return None;
         }
+        if !self.has_room(now) {
+            self.places[at].suppressed += 1;
+            return None;
+        }
+        let place = &mut self.places[at];
+        place.since = Some(now);
+        Some(std::mem::take(&mut place.suppressed))
+    }
+
+    /// Whether one more line of all things together may be written now; it is counted.
+    pub fn has_room(&mut self, now: Instant) -> bool {
         if self.window.is_none_or(|w| now.saturating_duration_since(w) >= INTERVAL) {
             self.window = Some(now);
             self.lines = 0;
         }
-        if self.lines >= MAX_LINES {
-            place.suppressed += 1;
-            return None;
-        }
-        self.lines += 1;
-        place.since = Some(now);
-        Some(std::mem::take(&mut place.suppressed))
+        let room = self.lines < MAX_LINES;
+        self.lines += u32::from(room);
+        room
     }
 }
 

@@ -17,6 +17,7 @@ pub mod ah;
 pub mod ceiling;
 pub mod coalesce;
 pub mod connection;
+pub mod defense;
 pub mod distribute;
 pub mod esp;
 pub mod filter;
@@ -56,6 +57,7 @@ use crate::wire::packet::{self, Parsed};
 use acquire::AcquireTable;
 use coalesce::Coalescer;
 use connection::{ConnectionKey, Connections, Signs};
+use defense::Defense;
 use distribute::Distributor;
 use filter::{Subject, Table, Upper};
 use foldhash::fast::FixedState;
@@ -112,6 +114,7 @@ pub struct Engine {
     /// Owners that other stacks told of, at epochs above that of the configuration.
     heard: HashMap<IpAddr, HeardOwner>,
     spd: Spd,
+    defense: Defense,
     sad: Sad,
     /// Inbound SPIs by outbound one, which peers choose and which need not differ: for ICMP about ESP.
     spi_out: HashMap<u32, Vec<u32>, FixedState>,
@@ -168,6 +171,7 @@ impl Engine {
             epochs: HashMap::new(),
             heard: HashMap::new(),
             spd: Spd::new(seed ^ 2),
+            defense: Defense::default(),
             sad: Sad::new(seed ^ 3),
             spi_out: HashMap::with_hasher(FixedState::with_seed(seed ^ 11)),
             connections: Connections::new(seed ^ 4, DEFAULT_CONNECTIONS),
@@ -340,6 +344,7 @@ impl Engine {
         while let Some(remote) = self.path_mtu.expire(now) {
             self.spread_path_mtu(now, remote);
         }
+        self.defense.expire(now);
         self.clear_fragments.expire(now);
         self.fragments.expire(now);
         self.count_given_up();
@@ -353,6 +358,7 @@ impl Engine {
             self.connections.next_expiry(),
             self.acquires.next_timeout(),
             self.path_mtu.next_expiry(),
+            self.defense.next_expiry(),
             self.clear_fragments.poll_timeout(),
             self.fragments.poll_timeout(),
             self.rebuilds.next_timeout(),

@@ -1,6 +1,6 @@
 //! From the network: what the sockets of ports 500 and 4500 and of protocol 50 received, and AH, which comes by the TUN.
 //!
-//! IKE goes to `iked` without asking the filters (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
+//! IKE goes to `iked` without asking the filters but the defensive ones (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
 //! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
 
 use super::connection::{ConnectionKey, State};
@@ -99,6 +99,8 @@ impl Engine {
             _ => (length >= IKE_HEADER).then_some(0),
         };
         match ike {
+            // They alone: a flood of IKE is what an operator may have to stop.
+            Some(_) if self.defend(now, &outer(&Arrival::Udp(arrival), protocol::UDP), out) => {}
             Some(at) => out.ike.push(IkeDatagram {
                 local: arrival.local,
                 remote: arrival.remote,
@@ -328,24 +330,7 @@ impl Engine {
 
     /// The filters on ESP or AH itself, where the policy wants that (PreDecap On).
     fn predecap(&mut self, arrival: &Arrival, protocol: u8) -> Result<(), DropReason> {
-        let (protocol, upper) = match arrival {
-            Arrival::Raw(_) => (protocol, Upper::None),
-            Arrival::Udp(a) => {
-                let ports =
-                    Upper::Ports { source: a.remote.port(), destination: a.local.port(), opens: false };
-                (protocol::UDP, ports)
-            }
-        };
-        let s = Subject {
-            direction: Direction::Inbound,
-            routed: false,
-            security_class: 0,
-            source: arrival.source(),
-            destination: arrival.destination(),
-            protocol,
-            upper,
-            fragment: false,
-        };
+        let s = outer(arrival, protocol);
         // An ipsec rule that covers everything between the hosts covers the ESP that carries it out.
         match self.spd.would(&s, None) {
             Some(FilterAction::Ipsec { .. } | FilterAction::Manual) => Ok(()),
@@ -368,6 +353,27 @@ impl Engine {
             spd::selected(&pair.local_selectors, &pair.remote_selectors, &flow)
         });
         if inside { None } else { Some(s) }
+    }
+}
+
+/// What the filters want to know of IKE, ESP or AH itself.
+fn outer(arrival: &Arrival, protocol: u8) -> Subject {
+    let (protocol, upper) = match arrival {
+        Arrival::Raw(_) => (protocol, Upper::None),
+        Arrival::Udp(a) => {
+            let ports = Upper::Ports { source: a.remote.port(), destination: a.local.port(), opens: false };
+            (protocol::UDP, ports)
+        }
+    };
+    Subject {
+        direction: Direction::Inbound,
+        routed: false,
+        security_class: 0,
+        source: arrival.source(),
+        destination: arrival.destination(),
+        protocol,
+        upper,
+        fragment: false,
     }
 }
 

@@ -88,6 +88,9 @@ impl Engine {
         out: &mut Output,
     ) {
         if parsed.fragment.is_some() {
+            if self.defend_fragment(now, parsed, Direction::Inbound, out) {
+                return;
+            }
             if let Some((mut whole, parsed)) = self.reassemble(now, FRAGMENTS_CLEAR, packet, parsed, out) {
                 self.clear(now, VnetHeader::default(), &mut whole, &parsed, out);
             }
@@ -161,6 +164,9 @@ impl Engine {
         out: &mut Output,
     ) {
         if parsed.fragment.is_some() {
+            if self.defend_fragment(now, parsed, Direction::Outbound, out) {
+                return;
+            }
             if let Some((mut whole, mut parsed)) = self.reassemble(now, FRAGMENTS_LOCAL, packet, parsed, out)
             {
                 // What its source has cut may be cut again (of IPv6, where nobody else may: RFC 8200 section 4.5).
@@ -310,6 +316,9 @@ impl Engine {
         out: &mut Output,
     ) {
         let s = subject(parsed, Direction::Outbound, origin == Origin::Routed);
+        if self.defend(now, &s, out) {
+            return;
+        }
         let about = Quoted::of(parsed, packet).filter(|q| q.destination == parsed.source);
         let flow = about.map(|q| q.subject(Direction::Inbound).reversed());
         let resolution = match self.nat.outbound(now, parsed) {

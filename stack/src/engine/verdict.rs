@@ -55,6 +55,8 @@ reasons! {
         FilterDeny => "filter_deny",
         /// No rule matched (SYSDEFAULTDENYRULE).
         ImplicitDeny => "implicit_deny",
+        /// A defensive filter blocks it.
+        DefensiveBlock => "defensive_block",
 
         // Outbound protection.
         /// An outbound packet needs an SA, there is none and the rule does not negotiate on demand.

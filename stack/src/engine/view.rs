@@ -21,11 +21,18 @@ impl Engine {
             Question::Drops => Answer::Drops(self.drops.view()),
             Question::Distribution => Answer::Distribution(self.distributor.view(&self.connections)),
             Question::Traffic => Answer::Traffic(self.sad.totals()),
+            Question::Defense => Answer::Filters(self.defense.view()),
         })
     }
 
-    /// The filters in force; those of NAT resolution stand before the outbound filter of their tunnel.
+    /// The filters in force, defensive ones first; those of NAT resolution stand before the outbound filter of their tunnel.
     fn filters(&self) -> Vec<FilterView> {
+        let mut all = self.defense.view();
+        all.append(&mut self.filter_table());
+        all
+    }
+
+    fn filter_table(&self) -> Vec<FilterView> {
         let mut resolutions: HashMap<u32, Vec<PortTranslationView>> = HashMap::new();
         for r in self.nat.view() {
             resolutions.entry(r.tunnel).or_default().push(r);

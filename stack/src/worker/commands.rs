@@ -91,6 +91,7 @@ impl Worker {
             }
             // The control thread's business; it does not pass them on.
             ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
+            ToStack::Defend(set) => self.engine.defend_with(now, *set),
             ToStack::Lease { until_boot_ns } => self.engine.lease(until_boot_ns),
             ToStack::Ceiling { dvipa, epoch, highest } => self.engine.ceiling(dvipa, epoch, highest),
             ToStack::Translations { flows } => self.engine.expect_translations(now, &flows),

@@ -175,6 +175,10 @@ pub fn start(seed: u64) -> std::io::Result<(WorkerHandle, Said)> {
     let (report_sender, reports) = events::channel(REPORT_QUEUE);
     let handle = WorkerHandle { commands: command_sender, waker: waker.clone() };
     std::thread::Builder::new().name("packets".into()).spawn(move || {
+        // Before the first packet (threats T60).
+        if let Err(error) = crate::driver::confine::this_thread() {
+            tracing::warn!(%error, "the packet path is not confined: the kernel has no system call filters");
+        }
         let mut worker = Worker::new(seed, event_sender, report_sender);
         if let Err(error) = worker.run(poller, &waker, &commands) {
             tracing::error!(%error, "the packet path ended; nothing passes until the stack is started again");

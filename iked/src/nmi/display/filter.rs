@@ -3,8 +3,8 @@
 use super::OwnedSubject;
 use crate::ike::types::TunnelId;
 use nmi_proto::code::{
-    AddressType, Direction, DiscardAction, FilterAction, FilterLogging, FilterScope, FilterState, FilterType,
-    TcpQualifier,
+    AddressType, DefensiveType, Direction, DiscardAction, FilterAction, FilterLogging, FilterScope,
+    FilterState, FilterType, TcpQualifier,
 };
 use nmi_proto::display::{FilterRecord, IpFilter};
 use nmi_proto::filter::Subject;
@@ -21,7 +21,34 @@ pub(super) const fn is_configured(view: &FilterView) -> bool {
 pub(super) const fn tunnel(kind: FilterKind) -> Option<TunnelId> {
     match kind {
         FilterKind::Dynamic(tunnel) | FilterKind::Resolution { tunnel, .. } => Some(TunnelId(tunnel)),
-        FilterKind::Generic | FilterKind::Common | FilterKind::DynamicAnchor => None,
+        FilterKind::Generic
+        | FilterKind::Common
+        | FilterKind::DynamicAnchor
+        | FilterKind::Defensive { .. } => None,
+    }
+}
+
+/// What only a defensive filter has.
+struct Defensive {
+    action: FilterAction,
+    reach: DefensiveType,
+    log_limit: u16,
+    expires: u64,
+    updated: u64,
+}
+
+impl Defensive {
+    const fn of(kind: FilterKind) -> Option<Self> {
+        let FilterKind::Defensive { simulate, global, log_limit, expires, updated } = kind else {
+            return None;
+        };
+        Some(Self {
+            action: if simulate { FilterAction::DEFENSIVE_SIMULATE } else { FilterAction::DEFENSIVE_BLOCK },
+            reach: if global { DefensiveType::GLOBAL } else { DefensiveType::STACK },
+            log_limit,
+            expires,
+            updated,
+        })
     }
 }
 
@@ -53,12 +80,15 @@ pub(super) fn record(view: &FilterView, in_force: bool) -> FilterRecord {
     let (type_low, type_high) = rule.icmp_type.unwrap_or_default();
     let (code_low, code_high) = rule.icmp_code.unwrap_or_default();
     let created = Time::from_unix(view.created);
-    let (action, on_demand) = match rule.action {
-        control::FilterAction::Permit => (FilterAction::PERMIT, false),
-        control::FilterAction::Deny => (FilterAction::DENY, false),
-        control::FilterAction::Ipsec { on_demand } => (FilterAction::IPSEC, on_demand),
-        control::FilterAction::Manual => (FilterAction::IPSEC, false),
+    let defense = Defensive::of(view.kind);
+    let (action, on_demand) = match (&defense, rule.action) {
+        (Some(d), _) => (d.action, false),
+        (None, control::FilterAction::Permit) => (FilterAction::PERMIT, false),
+        (None, control::FilterAction::Deny) => (FilterAction::DENY, false),
+        (None, control::FilterAction::Ipsec { on_demand }) => (FilterAction::IPSEC, on_demand),
+        (None, control::FilterAction::Manual) => (FilterAction::IPSEC, false),
     };
+    let defense = defense.as_ref();
     let filter = IpFilter {
         name: rule.name.as_str().into(),
         extension: rule.extension,
@@ -79,6 +109,7 @@ pub(super) fn record(view: &FilterView, in_force: bool) -> FilterRecord {
             FilterKind::DynamicAnchor => FilterType::DYNAMIC_ANCHOR,
             FilterKind::Dynamic(_) => FilterType::DYNAMIC,
             FilterKind::Resolution { .. } => FilterType::NRF,
+            FilterKind::Defensive { .. } => FilterType::DEFENSIVE,
         },
         state: if in_force { FilterState::ACTIVE } else { FilterState::INACTIVE },
         action,
@@ -123,13 +154,18 @@ pub(super) fn record(view: &FilterView, in_force: bool) -> FilterRecord {
         code_high,
         original_remote_port: match view.kind {
             FilterKind::Resolution { original_port, .. } => original_port,
-            FilterKind::Generic | FilterKind::Common | FilterKind::DynamicAnchor | FilterKind::Dynamic(_) => {
-                0
-            }
+            FilterKind::Generic
+            | FilterKind::Common
+            | FilterKind::DynamicAnchor
+            | FilterKind::Dynamic(_)
+            | FilterKind::Defensive { .. } => 0,
         },
         create_time: created,
         // A table is replaced whole: what is in force has not changed since it was made.
-        update_time: created,
+        update_time: defense.map_or(created, |d| Time::from_unix(d.updated)),
+        defensive_type: defense.map_or(DefensiveType::NOT_APPLICABLE, |d| d.reach),
+        log_limit: defense.map_or(0, |d| d.log_limit),
+        expires: defense.map_or(Time::NONE, |d| Time::from_unix(d.expires)),
         matches: totals.permits.saturating_add(totals.denies).saturating_add(totals.mismatches),
         permits: totals.permits,
         denies: totals.denies,

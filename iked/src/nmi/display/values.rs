@@ -1,9 +1,12 @@
-//! Answers about DVIPAs: values of the core become records (docs/nmi.md sections 6.17 to 6.19).
+//! Answers about DVIPAs and defensive filters: values of the core become records (docs/nmi.md sections 6.17 to 6.19, 6.22).
 
+use super::filter;
+use crate::request::defense::DefenseStatus;
 use crate::request::vipa as core;
 use nmi_proto::code;
 use nmi_proto::display::{
-    Backup, Dvipa, DvipaRecord, Record as _, Takeover, TakeoverRecord, TakeoverStepTime, VipaTarget,
+    Backup, Defensive, DefensiveRecord, Dvipa, DvipaRecord, Record as _, Takeover, TakeoverRecord,
+    TakeoverStepTime, VipaTarget,
 };
 use nmi_proto::filter::Subject;
 use nmi_proto::text::CodePage;
@@ -17,6 +20,7 @@ pub(in crate::nmi) enum Values {
     Dvipas(Vec<core::DvipaStatus>),
     Targets(Vec<core::TargetStatus>),
     Takeovers(Vec<core::TakeoverReport>),
+    Defenses(Vec<DefenseStatus>),
 }
 
 impl Values {
@@ -25,6 +29,7 @@ impl Values {
             Self::Dvipas(all) => all.len(),
             Self::Targets(all) => all.len(),
             Self::Takeovers(all) => all.len(),
+            Self::Defenses(all) => all.len(),
         }
     }
 
@@ -34,6 +39,7 @@ impl Values {
             Self::Dvipas(all) => (all[index].address, None),
             Self::Targets(all) => (all[index].dvipa, Some(all[index].target.as_str())),
             Self::Takeovers(all) => (all[index].dvipa, None),
+            Self::Defenses(all) => return filter::subject(&all[index].filter).rest,
         };
         Subject { local: Some((address, address)), name, ..Subject::default() }
     }
@@ -43,7 +49,19 @@ impl Values {
             Self::Dvipas(all) => dvipa(&all[index]).build(page),
             Self::Targets(all) => target(&all[index]).build(page),
             Self::Takeovers(all) => takeover(&all[index]).build(page),
+            Self::Defenses(all) => defensive(&all[index]).build(page),
         }
+    }
+}
+
+fn defensive(v: &DefenseStatus) -> DefensiveRecord {
+    DefensiveRecord {
+        filter: filter::record(&v.filter, true).filter,
+        more: Defensive {
+            stacks: v.stacks,
+            lifetime_min: v.lifetime_min,
+            user: v.user.as_deref().unwrap_or_default().into(),
+        },
     }
 }
 
