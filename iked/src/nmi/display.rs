@@ -17,9 +17,12 @@ use nmi_proto::code::{CfRecord, DefensiveMode, MessageType, SaState as WireState
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
     AuthorityRecord, DefensiveControl, Dist, Distribution, DropCount, ExcludedAddress, FilterRecord,
-    Interface, Nss, PortTranslation, Record as _, Stack, StackRecord, Statistics,
+    Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpTunnel, Nss, PortTranslation, Record as _, Stack,
+    StackRecord, Statistics,
 };
 use nmi_proto::filter::{InFilter, Subject};
+use nmi_proto::layout::Structure as _;
+use nmi_proto::record::{RECORD_HEADER_BYTES, SECTION_DESCRIPTOR_BYTES};
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
 use stack::control::{DefenseMode, MANUAL_TUNNELS};
@@ -206,7 +209,11 @@ impl Listing {
 
     /// Bytes of all records.
     pub(super) fn length(&self, page: CodePage) -> u64 {
-        (0..self.len()).map(|i| self.record(i, page).len() as u64).sum()
+        let of = |i: usize| match &self.content {
+            Content::Snapshot(moment, items) => moment.length(items[i]),
+            _ => None,
+        };
+        (0..self.len()).map(|i| of(i).unwrap_or_else(|| self.record(i, page).len() as u64)).sum()
     }
 
     /// The record at `index`, which is below [`Self::len`].
@@ -446,6 +453,22 @@ impl Moment {
                 .build(page)
             }
         }
+    }
+
+    /// The length of a record of which there are very many and whose sections are of fixed length; `None`: it is to be made to
+    /// know it.
+    fn length(&self, item: Item) -> Option<u64> {
+        const TUNNEL: usize = IpTunnel::SIZE + IpDynTunnel::SIZE;
+        let (sections, descriptors, child) = match item {
+            Item::Sa(_, child) => (TUNNEL + IpDynamicStack::SIZE, 3, child),
+            // The client IDs of IKEv1 are absent and have their descriptors.
+            Item::Child(child) => (TUNNEL + IpDynamicIke::SIZE, 5, Some(child)),
+            _ => return None,
+        };
+        let local = child.map(|i| self.snapshot.children[i as usize].local.ip());
+        let dist = local.is_some_and(|local| self.snapshot.dvipas.iter().any(|d| d.address == local));
+        let dist = if dist { SECTION_DESCRIPTOR_BYTES + Dist::SIZE } else { 0 };
+        Some((RECORD_HEADER_BYTES + descriptors * SECTION_DESCRIPTOR_BYTES + sections + dist) as u64)
     }
 
     fn summary(&self) -> Statistics {

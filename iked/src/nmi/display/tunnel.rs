@@ -26,12 +26,18 @@ pub(super) fn subject(child: &ChildView, current: bool) -> OwnedSubject<'_> {
             vpn_action: Some(&child.vpn_action),
             local: Some((child.local.ip(), child.local.ip())),
             remote: Some((child.remote.ip(), child.remote.ip())),
-            protocol: child.local_selectors.first().map(|s| s.protocol),
+            protocol: Some(protocol(child)),
             state: Some(wire_state(child.state)),
             current,
             ..Subject::default()
         },
     }
+}
+
+/// The protocol of a tunnel, as its record has it; a peer may name it on its own side alone.
+fn protocol(child: &ChildView) -> u8 {
+    let sides = [child.local_selectors.first(), child.remote_selectors.first()];
+    sides.into_iter().flatten().map(|s| s.protocol).find(|p| *p != 0).unwrap_or_default()
 }
 
 pub(super) const fn integrity(i: Option<Integrity>) -> AuthAlgorithm {
@@ -172,13 +178,13 @@ impl Moment {
             lifesize: child.lifesize_bytes.unwrap_or_default(),
             // The life size is what the SA is refreshed at.
             refresh_size: child.lifesize_bytes.unwrap_or_default(),
+            protocol: protocol(child),
             ..IpDynTunnel::default()
         };
         if let Some(local) = child.local_selectors.first() {
             let a = wire_address(local.addresses.low, local.addresses.high);
             (d.local_address_type, d.local_prefix, d.local_address, d.local_address_high) =
                 (a.kind, a.prefix, a.low, a.high);
-            d.protocol = local.protocol;
             if ICMP.contains(&local.protocol) {
                 icmp(&mut d, local);
             } else {
