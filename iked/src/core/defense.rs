@@ -25,9 +25,9 @@ use tracing::{info, warn};
 /// File in the state folder.
 const FILE: &str = "defense.toml";
 /// Filters at one stack, and global ones. All of them together fit into the file.
-const MAX_FILTERS: usize = 1000;
+const MAX_FILTERS: usize = 500;
 /// Entries of all stacks together.
-const MAX_ENTRIES: usize = 1500;
+const MAX_ENTRIES: usize = 1000;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
