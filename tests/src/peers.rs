@@ -12,11 +12,12 @@ use anyhow::{Context, Result, ensure};
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use iked::ike::Engine;
 use iked::ike::command::{ActivationMethod, Command, Initiate};
-use iked::ike::event::{ChildInstall, Event, Payload};
+use iked::ike::event::{Event, Payload};
 use iked::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
 use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Mode, Prf, Secret, TrafficSelector,
 };
+use iked::translate::sa::sa_pair;
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::libc::{in_addr, in_pktinfo};
@@ -26,7 +27,7 @@ use nix::sys::socket::{
 };
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use stack::control::{self, DfMode, EspSuite, KeyBytes, SaPair};
+use stack::control::DfMode;
 use stack::engine::{esp, sad::Sad};
 use std::collections::BTreeSet;
 use std::io::{IoSlice, IoSliceMut};
@@ -412,7 +413,7 @@ impl Loop {
         match event {
             Event::InstallChild(child) => {
                 let (spi, active) = (child.spi_in, child.outbound_active);
-                if peer.sad.install(pair(*child)).is_ok() {
+                if peer.sad.install(sa_pair(*child, (DfMode::Clear, false))).is_ok() {
                     let at = if active { peer.sending.len() } else { 0 };
                     peer.sending.insert(at, spi);
                 }
@@ -512,40 +513,5 @@ fn rules(own: IpAddr, dvipa: IpAddr) -> Rules {
             local_endpoint: None,
             remote_endpoint: None,
         }],
-    }
-}
-
-/// The engine's words in the stack's. All these SAs are AES-GCM in tunnel mode.
-fn pair(child: ChildInstall) -> SaPair {
-    let selector = |ts: &TrafficSelector| control::Selector {
-        addresses: control::AddressRange { low: ts.addresses.low, high: ts.addresses.high },
-        protocol: None,
-        ports: control::PortRange { low: ts.port_low, high: ts.port_high },
-    };
-    SaPair {
-        tunnel: child.tunnel.0,
-        generation: child.generation,
-        ike_tunnel: child.ike.0,
-        spi_in: child.spi_in,
-        spi_out: child.spi_out,
-        local: child.local.ip(),
-        remote: child.remote.ip(),
-        udp: child.udp.then(|| (child.local.port(), child.remote.port())),
-        mode: control::Mode::Tunnel,
-        suite: EspSuite::AesGcm16 { key_bits: 128 },
-        key_in: KeyBytes(child.key_in.0.clone()),
-        key_out: KeyBytes(child.key_out.0.clone()),
-        esn: child.esn,
-        replay_window: 1024,
-        local_selectors: child.local_selectors.iter().map(selector).collect(),
-        remote_selectors: child.remote_selectors.iter().map(selector).collect(),
-        rule: child.rule.clone(),
-        outbound_active: child.outbound_active,
-        df: DfMode::Clear,
-        copy_dscp: false,
-        soft_bytes: None,
-        hard_bytes: None,
-        ceiling_of: None,
-        continued: None,
     }
 }

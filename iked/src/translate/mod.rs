@@ -4,6 +4,8 @@
 //!  policy::Policy ──► filters: stack::control::FilterSet ──► stackd
 //!                ├──► manual:  stack::control::SaPair ──► stackd
 //!                └──► rules:   ike::rules::{Rules, Settings}, ike::command::Initiate ──► ike::Engine
+//!
+//!  ike::event::ChildInstall ──► sa: stack::control::SaPair ──► stackd
 //! ```
 //!
 //! Pure but for [`files`], which reads them.
@@ -12,6 +14,7 @@ pub mod files;
 pub mod filters;
 pub mod manual;
 pub mod rules;
+pub mod sa;
 
 pub use files::Files;
 
