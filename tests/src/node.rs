@@ -290,9 +290,18 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::json`].
     pub fn drops(&self, stack: &str, reason: &str) -> Result<u64> {
+        let found = self.all_drops(stack)?;
+        Ok(found.get(reason).copied().unwrap_or(0))
+    }
+
+    /// All of them: reason and packets.
+    ///
+    /// # Errors
+    /// When they cannot be asked for.
+    pub fn all_drops(&self, stack: &str) -> Result<std::collections::BTreeMap<String, u64>> {
         let entries = self.entries(&format!("-p {stack} --drops"))?;
-        let found = entries.iter().find(|e| e["reason"] == reason);
-        Ok(found.and_then(|e| e["packets"].as_u64()).unwrap_or(0))
+        let one = |e: &Value| Some((e["reason"].as_str()?.to_owned(), e["packets"].as_u64()?));
+        Ok(entries.iter().filter_map(one).collect())
     }
 }
 

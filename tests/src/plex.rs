@@ -303,6 +303,29 @@ impl Plex {
         })
     }
 
+    /// The last `lines` of each daemon's log.
+    #[must_use]
+    pub fn last_of_logs(&self, lines: usize) -> String {
+        let last = |log: String| {
+            let all: Vec<&str> = log.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
+        };
+        self.systems.iter().map(|(name, d)| format!("--- {name}\n{}\n", last(d.log()))).collect()
+    }
+
+    /// What the stacks have dropped, a line each; those that are gone say nothing.
+    #[must_use]
+    pub fn drops(&self) -> String {
+        let stacks = self.gateways().into_iter().chain(TARGETS.iter().map(|t| t.0));
+        let of_stack = |stack: &str| {
+            let drops = self.of(stack).and_then(|d| d.all_drops(stack)).ok()?;
+            let some: Vec<String> =
+                drops.iter().filter(|(_, n)| **n > 0).map(|(r, n)| format!("{r} {n}")).collect();
+            Some(format!("dropped by {stack}: {}\n", some.join(", ")))
+        };
+        stacks.filter_map(of_stack).collect()
+    }
+
     /// The logs of all, for the message of a failure.
     #[must_use]
     pub fn logs(&self) -> String {

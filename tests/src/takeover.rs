@@ -85,7 +85,12 @@ pub struct Report {
     pub spis: (Spis, Spis),
     /// Evidence.
     pub network: Frames,
+    /// What the stacks dropped, and what the daemons said, the last lines of each.
+    pub logs: String,
 }
+
+/// Lines of each daemon's log that a report keeps: enough for a takeover and what led to it.
+const LOG_LINES: usize = 120;
 
 impl Report {
     /// Downloads that failed.
@@ -121,7 +126,7 @@ impl Report {
         let mut text = String::new();
         let (inbound, outbound) = self.silences();
         let first = self.first_esp.map_or_else(|| "never".to_owned(), ms);
-        let lost = |s: &meter::Stream| format!("{} of {}", s.lost(), s.sent);
+        let lost = |s: &meter::Stream| format!("{} of {}", s.missing(), s.sent);
         let _ = writeln!(text, "loss to first ESP of the new owner   {first}");
         let _ = writeln!(text, "silence to the DVIPA, from it        {}, {}", ms(inbound), ms(outbound));
         let _ = writeln!(
@@ -162,8 +167,12 @@ impl Report {
     /// What must hold whatever the machine: nothing lost, nothing in clear, and it happened at all.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not; the logs are part of the error.
     pub fn judge(&self) -> Result<()> {
+        self.holds().with_context(|| self.logs.clone())
+    }
+
+    fn holds(&self) -> Result<()> {
         ensure!(self.first_esp.is_some(), "the new owner never sent ESP");
         let failed: Vec<&str> = self.finished.iter().filter_map(|f| f.error.as_deref()).collect();
         ensure!(failed.is_empty(), "{} connections lost: {:?}", failed.len(), &failed[..failed.len().min(3)]);
@@ -291,8 +300,9 @@ pub fn run(lab: &mut Lab, trial: &Trial, tell: impl Fn(&str)) -> Result<Report> 
     let from_owner =
         |f: &&crate::packet::Frame| f.bytes.get(6..12) == Some(&owner[..]) && f.at >= lost_instant;
     let first_esp = network.matching(Seen::is_esp).find(from_owner).map(|f| f.at - lost_instant);
-    let history = history.with_context(|| running.plex.logs())?;
-    Ok(Report { first_esp, silence, lost_at, finished, clear, history, spis: (before, after), network })
+    let logs = running.plex.drops() + &running.plex.last_of_logs(LOG_LINES);
+    let history = history.with_context(|| logs.clone())?;
+    Ok(Report { first_esp, silence, lost_at, finished, clear, history, spis: (before, after), network, logs })
 }
 
 /// The latest takeover of the DVIPA as BACK tells it.

@@ -32,6 +32,9 @@ pub(crate) struct Takeover {
     /// Downloads at the same time.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     downloads: u32,
+    /// Print what the stacks dropped and the last lines of each daemon's log too.
+    #[arg(long)]
+    logs: bool,
     /// Decides the moment of the loss.
     #[arg(long)]
     seed: Option<u64>,
@@ -104,6 +107,9 @@ fn one(arguments: &Takeover, mode: plex::Mode, loss: Loss) -> Result<(String, Re
     let mut lab = Lab::new("demo")?;
     let report = trial::run(&mut lab, &plan, say)?;
     let text = report.text(&plan);
+    if arguments.logs {
+        say(&report.logs);
+    }
     say(&text);
     let (inbound, outbound) = report.silences();
     let (goal, seen) = (trial::goal(&plan), inbound.max(outbound));
