@@ -12,6 +12,8 @@
 
 use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
 use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
+use crate::driver::tun::Tun;
+use crate::engine::Links;
 use crate::filter_compiler::Compiler;
 use crate::group_link::{self, GroupHandle};
 use crate::netdev::announce::Announcing;
@@ -33,6 +35,8 @@ use tokio::time::Instant;
 
 /// Changes of interfaces come in bursts; they are looked at together, this long after the first.
 const LINK_SETTLE: Duration = Duration::from_millis(100);
+/// When the rest of a configuration that only gives addresses up is done: after the questions of whoever takes them.
+const FINISH: Duration = Duration::from_millis(5);
 
 /// What `stackd` is started with.
 #[derive(Debug, Clone)]
@@ -73,6 +77,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         config: None,
         refusals: Vec::new(),
         watched: Vec::new(),
+        links: None,
+        unfinished: None,
         announcing: Vec::new(),
     };
     let mut peer: Option<Connection> = None;
@@ -116,6 +122,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                     settle = Some(Instant::now() + LINK_SETTLE);
                 }
             }
+            () = sleep_until(stack.unfinished) => stack.finish_late(peer.is_some()).await,
             () = sleep_until(settle) => {
                 settle = None;
                 stack.links_changed(peer.is_some()).await;
@@ -177,6 +184,10 @@ struct Stack {
     refusals: Vec<DropView>,
     /// The interfaces of the configuration as they were when it was put in force.
     watched: Vec<links::Link>,
+    /// What the engine knows of the interfaces.
+    links: Option<Links>,
+    /// When the rest of a configuration is done that only gives addresses up: whoever takes them does not wait for it.
+    unfinished: Option<Instant>,
     /// Announcements under way, and the addresses (with epochs) that were owned when they began.
     announcing: Vec<(BTreeSet<(IpAddr, u64)>, Announcing)>,
 }
@@ -241,6 +252,7 @@ impl Stack {
     async fn obey(&mut self, message: ToStack) -> anyhow::Result<()> {
         match message {
             ToStack::Configure(config) => {
+                self.finish_late(true).await;
                 let answer = match self.configure(*config).await {
                     Ok(warnings) => FromStack::Configured { warnings },
                     Err(error) => FromStack::Refused { reason: format!("configuration: {error:#}") },
@@ -276,10 +288,29 @@ impl Stack {
         Ok(())
     }
 
+    /// What the engine is to know of the interfaces, where a configuration only takes addresses from this stack and gives it
+    /// none: another one waits until they are free.
+    fn gives_up(&self, config: &StackConfig) -> Option<Links> {
+        let before = self.config.as_ref()?;
+        let (owned, left) = (owners(before), owners(config));
+        let same = before.network == config.network && before.xcf == config.xcf;
+        self.links.filter(|_| same && left.is_subset(&owned) && left != owned)
+    }
+
     /// Puts a configuration in force, or goes back to the one before.
     async fn configure(&mut self, config: StackConfig) -> anyhow::Result<Vec<String>> {
-        match self.try_configure(&config).await {
+        if config.name != self.name {
+            bail!("it is for stack {}, this is {}", config.name, self.name);
+        }
+        let gives_up = self.gives_up(&config);
+        let done = match gives_up {
+            // What comes from now on is given on; that neighbours are not answered any more can wait.
+            Some(links) => self.enforce(&config, links, None, false).await.map(|()| Vec::new()),
+            None => self.try_configure(&config).await,
+        };
+        match done {
             Ok(warnings) => {
+                self.unfinished = gives_up.map(|_| Instant::now() + FINISH);
                 for w in &warnings {
                     tracing::warn!("{w}");
                 }
@@ -298,32 +329,54 @@ impl Stack {
     }
 
     async fn try_configure(&mut self, config: &StackConfig) -> anyhow::Result<Vec<String>> {
-        if config.name != self.name {
-            bail!("it is for stack {}, this is {}", config.name, self.name);
-        }
-        // What was announced and is another one's now, or is owned anew, is not repeated.
-        let owners = owners(config);
-        self.announcing.retain(|(announced, sending)| !sending.is_over() && announced.is_subset(&owners));
+        let begun = Instant::now();
         let prepared = self.netdev.prepare(config).await?;
-        let (done, result) = oneshot::channel();
-        self.command(Command::Configure {
-            config: Box::new(config.clone()),
-            links: prepared.links,
-            tun: prepared.tun,
-            rebind_xcf: prepared.rebind_xcf,
-            done,
-        })?;
-        result.await.context("the packet path ended")?.map_err(|reason| anyhow!(reason))?;
-        // Before the addresses: targets turn round while the neighbours are told.
-        self.group.configure(config, prepared.rebind_xcf).await.map_err(|reason| anyhow!(reason))?;
+        let ready = Instant::now();
+        self.enforce(config, prepared.links, prepared.tun, prepared.rebind_xcf).await?;
+        let enforced = Instant::now();
         let published = self.netdev.publish(config).await?;
         if !published.announcements.is_empty() {
-            self.announcing.push((owners, Announcing::start(published.announcements)));
+            self.announcing.push((owners(config), Announcing::start(published.announcements)));
         }
+        tracing::debug!(prepare = ?(ready - begun), enforce = ?(enforced - ready), publish = ?enforced.elapsed(),
+            "configuration in force");
         self.watched = published.links;
         let mut warnings = prepared.warnings;
         warnings.extend(self.netdev.secure(config).await);
         Ok(warnings)
+    }
+
+    /// The part that counts for packets: from here on this stack is what the configuration says.
+    async fn enforce(
+        &mut self,
+        config: &StackConfig,
+        links: Links,
+        tun: Option<Tun>,
+        rebind_xcf: bool,
+    ) -> anyhow::Result<()> {
+        // What was announced and is another one's now, or is owned anew, is not repeated.
+        let owners = owners(config);
+        self.announcing.retain(|(announced, sending)| !sending.is_over() && announced.is_subset(&owners));
+        let (done, result) = oneshot::channel();
+        self.command(Command::Configure { config: Box::new(config.clone()), links, tun, rebind_xcf, done })?;
+        result.await.context("the packet path ended")?.map_err(|reason| anyhow!(reason))?;
+        // Before the addresses: targets turn round while the neighbours are told.
+        self.group.configure(config, rebind_xcf).await.map_err(|reason| anyhow!(reason))?;
+        self.links = Some(links);
+        Ok(())
+    }
+
+    /// Finishes what [`Stack::configure`] left. There is no way back from it: others own these addresses by now.
+    async fn finish_late(&mut self, connected: bool) {
+        let (Some(_), Some(config)) = (self.unfinished.take(), self.config.clone()) else { return };
+        match self.try_configure(&config).await {
+            Ok(warnings) => warnings.iter().for_each(|w| tracing::warn!("{w}")),
+            Err(e) => {
+                let text = format!("of addresses that were given up something is left: {e:#}");
+                tracing::warn!("{text}");
+                self.outbox.push(FromStack::Log { warning: true, text }, connected);
+            }
+        }
     }
 
     /// Whether a message of the kernel tells of a change at an interface that the configuration names.

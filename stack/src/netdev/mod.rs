@@ -184,7 +184,7 @@ impl NetDev {
     }
 
     /// First half of a configuration, before the sockets and the engine: takes back what is no longer published,
-    /// then puts routes, rules and `sysctl`s in place. Rules that are no longer wanted stay until [`Self::publish`].
+    /// then puts routes, rules and `sysctl`s in place, and home addresses where an engine runs already. Rules that are no longer wanted stay until [`Self::publish`].
     ///
     /// # Errors
     /// When an interface is missing or the kernel refuses; what was published stays published then, or is withdrawn.
@@ -208,7 +208,8 @@ impl NetDev {
         let wanted = self.wanted_rules(config);
         rules::add_missing(&self.handle, self.families(), &wanted).await?;
         let mut tun = None;
-        if !self.tun_made {
+        let again = self.tun_made;
+        if !again {
             tun = Some(Tun::open(&self.tun_name)?);
             self.sysctl.prepare_tun(&self.tun_name);
         }
@@ -220,6 +221,11 @@ impl NetDev {
         }
         self.tun_made = true;
         links::raise_loopback(&self.handle).await?;
+        if again {
+            // The kernel sends from no IPv4 address that it does not have: it is there before the engine uses it. Until then the
+            // engine, which reads the TUN already, drops what is sent from it.
+            addresses::add_missing(&self.handle, &on_loopback(config)).await?;
+        }
         let mut warnings = self.sysctl.apply(config, &self.tun_name, self.has_v6)?;
         if tun.as_ref().is_some_and(|t| !t.udp_segmentation) {
             warnings.push(

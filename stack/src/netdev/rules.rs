@@ -26,6 +26,7 @@ use crate::control::{Role, StackConfig};
 use crate::driver::raw::{Family, RawProtocol};
 use crate::driver::{IKE_PORT, NAT_T_PORT};
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, IpProtocol};
@@ -180,11 +181,11 @@ pub(super) async fn add_missing(
 ) -> Result<(), NetDevError> {
     for family in families {
         let present = read(handle, *family).await?;
-        for rule in wanted.iter().filter(|r| r.family == *family) {
-            if !present.iter().any(|(p, own)| *own && p == rule) {
-                add(handle, rule, OWN_PROTOCOL).await?;
-            }
-        }
+        let missing = wanted
+            .iter()
+            .filter(|rule| rule.family == *family && !present.iter().any(|(p, own)| *own && p == *rule));
+        // All asked for at once, and added in this order: a takeover waits for them.
+        try_join_all(missing.map(|rule| add(handle, rule, OWN_PROTOCOL))).await?;
         remove(handle, &kernel_local(*family), None).await?;
     }
     Ok(())
