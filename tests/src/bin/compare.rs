@@ -268,6 +268,12 @@ fn measure(
         ensure!(iperf.output().contains("listening"), "not listening: {}", iperf.output());
         Ok(())
     })?;
+    // A distributor refuses connections until it has heard that a target's server listens.
+    e2e::wait::until("a first connection to iperf3", Duration::from_secs(30), || {
+        let mut command = lab.exec(client, Path::new("iperf3"));
+        command.args(["-c", address, "-n", "1K"]);
+        check(&mut command).map(drop)
+    })?;
     let used = || -> Result<f64> { tunnel.iter().map(|p| cpu_seconds(*p)).sum() };
     let before = used()?;
     let mut command = lab.exec(client, Path::new("iperf3"));
