@@ -25,6 +25,9 @@ use tokio::task::JoinHandle;
 /// How long a claim waits for its own record: a little longer than reading a thousand takes.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// Records that are opened before other tasks have their turn.
+const YIELD: usize = 64;
+
 /// The mirror of one DVIPA; it ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Mirror {
@@ -196,16 +199,21 @@ async fn copy<C: CouplingFacility>(
     loop {
         let seen = watch.next().await?;
         backoff.reset();
-        {
-            let mut state = shelf.state();
-            match seen {
-                Seen::All(entries) => {
-                    *state = State { ready: true, ..State::default() };
-                    entries.into_iter().for_each(|entry| state.put(&plex, entry));
+        match seen {
+            Seen::All(entries) => {
+                // Nobody waits for thousands to be opened: a claim that comes now reads by itself.
+                *shelf.state() = State::default();
+                let mut all = State { ready: true, ..State::default() };
+                for (n, entry) in entries.into_iter().enumerate() {
+                    all.put(&plex, entry);
+                    if n % YIELD == YIELD - 1 {
+                        tokio::task::yield_now().await;
+                    }
                 }
-                Seen::Put(entry) => state.put(&plex, entry),
-                Seen::Removed { key, .. } => drop(state.records.remove(&key)),
+                *shelf.state() = all;
             }
+            Seen::Put(entry) => shelf.state().put(&plex, entry),
+            Seen::Removed { key, .. } => drop(shelf.state().records.remove(&key)),
         }
         shelf.changed.notify_waiters();
     }
