@@ -42,7 +42,9 @@ pub const fn no_filters() -> FilterSet {
 pub struct ManualTunnel {
     /// IpManVpnAction.
     pub action: String,
-    /// Installed with the policy, not by an operator only.
+    /// Its time has come, or it has none; otherwise the stack does not have it, and it is not shown.
+    pub installed: bool,
+    /// Active when it is installed, not only when an operator says so.
     pub active: bool,
     /// Its SAs; the number of the tunnel does not count.
     pub pair: SaPair,
@@ -60,8 +62,8 @@ pub trait StackPolicy: Send + Sync {
     }
     /// For the engine.
     fn settings(&self) -> Settings;
-    /// Manual tunnels, each once.
-    fn manual_tunnels(&self) -> Vec<ManualTunnel> {
+    /// Manual tunnels, each once, as they are at this time.
+    fn manual_tunnels(&self, _unix: u64) -> Vec<ManualTunnel> {
         Vec::new()
     }
     /// Names of all LocalDynVpnRules.

@@ -6,8 +6,8 @@ use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{Census, ChildView, EngineCounters, IkeView};
 use defense::DefenseRequest;
 use stack::control::{
-    DefenseMode, DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode,
-    PortTranslationView, SaView, TargetView, TrafficTotals,
+    DefenseMode, DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode, PacketTest,
+    PortTranslationView, SaView, TargetView, TestVerdict, TrafficTotals,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -126,6 +126,8 @@ pub enum Want {
     PortTranslations,
     /// `traffic`.
     Traffic,
+    /// `filters` that match a packet, `matching` and `verdicts`; `ike`, `children` as with `Filters`.
+    Test(PacketTest),
 }
 
 /// Values of one moment; only what was wanted is filled.
@@ -153,6 +155,10 @@ pub struct Snapshot {
     pub sas: Vec<SaView>,
     /// Filters in force.
     pub filters: Vec<FilterView>,
+    /// How many filters match a tested packet; `filters` has the first of them.
+    pub matching: u32,
+    /// Which of `filters` decide on a tested packet.
+    pub verdicts: Vec<TestVerdict>,
     /// Of policy and defaults the filters that are not in force, with `filters`.
     pub shelved: Vec<FilterView>,
     /// Filter counters.

@@ -422,3 +422,75 @@ fn initial_contact_is_said_only_when_the_shell_knows_that_it_is_true() {
         assert_eq!(left, kept, "told: {told}");
     }
 }
+
+fn fqdn(name: &str) -> Identity {
+    Identity::Fqdn(name.to_owned())
+}
+
+/// A calls itself `name`; B has the same selectors twice, for alice and for bob, and asks whose they are if `filters`.
+fn named(name: &str, filters: bool) -> Pair {
+    let (mut a, mut b) = both();
+    a.exchange[0].local_id = fqdn(name);
+    let exchange = &mut b.exchange[0];
+    (exchange.remote_id, exchange.filter_by_identity) =
+        (IdentityPattern::FqdnSuffix(".example".to_owned()), filters);
+    let rule = |whose: &str| {
+        let mut rule = b.child[0].clone();
+        whose.clone_into(&mut rule.rule);
+        rule.remote_identity = Some(IdentityPattern::Exact(fqdn(&format!("{whose}.example"))));
+        rule
+    };
+    b.child = vec![rule("alice"), rule("bob")];
+    pair_of(a, b)
+}
+
+#[test]
+fn who_the_peer_is_decides_on_the_rule() {
+    for (name, filters, expected) in
+        [("alice.example", true, "alice"), ("BOB.example", true, "bob"), ("bob.example", false, "alice")]
+    {
+        let mut pair = named(name, filters);
+        pair.connect(Side::A);
+        let [child] = pair.b.engine.children().try_into().unwrap();
+        assert_eq!(child.rule, expected, "{name}");
+        let id = pair.a.engine.children()[0].id;
+        pair.command(Side::A, Command::RekeyChild(id));
+        pair.settle();
+        pair.assert_matching();
+        assert_eq!(pair.b.engine.children()[0].rule, expected, "{name}, rekeyed");
+    }
+}
+
+#[test]
+fn a_peer_that_no_rule_is_for_gets_no_child() {
+    let mut pair = named("carol.example", true);
+    pair.connect(Side::A);
+    assert!(pair.b.installed.is_empty() && pair.a.installed.is_empty());
+    assert_eq!(pair.b.engine.ike_tunnels().len(), 1, "the IKE SA stands");
+    let why = pair.b.failures().join("; ");
+    assert!(why.contains("peer is carol.example; rule alice is for alice.example"), "{why}");
+    // A rule that is not for anybody is for everybody.
+    let mut pair = named("carol.example", true);
+    let (_, b) = both();
+    let mut rules = b.clone();
+    rules.exchange[0].remote_id = IdentityPattern::FqdnSuffix(".example".to_owned());
+    rules.exchange[0].filter_by_identity = true;
+    let now = pair.now;
+    pair.b.engine.set_rules(now, rules);
+    pair.connect(Side::A);
+    assert_eq!(pair.b.installed.len(), 1);
+}
+
+#[test]
+fn an_initiator_gives_up_a_child_whose_peer_is_another_one() {
+    let (mut a, b) = both();
+    a.exchange[0].filter_by_identity = true;
+    a.child[0].remote_identity = Some(IdentityPattern::Exact(fqdn("alice.example")));
+    let mut pair = pair_of(a, b);
+    pair.connect(Side::A);
+    assert!(pair.a.installed.is_empty());
+    let why = pair.a.failures().join("; ");
+    assert!(why.contains("rule hostToHost is for alice.example"), "{why}");
+    pair.run(Duration::from_secs(10));
+    assert!(pair.b.installed.is_empty(), "what the peer had made is deleted");
+}

@@ -22,9 +22,10 @@ use iked::servauth::Profiles;
 use nmi_proto::answer::{Answer, input_record, request};
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{
-    DfMode, DscpMode, FilterSet, FilterState, MessageType, ReasonCode, ReturnCode, SaState, TunnelStatus,
+    DfMode, DscpMode, FilterSet, FilterState, MessageType, ReasonCode, ReturnCode, SaState, Treatment,
+    TunnelStatus,
 };
-use nmi_proto::control::{LoadPolicy, Tunnel};
+use nmi_proto::control::{LoadPolicy, TestPacket, Tunnel};
 use nmi_proto::display::FilterRecord;
 use nmi_proto::filter::InFilter;
 use nmi_proto::text::CodePage;
@@ -112,6 +113,30 @@ fn every_display_request_has_its_records() {
         assert!(nmi.manual_tunnels("TCPCS1", &[gone]).unwrap().records.is_empty());
         assert!(
             nmi.dynamic_tunnels("TCPCS1", &[]).unwrap().records.iter().all(|r| r.tunnel.id.as_str() != "M1")
+        );
+        let packet = TestPacket {
+            source: std::net::IpAddr::from([203, 0, 113, 5]).into(),
+            destination: std::net::IpAddr::from([203, 0, 113, 10]).into(),
+            protocol: 6,
+            destination_port: 80,
+            ..TestPacket::default()
+        };
+        let tested = nmi.test_packet("tcpcs1", &packet).unwrap();
+        assert_eq!((tested.records.len(), tested.total), (10_000, 10_017), "the total is of all that match");
+        let decides: Vec<_> = tested.records.iter().filter(|r| r.verdict.is_some()).collect();
+        let [one] = decides[..] else { panic!("{decides:?}") };
+        assert_eq!((one.filter.filter.extension, one.filter.filter.tunnel_id.as_str()), (10_000, "Y7"));
+        let verdict = one.verdict.as_ref().unwrap();
+        assert!(verdict.certain && verdict.treatment == Treatment::PROTECTED);
+        assert_eq!(
+            (verdict.tunnel_id.as_str(), verdict.spi_in, verdict.spi_out),
+            ("Y7", 0xC000_0001, 0xD000_0001)
+        );
+        let typed = TestPacket { typed: true, ..packet };
+        assert_eq!(
+            refused(nmi.test_packet("TCPCS1", &typed)),
+            (ReturnCode::EINVAL, ReasonCode::BAD_VALUE),
+            "TCP has no types"
         );
         let ports = nmi.port_translations("TCPCS1", &[]).unwrap();
         let shown: Vec<_> = ports.records.iter().map(|p| (p.translated_port, p.original_port)).collect();

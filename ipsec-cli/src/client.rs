@@ -77,8 +77,7 @@ pub(crate) fn carry_out(request: &Request) -> Result<Outcome, Failure> {
             report::port_translation::report(&stack, &answer)
         }
         Action::TrafficTest(packet) => {
-            let mut answer = client.filters(&stack, &[]).map_err(failed)?;
-            answer.records.retain(|record| packet.matches(&record.filter));
+            let answer = client.test_packet(&stack, &packet.to_wire()).map_err(failed)?;
             report::filter::test_report(&stack, info.as_ref(), packet, &answer)
         }
         Action::Services | Action::ServiceClients | Action::Authority => {

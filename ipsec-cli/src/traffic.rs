@@ -1,9 +1,8 @@
-//! `-t`: which filters in force match a packet (ipsec-command.md section 3.7).
+//! `-t`: which filters in force match a packet (ipsec-command.md section 3.7). The operands are read here; the stack answers.
 
 use crate::exit::Failure;
-use nmi_proto::code::{AddressType, Direction, FilterState};
-use nmi_proto::display::IpFilter;
-use nmi_proto::value::Address;
+use nmi_proto::code::Direction;
+use nmi_proto::control::TestPacket;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -148,70 +147,29 @@ impl Packet {
         }
     }
 
-    /// Whether a filter matches it. Time conditions are not looked into: filters outside theirs are not listed.
-    pub(crate) fn matches(&self, f: &IpFilter) -> bool {
-        f.ipv6 == self.source.is_ipv6()
-            && f.state != FilterState::INACTIVE
-            && self.direction.is_none_or(|d| f.direction == d)
-            && (self.security_class == 0 || f.security_class == 0 || f.security_class == self.security_class)
-            && within(
-                self.source,
-                f.source_address_type,
-                f.source_address,
-                f.source_address_high,
-                f.source_prefix,
-            )
-            && within(
-                self.destination,
-                f.destination_address_type,
-                f.destination_address,
-                f.destination_address_high,
-                f.destination_prefix,
-            )
-            && (f.protocol_any || f.protocol == self.protocol)
-            && self.detail_matches(f)
-    }
-
-    fn detail_matches(&self, f: &IpFilter) -> bool {
-        match self.detail {
-            Detail::None => true,
-            Detail::Ports(source, destination) => {
-                let fits = |port: u16, any, low, high| port == 0 || any || (low..=high).contains(&port);
-                f.protocol_any
-                    || (fits(source, f.source_port_any, f.source_port_low, f.source_port_high)
-                        && fits(
-                            destination,
-                            f.destination_port_any,
-                            f.destination_port_low,
-                            f.destination_port_high,
-                        ))
-            }
-            Detail::Icmp(kind, code) => {
-                f.protocol_any
-                    || ((f.type_any || (f.type_low..=f.type_high).contains(&kind))
-                        && (f.code_any || (f.code_low..=f.code_high).contains(&code)))
-            }
+    /// The packet as the daemon is asked about it.
+    pub(crate) fn to_wire(&self) -> TestPacket {
+        let (source_port, destination_port) = match self.detail {
+            Detail::Ports(source, destination) => (source, destination),
+            Detail::None | Detail::Icmp(..) => (0, 0),
+        };
+        let (typed, icmp_type, icmp_code) = match self.detail {
+            Detail::Icmp(kind, code) => (true, kind, code),
+            Detail::None | Detail::Ports(..) => (false, 0, 0),
+        };
+        TestPacket {
+            ipv6: self.source.is_ipv6(),
+            typed,
+            source: self.source.into(),
+            destination: self.destination.into(),
+            protocol: self.protocol,
+            direction: self.direction.unwrap_or_default(),
+            security_class: self.security_class,
+            source_port,
+            destination_port,
+            icmp_type,
+            icmp_code,
         }
-    }
-}
-
-fn within(address: IpAddr, kind: AddressType, low: Address, high: Address, prefix: u8) -> bool {
-    let (address, low, high) = (
-        u128::from_be_bytes(Address::from(address).0),
-        u128::from_be_bytes(low.0),
-        u128::from_be_bytes(high.0),
-    );
-    match kind {
-        AddressType::ALL => true,
-        AddressType::SINGLE => address == low,
-        AddressType::RANGE => (low..=high).contains(&address),
-        // An IPv4 address lies in the low 32 bits, whatever its prefix covers of them.
-        AddressType::PREFIX => {
-            let width = if high == 0 && low >> 32 == 0 && address >> 32 == 0 { 32 } else { 128 };
-            let host = 128u32.min(width).saturating_sub(prefix.into());
-            host >= 128 || (address ^ low) >> host == 0
-        }
-        _ => false,
     }
 }
 
@@ -245,80 +203,22 @@ mod tests {
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         Packet::parse(&words).map_err(|e| e.to_string())
     }
-    fn ip(text: &str) -> Address {
-        text.parse::<IpAddr>().unwrap().into()
-    }
-    fn web() -> IpFilter {
-        IpFilter {
-            state: FilterState::ACTIVE,
-            direction: Direction::INBOUND,
-            protocol: 6,
-            source_address_type: AddressType::PREFIX,
-            source_address: ip("203.0.113.0"),
-            source_prefix: 24,
-            destination_address_type: AddressType::SINGLE,
-            destination_address: ip("192.0.2.10"),
-            source_port_any: true,
-            destination_port_low: 440,
-            destination_port_high: 443,
-            security_class: 3,
-            ..IpFilter::default()
-        }
-    }
 
     #[test]
-    fn every_operand_decides() {
-        for (line, matches) in [
-            ("203.0.113.20 192.0.2.10 tcp 0 443 in 0", true),
-            ("203.0.113.20 192.0.2.10 TCP 1024 440", true),
-            ("203.0.113.20 192.0.2.10 6", true),
-            ("203.0.113.20 192.0.2.10 tcp 0 443 in 3", true),
-            ("203.0.113.20 192.0.2.10 tcp 0 443 in 4", false),
-            ("203.0.113.20 192.0.2.10 tcp 0 444 in", false),
-            ("203.0.113.20 192.0.2.10 tcp 0 443 out", false),
-            ("203.0.113.20 192.0.2.10 udp 0 443 in", false),
-            ("203.0.112.20 192.0.2.10 tcp 0 443 in", false),
-            ("203.0.113.20 192.0.2.11 tcp 0 443 in", false),
-            ("2001:db8::1 2001:db8::2 tcp 0 443 in", false),
-        ] {
-            assert_eq!(packet(line).unwrap().matches(&web()), matches, "{line}");
+    fn operands_become_the_question_to_the_daemon() {
+        let wire = packet("203.0.113.20 192.0.2.10 TCP 0 443 in 3").unwrap().to_wire();
+        assert!(wire.fits() && !wire.ipv6 && !wire.typed);
+        assert_eq!(wire.source.ip(false).to_string(), "203.0.113.20");
+        assert_eq!(
+            (wire.protocol, wire.direction, wire.security_class, wire.source_port, wire.destination_port),
+            (6, Direction::INBOUND, 3, 0, 443)
+        );
+        let wire = packet("2001:db8::1 2001:db8::2 icmpv6 128 0").unwrap().to_wire();
+        assert!(wire.fits() && wire.ipv6 && wire.typed);
+        assert_eq!((wire.icmp_type, wire.icmp_code, wire.direction), (128, 0, Direction(0)));
+        for line in ["1.2.3.4 5.6.7.8 ospf", "1.2.3.4 5.6.7.8 icmp", "1.2.3.4 5.6.7.8 6"] {
+            assert!(packet(line).unwrap().to_wire().fits(), "{line}");
         }
-        assert!(
-            !packet("203.0.113.20 192.0.2.10 tcp 0 443")
-                .unwrap()
-                .matches(&IpFilter { state: FilterState::INACTIVE, ..web() })
-        );
-    }
-
-    #[test]
-    fn a_filter_for_all_protocols_or_addresses_matches_everything_of_its_family() {
-        let all = IpFilter { protocol_any: true, ..IpFilter::default() };
-        for line in ["1.2.3.4 5.6.7.8 udp 53 53", "1.2.3.4 5.6.7.8 icmp 8 0", "1.2.3.4 5.6.7.8 ospf"] {
-            assert!(packet(line).unwrap().matches(&all), "{line}");
-        }
-        let echo = IpFilter { protocol: 1, type_low: 8, type_high: 8, code_any: true, ..IpFilter::default() };
-        assert!(packet("1.2.3.4 5.6.7.8 icmp 8 0").unwrap().matches(&echo));
-        assert!(!packet("1.2.3.4 5.6.7.8 icmp 0 0").unwrap().matches(&echo));
-        assert!(packet("1.2.3.4 5.6.7.8 icmp").unwrap().matches(&echo), "the type is not asked for");
-    }
-
-    #[test]
-    fn ranges_and_prefixes_of_both_families() {
-        let in_range = |low: &str, high: &str, a: &str| {
-            within(a.parse().unwrap(), AddressType::RANGE, ip(low), ip(high), 0)
-        };
-        assert!(
-            in_range("10.0.0.1", "10.0.0.9", "10.0.0.9") && !in_range("10.0.0.1", "10.0.0.9", "10.0.0.10")
-        );
-        let in_prefix = |base: &str, bits, a: &str| {
-            within(a.parse().unwrap(), AddressType::PREFIX, ip(base), Address::default(), bits)
-        };
-        assert!(in_prefix("0.0.0.0", 0, "255.1.2.3") && in_prefix("10.0.0.0", 8, "10.255.0.1"));
-        assert!(!in_prefix("10.0.0.0", 8, "11.0.0.0") && in_prefix("10.0.0.1", 32, "10.0.0.1"));
-        assert!(
-            in_prefix("2001:db8::", 32, "2001:db8:ffff::1") && !in_prefix("2001:db8::", 32, "2001:db9::")
-        );
-        assert!(in_prefix("2001:db8::", 0, "fe80::1"));
     }
 
     #[test]

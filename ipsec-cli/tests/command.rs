@@ -3,11 +3,12 @@
 
 use nmi_proto::answer::with_records;
 use nmi_proto::check::{Body, Request};
-use nmi_proto::code::{Direction, EventKind, MessageType, ReasonCode, ReturnCode, TunnelStatus};
+use nmi_proto::code::{Direction, EventKind, MessageType, ReasonCode, ReturnCode, Treatment, TunnelStatus};
 use nmi_proto::codec::{Decoder, Frame};
 use nmi_proto::control::Subscription;
 use nmi_proto::display::{
-    DropCount, Event, FilterRecord, IkeRecord, IkeTunnel, IpFilter, Record, Stack, StackRecord,
+    DropCount, Event, FilterRecord, IkeRecord, IkeTunnel, IpFilter, Record, Stack, StackRecord, TestRecord,
+    Verdict,
 };
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
@@ -242,23 +243,34 @@ fn completions_and_the_manual_page_come_without_a_daemon() {
 
 #[test]
 fn a_traffic_test_shows_the_filters_that_match_in_their_order() {
-    let daemon = Daemon::start(|ty, _, _| match ty {
+    let daemon = Daemon::start(|ty, _, body| match ty {
         MessageType::GET_STACKINFO => stacks(&["DIST"]),
         _ => {
-            let filter = |name: &str, protocol: u8| FilterRecord {
-                filter: IpFilter {
-                    name: name.into(),
-                    protocol,
-                    protocol_any: protocol == 0,
-                    direction: Direction::INBOUND,
-                    source_port_any: true,
-                    destination_port_low: 80,
-                    destination_port_high: 80,
-                    ..IpFilter::default()
+            let Some(Body::Test(asked)) = body else { panic!("{ty} {body:?}") };
+            assert_eq!((asked.protocol, asked.source_port, asked.destination_port), (6, 0, 80));
+            let filter = |name: &str, protocol: u8, decides: bool| TestRecord {
+                filter: FilterRecord {
+                    filter: IpFilter {
+                        name: name.into(),
+                        protocol,
+                        protocol_any: protocol == 0,
+                        direction: Direction::INBOUND,
+                        source_port_any: true,
+                        destination_port_low: 80,
+                        destination_port_high: 80,
+                        ..IpFilter::default()
+                    },
+                    ..FilterRecord::default()
                 },
-                ..FilterRecord::default()
+                verdict: decides.then(|| Verdict {
+                    treatment: Treatment::PROTECTED,
+                    tunnel_id: "Y7".into(),
+                    spi_in: 0x1001,
+                    spi_out: 0x1002,
+                    ..Verdict::default()
+                }),
             };
-            let all = [filter("udp", 17), filter("web", 6), filter("rest", 0)];
+            let all = [filter("web", 6, true), filter("rest", 0, false)];
             Ok(all.iter().map(|f| f.build(PAGE)).collect())
         }
     });
@@ -267,8 +279,11 @@ fn a_traffic_test_shows_the_filters_that_match_in_their_order() {
     let text = out(&output);
     assert!(text.contains("Primary:  IP Traffic Test"), "{text}");
     assert!(text.contains("TestData: 203.0.113.20 192.0.2.10 tcp 0 80 in 0\n"), "{text}");
-    assert!(text.contains("TotAvail: 3") && text.ends_with("\n2 entries selected\n"), "{text}");
-    assert!(text.find("\nweb|") < text.find("\nrest|") && !text.contains("\nudp|"), "{text}");
+    assert!(text.contains("TotAvail: 2") && text.ends_with("\n2 entries selected\n"), "{text}");
+    let line = |name: &str| text.lines().find(|l| l.starts_with(name)).unwrap();
+    assert!(text.find("\nweb|") < text.find("\nrest|"), "{text}");
+    let decides = "Yes|No|by an SA|Y7|4097 (0X00001001)|4098 (0X00001002)";
+    assert!(line("web|").ends_with(decides) && line("rest|").contains("|No|n/a|n/a|"), "{text}");
 }
 
 #[test]

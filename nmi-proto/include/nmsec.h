@@ -97,6 +97,7 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_SUBSCRIBE 0x8107U
 #define NMsec_UNSUBSCRIBE 0x8108U
 #define NMsec_GET_DEFENSIVE 0x8109U
+#define NMsec_TEST_PACKET 0x81ffU
 #define NMsec_MOVE_DVIPA 0x8201U
 #define NMsec_DEACTIVATE_DVIPA 0x8202U
 #define NMsec_REACTIVATE_DVIPA 0x8203U
@@ -456,6 +457,13 @@ static inline void nmsec_put_u32(uint8_t *at, uint32_t value)
 #define NMsec_STEP_CLEAR 9U /* clear */
 #define NMsec_STEP_OWNER 10U /* owner */
 #define NMsec_STEP_RELIEVE 11U /* relieve */
+
+/* What becomes of a tested packet (NMsVdtTreatment). */
+#define NMsec_TREATMENT_CLEAR 1U /* in clear */
+#define NMsec_TREATMENT_DENIED 2U /* denied */
+#define NMsec_TREATMENT_PROTECTED 3U /* by an SA */
+#define NMsec_TREATMENT_NO_SA 4U /* dropped: no SA */
+#define NMsec_TREATMENT_NEGOTIATED 5U /* an SA is negotiated */
 
 /* Result for one object of a control request about DVIPAs (NMsVctStatus). */
 #define NMsec_VIPASTATUS_NOT_PROCESSED 0U /* not processed */
@@ -1296,5 +1304,39 @@ typedef struct NMsecSubscription {
     uint8_t NMsSubRsvd1[4];              /*   4: Reserved */
 } NMsecSubscription;
 NMSEC_SIZE(NMsecSubscription, 8);
+
+/* Section 6.23, 48 bytes. */
+typedef struct NMsecTestPacket {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsTpkSource[16];            /*   4: addr: Source address of the packet */
+    uint8_t NMsTpkDest[16];              /*  20: addr: Destination address of the packet */
+    uint8_t NMsTpkProtocol;              /*  36: IP protocol */
+    uint8_t NMsTpkDirection;             /*  37: 1 inbound, 2 outbound; 0: both, each on its own */
+    uint8_t NMsTpkSecClass;              /*  38: Security class of the interface, 0 = not given */
+    uint8_t NMsTpkRsvd2[1];              /*  39: Reserved */
+    uint8_t NMsTpkSrcPort[2];            /*  40: u16: Source port of TCP, UDP or SCTP, 0 = not given. Of a client behind a NAT its own port or the translated one */
+    uint8_t NMsTpkDstPort[2];            /*  42: u16: Destination port, in the same way */
+    uint8_t NMsTpkType;                  /*  44: ICMP or ICMPv6 type */
+    uint8_t NMsTpkCode;                  /*  45: ICMP or ICMPv6 code */
+    uint8_t NMsTpkRsvd3[2];              /*  46: Reserved */
+} NMsecTestPacket;
+NMSEC_SIZE(NMsecTestPacket, 48);
+#define NMsTpkIPv6_BYTE 0 /* Both addresses are IPv6 */
+#define NMsTpkIPv6_MASK 0x80U
+#define NMsTpkTyped_BYTE 0 /* `NMsTpkType` and `NMsTpkCode` are given */
+#define NMsTpkTyped_MASK 0x40U
+
+/* Section 6.23, 64 bytes. */
+typedef struct NMsecVerdict {
+    uint8_t NMsFlags0[4];                /*   0: bits, see below */
+    uint8_t NMsVdtTreatment;             /*   4: What becomes of an outbound packet, or how an inbound one has to come: 1 in clear, 2 denied, 3 by an SA, 4 dropped because there is no SA, 5 an SA is negotiated on demand */
+    uint8_t NMsVdtRsvd2[3];              /*   5: Reserved */
+    char NMsVdtTunnelID[48];             /*   8: Tunnel, blank if none serves it */
+    uint8_t NMsVdtInSPI[4];              /*  56: u32: Inbound SPI of the SAs that the tunnel sends with now, 0 if none serves it */
+    uint8_t NMsVdtOutSPI[4];             /*  60: u32: Outbound SPI of these SAs */
+} NMsecVerdict;
+NMSEC_SIZE(NMsecVerdict, 64);
+#define NMsVdtCertain_BYTE 0 /* The filter decides whatever the request left open: ports, type, security class, fragments, the first segment of a connection */
+#define NMsVdtCertain_MASK 0x80U
 
 #endif

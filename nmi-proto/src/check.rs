@@ -6,7 +6,7 @@
 
 use crate::code::{InputRule, MessageType, ReasonCode, RequestRule, ReturnCode, TargetRule};
 use crate::codec::Frame;
-use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use crate::control::{LoadPolicy, Subscription, TestPacket, Tunnel, VipaControl};
 use crate::display::DefensiveControl;
 use crate::error::{DecodeError, Part};
 use crate::filter::{Criterion, InFilter};
@@ -77,6 +77,8 @@ pub enum Body {
     Subscribe(Subscription),
     /// An action on defensive filters; none: all of them, where the request allows that.
     Defensive(Vec<DefensiveControl>),
+    /// What the filters would do with a packet.
+    Test(TestPacket),
 }
 
 impl<'a> Request<'a> {
@@ -180,7 +182,7 @@ impl<'a> Request<'a> {
             InputRule::Nothing => (0, 0),
             InputRule::Filters => (0, crate::MAX_FILTERS),
             InputRule::Tunnels => (0, crate::MAX_TUNNELS),
-            InputRule::LoadPolicy => (1, 1),
+            InputRule::LoadPolicy | InputRule::Packet => (1, 1),
             InputRule::Vipa => (1, crate::MAX_TUNNELS),
             InputRule::Subscription => (0, 1),
             InputRule::Defensive => (1, crate::MAX_TUNNELS),
@@ -242,6 +244,13 @@ impl<'a> Request<'a> {
             InputRule::Subscription => {
                 let mut all: Vec<Subscription> = self.sections()?;
                 Ok(Body::Subscribe(all.pop().unwrap_or_default()))
+            }
+            InputRule::Packet => {
+                let mut all: Vec<TestPacket> = self.sections()?;
+                match all.pop() {
+                    Some(packet) if packet.fits() => Ok(Body::Test(packet)),
+                    other => Err(Fault::invalid(ReasonCode::BAD_VALUE, format!("packet {other:?}"))),
+                }
             }
             InputRule::LoadPolicy => {
                 let mut all: Vec<LoadPolicy> = self.sections()?;

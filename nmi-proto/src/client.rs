@@ -3,11 +3,11 @@
 use crate::answer::{Answer, Message, input_record, request};
 use crate::code::{MessageType, ReasonCode, ReturnCode};
 use crate::codec::Decoder;
-use crate::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use crate::control::{LoadPolicy, Subscription, TestPacket, Tunnel, VipaControl};
 use crate::display::{
     AuthorityRecord, DefensiveControl, DefensiveRecord, Distribution, DropCount, DvipaRecord, DynIkeRecord,
     DynStackRecord, Event, FilterRecord, IkeRecord, Interface, ManualRecord, Nss, PortTranslation, Record,
-    StackRecord, Statistics, TakeoverRecord, VipaTarget,
+    StackRecord, Statistics, TakeoverRecord, TestRecord, VipaTarget,
 };
 use crate::error::DecodeError;
 use crate::filter::InFilter;
@@ -482,6 +482,19 @@ impl Client {
     /// See [`ClientError`].
     pub fn authority(&mut self) -> Result<Answer<AuthorityRecord>, ClientError> {
         self.display(MessageType::GET_AUTHORITY, "", &[])
+    }
+
+    /// What the filters of a stack would do with a packet (project extension): those that match it, in search order.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn test_packet(
+        &mut self,
+        stack: &str,
+        packet: &TestPacket,
+    ) -> Result<Answer<TestRecord>, ClientError> {
+        let input = [input_record(self.page, packet)];
+        Ok(self.accepted(MessageType::TEST_PACKET, stack, &input)?.parse()?)
     }
 
     /// A control request on DVIPAs or targets, at least one (project extension). Returns them with their results.

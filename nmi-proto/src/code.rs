@@ -10,6 +10,7 @@ use std::fmt;
 
 pub use defensive::DefensiveStatus;
 pub use event::EventKind;
+pub use verdict::Treatment;
 pub use vipa::{
     BackupState, CfProtection, DistributionMethod, DvipaState, Giveback, TakeoverCause, TakeoverMode,
     TakeoverResult, TakeoverStep, VipaStatus,
@@ -70,6 +71,7 @@ macro_rules! open_enum {
 // Behind the macro that it uses.
 mod defensive;
 mod event;
+mod verdict;
 mod vipa;
 
 open_enum! {
@@ -109,6 +111,7 @@ open_enum! {
         SUBSCRIBE = 0x8107 "NMsec_SUBSCRIBE",
         UNSUBSCRIBE = 0x8108 "NMsec_UNSUBSCRIBE",
         GET_DEFENSIVE = 0x8109 "NMsec_GET_DEFENSIVE",
+        TEST_PACKET = 0x81FF "NMsec_TEST_PACKET",
         MOVE_DVIPA = 0x8201 "NMsec_MOVE_DVIPA",
         DEACTIVATE_DVIPA = 0x8202 "NMsec_DEACTIVATE_DVIPA",
         REACTIVATE_DVIPA = 0x8203 "NMsec_REACTIVATE_DVIPA",
@@ -161,6 +164,8 @@ pub enum InputRule {
     Defensive,
     /// As [`Self::Defensive`], or none: all of them.
     DefensiveOrAll,
+    /// One [`TestPacket`](crate::control::TestPacket).
+    Packet,
 }
 
 /// What section 3 says of a request.
@@ -179,11 +184,12 @@ impl MessageType {
     #[must_use]
     pub const fn request_rule(self) -> Option<RequestRule> {
         use InputRule::{
-            Defensive, DefensiveOrAll, Filters, LoadPolicy, Nothing, Subscription, Tunnels, Vipa,
+            Defensive, DefensiveOrAll, Filters, LoadPolicy, Nothing, Packet, Subscription, Tunnels, Vipa,
         };
         let (access, target, input) = match self {
             Self::GET_STACKINFO => (Access::Display, TargetRule::Blank, Nothing),
             Self::SUBSCRIBE => (Access::Display, TargetRule::Optional, Subscription),
+            Self::TEST_PACKET => (Access::Display, TargetRule::Stack, Packet),
             Self::UNSUBSCRIBE => (Access::Anyone, TargetRule::Blank, Nothing),
             Self::GET_AUTHORITY => (Access::Anyone, TargetRule::Blank, Nothing),
             Self::GET_IKENSINFO | Self::GET_DROPS => (Access::Display, TargetRule::Optional, Nothing),

@@ -1,6 +1,6 @@
 //! Sections of control requests (section 7).
 
-use crate::code::{FilterSet, MessageType, TunnelStatus, VipaStatus};
+use crate::code::{Direction, FilterSet, MessageType, TunnelStatus, VipaStatus};
 use crate::text::Text;
 use crate::value::Address;
 use std::net::IpAddr;
@@ -57,6 +57,55 @@ structure! {
         [0 C "NMsSubKinds"] kinds: u32,
     } reserved {
         [4 C "NMsSubRsvd1"] 32,
+    }
+}
+
+structure! {
+    /// A packet that a stack is asked about.
+    TestPacket = "NMsecTestPacket", 48, "6.23" {
+        /// Both addresses are IPv6.
+        [0:0 C "NMsTpkIPv6"] ipv6: bool,
+        /// `NMsTpkType` and `NMsTpkCode` are given.
+        [0:1 C "NMsTpkTyped"] typed: bool,
+        /// Source address of the packet.
+        [4 C "NMsTpkSource"] source: Address,
+        /// Destination address of the packet.
+        [20 C "NMsTpkDest"] destination: Address,
+        /// IP protocol.
+        [36 C "NMsTpkProtocol"] protocol: u8,
+        /// 1 inbound, 2 outbound; 0: both, each on its own.
+        [37 C "NMsTpkDirection"] direction: Direction,
+        /// Security class of the interface, 0 = not given.
+        [38 C "NMsTpkSecClass"] security_class: u8,
+        /// Source port of TCP, UDP or SCTP, 0 = not given. Of a client behind a NAT its own port or the translated one.
+        [40 C "NMsTpkSrcPort"] source_port: u16,
+        /// Destination port, in the same way.
+        [42 C "NMsTpkDstPort"] destination_port: u16,
+        /// ICMP or ICMPv6 type.
+        [44 C "NMsTpkType"] icmp_type: u8,
+        /// ICMP or ICMPv6 code.
+        [45 C "NMsTpkCode"] icmp_code: u8,
+    } reserved {
+        [0:2 C "NMsTpkRsvd1"] 30,
+        [39 C "NMsTpkRsvd2"] 8,
+        [46 C "NMsTpkRsvd3"] 16,
+    }
+}
+
+impl TestPacket {
+    /// Whether the fields go together: addresses of the family that it says, a direction that there is, and ports or a type only
+    /// of protocols that have them.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        let family = |a: &Address| self.ipv6 || a.0[..12] == [0; 12];
+        let ports = self.source_port != 0 || self.destination_port != 0;
+        let typed = self.icmp_type != 0 || self.icmp_code != 0;
+        family(&self.source)
+            && family(&self.destination)
+            && matches!(self.direction, Direction(0) | Direction::INBOUND | Direction::OUTBOUND)
+            && (!ports || matches!(self.protocol, 6 | 17 | 132))
+            && (!self.typed || matches!(self.protocol, 1 | 58))
+            && (self.typed || !typed)
     }
 }
 

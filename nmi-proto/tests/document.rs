@@ -3,14 +3,14 @@
 //! `UPDATE_DOCS=1 cargo test -p nmi-proto --test document` writes them anew.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use nmi_proto::answer::with_records;
+use nmi_proto::answer::{input_record, request, with_records};
 use nmi_proto::code::{self, Access, InputRule, MessageType, ReasonCode, ReturnCode, TargetRule};
-use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use nmi_proto::control::{LoadPolicy, Subscription, TestPacket, Tunnel, VipaControl};
 use nmi_proto::display::{
     Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
     ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
     IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Record as _, Stack, Statistics, Takeover,
-    TakeoverStepTime, VipaTarget,
+    TakeoverStepTime, Verdict, VipaTarget,
 };
 use nmi_proto::filter::{Criterion, InFilter};
 use nmi_proto::header::MessageHeader;
@@ -79,6 +79,7 @@ fn message_types() -> String {
                     InputRule::Tunnels => "0 to 1000 `NMsecTunnel`",
                     InputRule::LoadPolicy => "1 `NMsecLoadPolicy`",
                     InputRule::Subscription => "0 or 1 `NMsecSubscription`",
+                    InputRule::Packet => "1 `NMsecTestPacket`",
                     InputRule::Vipa => "1 to 1000 `NMsecVipaControl`",
                     InputRule::Defensive => "1 to 1000 `NMsecDefensiveControl`",
                     InputRule::DefensiveOrAll => "0 to 1000 `NMsecDefensiveControl`",
@@ -189,6 +190,8 @@ fn blocks() -> BTreeMap<String, String> {
     structure::<Subscription>(&mut b);
     structure::<Defensive>(&mut b);
     structure::<DefensiveControl>(&mut b);
+    structure::<TestPacket>(&mut b);
+    structure::<Verdict>(&mut b);
     let mut add = |name: &str, text: String| b.insert(name.to_owned(), text);
     add("types", message_types());
     add("criteria", criteria());
@@ -236,6 +239,25 @@ fn blocks() -> BTreeMap<String, String> {
         "get_distribution_response",
         answer(MessageType::GET_DISTRIBUTION, 5, &target.build(CodePage::Ascii)),
     );
+    let packet = TestPacket {
+        source: std::net::IpAddr::from([203, 0, 113, 20]).into(),
+        destination: std::net::IpAddr::from([192, 0, 2, 10]).into(),
+        protocol: 6,
+        direction: code::Direction::INBOUND,
+        destination_port: 443,
+        ..TestPacket::default()
+    };
+    let input = [input_record(CodePage::Ascii, &packet)];
+    add("test_packet_request", hex(&request(CodePage::Ascii, MessageType::TEST_PACKET, "DIST", 6, &input)));
+    let verdict = Verdict {
+        certain: true,
+        treatment: code::Treatment::PROTECTED,
+        tunnel_id: "Y7".into(),
+        spi_in: 0xC0FF_EE01,
+        spi_out: 0x0BAD_CAFE,
+    };
+    add("verdict_section", hex(&verdict.to_bytes(CodePage::Ascii)));
+    add("treatment", values(code::Treatment::KNOWN, |v| v.0.into()));
     let dist = Dist {
         dvipa: true,
         taken_over: false,
@@ -258,7 +280,7 @@ fn blocks() -> BTreeMap<String, String> {
         lifetime_min: 30,
         ..DefensiveControl::all("scanner")
     };
-    let asked = nmi_proto::answer::request(
+    let asked = request(
         CodePage::Ascii,
         MessageType::ADD_DEFENSIVE,
         "DIST",

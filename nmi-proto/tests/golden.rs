@@ -2,12 +2,12 @@
 //! table (iconv's): each field with its value, then the structure's bytes in both code pages.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helpers too")]
 
-use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use nmi_proto::control::{LoadPolicy, Subscription, TestPacket, Tunnel, VipaControl};
 use nmi_proto::display::{
     Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
     ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
     IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime,
-    VipaTarget,
+    Verdict, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::layout::{Kind, Structure, Value};
@@ -112,6 +112,8 @@ fn every_structure_has_its_golden_bytes() {
     check::<Subscription>();
     check::<Defensive>();
     check::<DefensiveControl>();
+    check::<TestPacket>();
+    check::<Verdict>();
 }
 
 /// The worked examples of `docs/nmi.md`, section 11.

@@ -63,8 +63,8 @@ impl Compiler {
     /// Whether a message goes this way.
     #[must_use]
     pub fn takes(message: &ToStack) -> bool {
-        use crate::control::Question::{Filters, Summary};
-        matches!(message, ToStack::SetFilters(_) | ToStack::Ask { question: Filters | Summary, .. })
+        use crate::control::Question::{Filters, Summary, Test};
+        matches!(message, ToStack::SetFilters(_) | ToStack::Ask { question: Filters | Summary | Test(_), .. })
     }
 
     /// Gives it a message that it [takes](Compiler::takes). False when the worker has ended.

@@ -55,6 +55,7 @@ impl Outbox {
             FromStack::Hello(_)
             | FromStack::Configured { .. }
             | FromStack::Refused { .. }
+            | FromStack::SaRefused { .. }
             | FromStack::Answer { .. }
             | FromStack::Heard(_)
             | FromStack::OwnerHeard { .. }

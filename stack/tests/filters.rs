@@ -5,7 +5,8 @@ mod common;
 
 use common::*;
 use stack::control::{
-    Answer, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FromStack, Mode, Question, Role,
+    Answer, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FromStack, MANUAL_TUNNELS, Mode,
+    PacketTest, PortRange, Question, Role, SaPair, TestUpper, TestedPacket, Treatment, manual_anchor,
 };
 use stack::engine::io::{UdpArrival, VnetHeader};
 use std::net::{IpAddr, SocketAddr};
@@ -299,4 +300,177 @@ fn counters_and_tunnels_survive_a_table_that_was_compiled_elsewhere() {
     assert_eq!(engine.filter_epoch(), 3);
     w.send("A", ends(PEER, 40_000, DVIPA, 443).tcp("A", 2, 1, b"x"));
     assert_eq!(w.n("B").app.len(), 2, "the tunnel goes on");
+}
+
+/// What a node says of a packet.
+fn ask_about(w: &World, name: &str, test: PacketTest) -> TestedPacket {
+    match w.nodes[w.node(name)].engine.answer(w.now, Question::Test(test)) {
+        Some(Answer::Test(tested)) => *tested,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tcp_out(to: IpAddr, port: u16) -> PacketTest {
+    PacketTest {
+        direction: Some(Direction::Outbound),
+        security_class: 0,
+        source: DVIPA,
+        destination: to,
+        protocol: 6,
+        upper: TestUpper::Ports { source: 443, destination: port },
+    }
+}
+
+/// Name of the rule that decides, kind of its filter, what becomes of the packet, and whether that is sure.
+fn decided(tested: &TestedPacket) -> (String, FilterKind, Treatment, bool) {
+    let [v] = tested.verdicts[..] else { panic!("{tested:?}") };
+    let view = &tested.filters[v.filter as usize];
+    (view.rule.name.clone(), view.kind, v.treatment, v.certain)
+}
+
+#[test]
+fn a_tested_packet_is_judged_as_one_that_comes_and_leaves_no_trace() {
+    let mut w = World::new(vec![Node::new("N", None, vec![home(DVIPA, Role::Static)], &[])]);
+    let mut web = both("web", one(DVIPA), one(PEER), PERMIT);
+    for rule in &mut web {
+        rule.protocol = Some(6);
+        let ports = match rule.direction {
+            Direction::Outbound => &mut rule.destination_ports,
+            Direction::Inbound => &mut rule.source_ports,
+        };
+        *ports = PortRange { low: 80, high: 89 };
+    }
+    let mut lab = both("lab", one(DVIPA), one(STRANGER), FilterAction::Manual);
+    lab.iter_mut().for_each(|r| r.vpn_action = Some("static".into()));
+    let rest = both("R", one(DVIPA), any4(), IPSEC);
+    w.filters("N", [web, lab, rest].concat());
+    let ask = |w: &World, test| decided(&ask_about(w, "N", test));
+
+    let (name, anchor) = (String::from, FilterKind::DynamicAnchor);
+    assert_eq!(ask(&w, tcp_out(PEER, 80)), (name("web"), FilterKind::Generic, Treatment::Clear, true));
+    assert_eq!(ask(&w, tcp_out(PEER, 0)), (name("web"), FilterKind::Generic, Treatment::Clear, false));
+    assert_eq!(ask(&w, tcp_out(PEER, 90)), (name("R"), anchor, Treatment::Negotiated, true));
+    let inbound = PacketTest {
+        direction: Some(Direction::Inbound),
+        source: PEER,
+        destination: DVIPA,
+        ..tcp_out(PEER, 0)
+    };
+    assert_eq!(
+        ask(&w, PacketTest { upper: TestUpper::Ports { source: 7, destination: 8 }, ..inbound }),
+        (name("R"), anchor, Treatment::NoSa, true)
+    );
+    assert_eq!(ask(&w, tcp_out(STRANGER, 9)), (name("lab"), FilterKind::Generic, Treatment::NoSa, true));
+    // Not from here: forwarded, which no rule is for.
+    let foreign = PacketTest { source: PEER, ..tcp_out(STRANGER, 9) };
+    assert_eq!(ask(&w, foreign).0, "SYSDEFAULTDENYRULE");
+    assert_eq!(ask(&w, foreign).2, Treatment::Denied);
+
+    let (sa, _) = pair(DVIPA, PEER, 0x1007, "R");
+    let (spi_in, spi_out) = (sa.spi_in, sa.spi_out);
+    w.sa("N", sa);
+    let (manual, _) = pair(DVIPA, STRANGER, 0x1010, &manual_anchor("static"));
+    let tunnel = MANUAL_TUNNELS + 1;
+    let manual = SaPair { tunnel, remote_selectors: vec![selector(any4())], ..manual };
+    let keys = (manual.spi_in, manual.spi_out);
+    w.sa("N", manual);
+    let by = Treatment::Protected { tunnel: 7, spi_in, spi_out };
+    assert_eq!(ask(&w, tcp_out(PEER, 90)), (name("R"), FilterKind::Dynamic(7), by, true));
+    assert_eq!(
+        ask(&w, tcp_out(STRANGER, 0)),
+        (
+            name("lab"),
+            FilterKind::Generic,
+            Treatment::Protected { tunnel, spi_in: keys.0, spi_out: keys.1 },
+            true
+        )
+    );
+    // Both directions at once, each with its filters in the order searched, the anchor behind its tunnels.
+    let both_ways = ask_about(&w, "N", PacketTest { direction: None, ..tcp_out(PEER, 90) });
+    assert_eq!(both_ways.verdicts.len(), 2);
+    let out: Vec<_> = both_ways
+        .filters
+        .iter()
+        .filter(|f| f.rule.direction == Direction::Outbound)
+        .map(|f| (f.rule.name.as_str(), f.kind))
+        .collect();
+    assert_eq!(
+        out,
+        [("R", FilterKind::Dynamic(7)), ("R", anchor), ("SYSDEFAULTDENYRULE", FilterKind::Generic)]
+    );
+
+    assert!(w.drops("N").is_empty() && w.nodes[0].acquires.is_empty());
+    assert!(w.nodes[0].filters(w.now).iter().all(|f| f.totals == Default::default()));
+}
+
+#[test]
+fn of_a_client_behind_a_nat_its_own_port_is_asked_about() {
+    let mut w = behind_nat();
+    ask(&mut w, 0, "S", b"");
+    ask(&mut w, 1, "S", b"");
+    let own = w.nodes[w.node("SRV")].filters(w.now).into_iter().find_map(|f| match f.kind {
+        FilterKind::Resolution { tunnel, original_port } if f.rule.destination_ports.low != original_port => {
+            Some((tunnel, original_port))
+        }
+        _ => None,
+    });
+    let (tunnel, port) = own.expect("the second client's port is translated");
+    let translated = w.nodes[w.node("SRV")].filters(w.now).into_iter().find_map(|f| match f.kind {
+        FilterKind::Resolution { tunnel: of, .. } if of == tunnel => Some(f.rule.destination_ports.low),
+        _ => None,
+    });
+    for (asked, sure) in [(port, false), (translated.unwrap(), true)] {
+        let (name, kind, treatment, certain) = decided(&ask_about(&w, "SRV", tcp_out(PUBLIC, asked)));
+        assert_eq!((name.as_str(), certain), ("R", sure), "{asked}");
+        let FilterKind::Resolution { tunnel: by, .. } = kind else { panic!("{kind:?}") };
+        assert!(matches!(treatment, Treatment::Protected { tunnel, .. } if tunnel == by), "{treatment:?}");
+        assert!(!sure || by == tunnel);
+    }
+}
+
+#[test]
+fn peers_with_rules_of_the_same_selectors_are_told_apart_by_their_tunnels() {
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 67));
+    let mut w = World::new(vec![
+        Node::new("SRV", None, vec![home(DVIPA, Role::Static)], &[]),
+        Node::new("ONE", None, vec![home(PEER, Role::Static)], &[]),
+        Node::new("TWO", None, vec![home(STRANGER, Role::Static)], &[]),
+    ]);
+    let rule = |name: &str| {
+        let mut rules = both(name, one(DVIPA), any4(), FilterAction::Ipsec { on_demand: false });
+        rules.iter_mut().for_each(|r| r.by_identity = true);
+        rules
+    };
+    // The permit at the end is for nobody who is to be protected.
+    w.filters("SRV", [rule("alice"), rule("bob"), both("rest", one(DVIPA), any4(), PERMIT)].concat());
+    for (name, own, spi, whose) in [("ONE", PEER, 0x1001, "alice"), ("TWO", STRANGER, 0x1011, "bob")] {
+        w.filters(name, both("R", one(own), one(DVIPA), IPSEC));
+        let (client, mut server) = pair(own, DVIPA, spi, "R");
+        server.rule = whose.into();
+        w.sa(name, client);
+        w.sa("SRV", server);
+    }
+    for (name, own) in [("ONE", PEER), ("TWO", STRANGER)] {
+        let flow = ends(own, 40_000, DVIPA, 443);
+        w.nodes.iter_mut().for_each(|n| n.app.clear());
+        w.send(name, flow.tcp("S", 1, 0, b""));
+        w.send("SRV", flow.back().tcp("SA", 100, 2, b""));
+        let (server, client) = (w.node("SRV"), w.node(name));
+        assert_eq!((w.nodes[server].app.len(), w.nodes[client].app.len()), (1, 1), "{name}");
+    }
+    assert!(w.drops("SRV").is_empty(), "{:?}", w.drops("SRV"));
+    // Who has no tunnel is the first rule's, both ways, and not the permit's.
+    w.nodes.iter_mut().for_each(|n| n.app.clear());
+    w.send("SRV", ends(DVIPA, 443, OTHER, 9).tcp("S", 1, 0, b""));
+    w.send("SRV", ends(OTHER, 9, DVIPA, 443).tcp("S", 1, 0, b""));
+    let drops = w.drops("SRV");
+    assert!(
+        drops.contains(&("no_sa".into(), 1)) && drops.contains(&("clear_but_ipsec_required".into(), 1)),
+        "{drops:?}"
+    );
+    assert!(w.nodes[w.node("SRV")].clear.is_empty());
+    let tested = ask_about(&w, "SRV", tcp_out(STRANGER, 9));
+    let (name, kind, treatment, certain) = decided(&tested);
+    assert_eq!((name.as_str(), kind), ("bob", FilterKind::Dynamic(0x11)));
+    assert!(matches!(treatment, Treatment::Protected { .. }) && !certain, "{tested:?}");
 }

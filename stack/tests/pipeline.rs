@@ -9,7 +9,10 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use stack::control::{FilterAction, FilterKind, PortRange, Role, SaNotice, SaPair, Scope, Selector};
+use stack::control::{
+    AddressRange, EspIntegrity, EspSuite, FilterAction, FilterKind, KeyBytes, MANUAL_TUNNELS, Mode,
+    PortRange, Role, SaNotice, SaPair, Scope, Selector, manual_anchor,
+};
 use stack::engine::io::{UdpArrival, VnetHeader};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -613,7 +616,7 @@ fn a_connection_in_transport_mode() {
         let mut w = unprotected();
         let (mut a, mut b) = pair(A, B, 0x1000, "R");
         for p in [&mut a, &mut b] {
-            (p.mode, p.udp) = (stack::control::Mode::Transport, udp);
+            (p.mode, p.udp) = (Mode::Transport, udp);
         }
         w.sa("A", a);
         w.sa("B", b);
@@ -697,10 +700,8 @@ fn an_icmp_error_about_a_protected_flow_travels_in_its_tunnel() {
 #[test]
 fn a_gateway_protects_what_it_forwards() {
     let (inside, outside) = (IpAddr::from([10, 1, 0, 5]), IpAddr::from([10, 2, 0, 9]));
-    let net = |n: u8| stack::control::AddressRange {
-        low: IpAddr::from([10, n, 0, 0]),
-        high: IpAddr::from([10, n, 255, 255]),
-    };
+    let net =
+        |n: u8| AddressRange { low: IpAddr::from([10, n, 0, 0]), high: IpAddr::from([10, n, 255, 255]) };
     let mut w = unprotected();
     for (name, own, other) in [("A", 1, 2), ("B", 2, 1)] {
         let mut rules = both("R", net(own), net(other), IPSEC);
@@ -773,4 +774,78 @@ proptest! {
         let got: Vec<u8> = w.nodes[1].app.iter().flat_map(|(_, p)| p[40..].to_vec()).collect();
         prop_assert_eq!(got, sent);
     }
+}
+
+/// A manual pair of this node, whose ends are what it says.
+fn manual(ends: (IpAddr, IpAddr), mode: Mode, spis: (u32, u32), keys: (u8, u8)) -> SaPair {
+    let any = |addresses| Selector { addresses, protocol: None, ports: PortRange::ANY };
+    let selectors = vec![any(any4()), any(AddressRange::ANY_V6)];
+    let (pair, _) = pair(A, B, 0x1000, &manual_anchor("lab"));
+    let suite = EspSuite::AesCbc { key_bits: 128, integrity: EspIntegrity::HmacSha256 };
+    let key = |n: u8| KeyBytes(vec![n; suite.key_len().unwrap()]);
+    SaPair {
+        tunnel: MANUAL_TUNNELS + 1,
+        ike_tunnel: 0,
+        spi_in: spis.0,
+        spi_out: spis.1,
+        local: ends.0,
+        remote: ends.1,
+        mode,
+        suite,
+        key_in: key(keys.0),
+        key_out: key(keys.1),
+        replay_window: 0,
+        local_selectors: selectors.clone(),
+        remote_selectors: selectors,
+        ..pair
+    }
+}
+
+#[test]
+fn a_manual_tunnel_with_open_ends_takes_those_of_each_packet() {
+    let any = IpAddr::from([0, 0, 0, 0]);
+    for mode in [Mode::Transport, Mode::Tunnel] {
+        let mut w = World::new(vec![
+            Node::new("A", None, vec![home(A, Role::Static)], &[]),
+            Node::new("B", None, vec![home(B, Role::Static)], &[]),
+            Node::new("C", None, vec![home(STRANGER, Role::Static)], &[]),
+        ]);
+        for (name, own) in [("A", A), ("B", B), ("C", STRANGER)] {
+            let mut rules = both("lab", one(own), any4(), FilterAction::Manual);
+            rules.iter_mut().for_each(|r| r.vpn_action = Some("lab".into()));
+            w.filters(name, rules);
+            // B is the same to A and to C; these name it.
+            let (ends, spis, keys) = match name {
+                "B" => ((any, any), (0x2001, 0x2002), (1, 2)),
+                _ => ((own, B), (0x2002, 0x2001), (2, 1)),
+            };
+            w.sa(name, manual(ends, mode, spis, keys));
+        }
+        for (name, own) in [("A", A), ("C", STRANGER), ("A", A)] {
+            let flow = ends(own, 40_000, B, 443);
+            w.nodes.iter_mut().for_each(|n| n.app.clear());
+            w.send(name, flow.tcp("S", 1, 0, b""));
+            let b = w.node("B");
+            assert_eq!(check_tcp(&w.nodes[b].app[0].1).source_port, 40_000);
+            w.send("B", flow.back().tcp("SA", 100, 2, b""));
+            let n = w.node(name);
+            assert_eq!(w.nodes[n].app.len(), 1, "{name} is answered");
+        }
+        assert!(w.wire.iter().all(|p| matches!(p, OnWire::Esp { .. })));
+        // Of the family that the ends are of, and to one host.
+        let group = IpAddr::from([224, 0, 0, 9]);
+        w.wire.clear();
+        w.send("B", ends(B, 1, group, 2).udp(b"x"));
+        assert!(w.wire.is_empty());
+        assert_eq!(w.drops("B").len(), 1, "{:?}", w.drops("B"));
+    }
+}
+
+#[test]
+fn only_a_manual_pair_may_have_open_ends() {
+    let mut w = unprotected();
+    let (a, _) = pair(A, B, 0x1000, "R");
+    let now = w.now;
+    let error = w.n("A").engine.install_sa(now, 1, SaPair { remote: [0, 0, 0, 0].into(), ..a }).unwrap_err();
+    assert!(error.to_string().contains("not one address"), "{error}");
 }

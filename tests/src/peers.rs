@@ -491,6 +491,7 @@ fn rules(own: IpAddr, dvipa: IpAddr) -> Rules {
                 lifetime: hour * 8,
             }],
             allow_nat: true,
+            filter_by_identity: false,
             reauth_interval: None,
         }],
         child: vec![ChildRule {
@@ -498,6 +499,7 @@ fn rules(own: IpAddr, dvipa: IpAddr) -> Rules {
             vpn_action: "tunnel".to_owned(),
             local: vec![TrafficSelector::all_of(AddressRange::single(own))],
             remote: vec![TrafficSelector::all_of(AddressRange::single(dvipa))],
+            remote_identity: None,
             initiation: Initiation::Either,
             modes: vec![Mode::Tunnel],
             pfs_initiate: None,

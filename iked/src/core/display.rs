@@ -32,6 +32,7 @@ const fn question(want: Want) -> Option<Question> {
         Want::Distribution => Some(Question::Distribution),
         Want::PortTranslations => Some(Question::PortTranslations),
         Want::Traffic => Some(Question::Traffic),
+        Want::Test(packet) => Some(Question::Test(packet)),
     }
 }
 
@@ -64,7 +65,7 @@ impl Core {
         let Pending { index, want, reply, answer } = pending;
         let stack = &self.stacks[index];
         let engine = &stack.engine;
-        let both = matches!(want, Want::Children | Want::IkeTunnels | Want::Filters);
+        let both = matches!(want, Want::Children | Want::IkeTunnels | Want::Filters | Want::Test(_));
         let census = if want == Want::Summary { engine.census() } else { Census::default() };
         let rules = stack.policy.as_ref().filter(|_| want == Want::Summary).map(|p| p.local_rules());
         let configured = rules.into_iter().flatten().map(|rule| {
@@ -84,6 +85,8 @@ impl Core {
             manual: stack.manual.views(),
             sas: Vec::new(),
             filters: Vec::new(),
+            matching: 0,
+            verdicts: Vec::new(),
             shelved: if want == Want::Filters { stack.shelved(now.unix) } else { Vec::new() },
             totals: FilterTotals::default(),
             interfaces: Vec::new(),
@@ -99,12 +102,23 @@ impl Core {
             None => {}
             Some(Answer::Summary(totals)) => snapshot.totals = totals,
             Some(Answer::Filters(filters)) => snapshot.filters = filters,
-            Some(Answer::Sas(sas)) => snapshot.sas = sas,
+            Some(Answer::Sas(sas)) => {
+                // What the stack has is active, whatever it was told.
+                for tunnel in &mut snapshot.manual {
+                    tunnel.active &= sas.iter().any(|sa| sa.spi_in == tunnel.spi_in);
+                    tunnel.since_unix = if tunnel.active { tunnel.since_unix } else { 0 };
+                }
+                snapshot.sas = sas;
+            }
             Some(Answer::Interfaces(interfaces)) => snapshot.interfaces = interfaces,
             Some(Answer::Drops(drops)) => snapshot.drops = drops,
             Some(Answer::Distribution(targets)) => snapshot.targets = targets,
             Some(Answer::PortTranslations(ports)) => snapshot.ports = ports,
             Some(Answer::Traffic(traffic)) => snapshot.traffic = Some(traffic),
+            Some(Answer::Test(tested)) => {
+                (snapshot.filters, snapshot.matching, snapshot.verdicts) =
+                    (tested.filters, tested.matching, tested.verdicts);
+            }
         }
         let _ = reply.send(Ok(snapshot));
     }

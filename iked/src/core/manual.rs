@@ -1,6 +1,7 @@
 //! The manual tunnels of a stack: what policy wants, what an operator made of it, what the stack is told.
 //!
-//! A tunnel that a reload leaves as it was keeps its number and its state; one that changed begins anew.
+//! A tunnel that a reload leaves as it was keeps its number and its state; one that changed begins anew. One whose time has
+//! not come is not there, but for its number; when it comes it begins anew too.
 
 use super::{Now, Stack};
 use crate::policies::ManualTunnel;
@@ -14,7 +15,7 @@ struct Tunnel {
     number: u32,
     /// As policy has it.
     wanted: ManualTunnel,
-    /// Its pair is installed.
+    /// Its pair is installed, as far as is known: the stack may refuse it.
     active: bool,
     /// When that was, seconds since 1970 UTC.
     since: u64,
@@ -24,6 +25,8 @@ struct Tunnel {
 #[derive(Debug, Default)]
 pub(crate) struct Manual {
     tunnels: Vec<Tunnel>,
+    /// Numbers of those whose time has not come, by action.
+    asleep: Vec<(String, u32)>,
     /// Numbers given out.
     given: u32,
 }
@@ -49,6 +52,7 @@ impl Manual {
     /// Takes what a policy wants; what the stack has to be told of it, in order.
     pub(super) fn replace(&mut self, wanted: Vec<ManualTunnel>, unix: u64) -> Vec<ToStack> {
         let mut before = std::mem::take(&mut self.tunnels);
+        let mut asleep = std::mem::take(&mut self.asleep);
         let (mut removals, mut installs) = (Vec::new(), Vec::new());
         for wanted in wanted {
             if let Some(same) = before.iter().position(|t| t.wanted == wanted) {
@@ -56,16 +60,22 @@ impl Manual {
                 continue;
             }
             let old = before.iter().position(|t| t.wanted.action == wanted.action);
-            let number = match old.map(|at| before.swap_remove(at)) {
-                Some(mut old) => {
+            let slept = asleep.iter().position(|(action, _)| *action == wanted.action);
+            let number = match (old.map(|at| before.swap_remove(at)), slept) {
+                (Some(mut old), _) => {
                     removals.extend(old.set(false, unix));
                     old.number
                 }
-                None => {
+                (None, Some(at)) => asleep.swap_remove(at).1,
+                (None, None) => {
                     self.given += 1;
                     self.given
                 }
             };
+            if !wanted.installed {
+                self.asleep.push((wanted.action, number));
+                continue;
+            }
             let active = wanted.active;
             let mut tunnel = Tunnel { number, wanted, active: false, since: 0 };
             installs.extend(tunnel.set(active, unix));
@@ -74,6 +84,19 @@ impl Manual {
         removals.extend(before.iter_mut().filter_map(|t| t.set(false, unix)));
         removals.extend(installs);
         removals
+    }
+
+    /// Whether [`Self::replace`] would change nothing.
+    pub(super) fn is(&self, wanted: &[ManualTunnel]) -> bool {
+        let installed = wanted.iter().filter(|w| w.installed);
+        self.tunnels.iter().map(|t| &t.wanted).eq(installed)
+    }
+
+    /// The stack has refused a pair: the tunnel is not active. Its shown id and its action, if it is one of these.
+    pub(super) fn refused(&mut self, spi_in: u32) -> Option<(String, String)> {
+        let tunnel = self.tunnels.iter_mut().find(|t| t.active && t.wanted.pair.spi_in == spi_in)?;
+        (tunnel.active, tunnel.since) = (false, 0);
+        Some((format!("M{}", tunnel.number), tunnel.wanted.action.clone()))
     }
 
     /// What a stack that has none of them is told.
@@ -155,12 +178,13 @@ pub(super) fn switch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::translate::{manual, tests::policy};
+    use crate::translate::manual;
+    use crate::translate::tests::{NOON, policy};
 
     const SAMPLE: &str = include_str!("../../../policy/tests/accept/manual.conf");
 
     fn wanted(text: &str) -> Vec<ManualTunnel> {
-        manual::tunnels(&policy(text)).unwrap()
+        manual::tunnels(&policy(text), NOON).unwrap()
     }
     fn told(messages: &[ToStack]) -> Vec<String> {
         let text = |m: &ToStack| match m {
@@ -208,5 +232,42 @@ mod tests {
         assert_eq!(status(object(None, Some("m1"))), ControlStatus::Updated);
         assert_eq!(status(object(Some("staticLab"), None)), ControlStatus::AlreadySet);
         assert!(Manual::default().switch(true, &[], 1).0.is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_comes_and_goes_with_its_time_and_keeps_its_number() {
+        let mut manual = Manual::default();
+        let active = SAMPLE.replace("Active  no", "Active  yes");
+        let at = |installed| {
+            let mut tunnels = wanted(&active);
+            tunnels[0].installed = installed;
+            tunnels
+        };
+        assert!(manual.replace(at(false), 5).is_empty());
+        assert!(manual.views().is_empty() && manual.is(&at(false)) && !manual.is(&at(true)));
+        assert_eq!(told(&manual.replace(at(true), 6)), ["+4097 of 1"]);
+        assert_eq!(manual.views()[0].since_unix, 6);
+        assert!(manual.is(&at(true)));
+        // What an operator said holds until its time is over.
+        manual.switch(false, &[], 7);
+        assert!(manual.replace(at(true), 8).is_empty() && !manual.views()[0].active);
+        assert!(manual.replace(at(false), 9).is_empty());
+        assert_eq!(
+            manual.switch(true, &[ControlObject { name: Some("staticLab".into()), tunnel_id: None }], 9).0[0]
+                .status,
+            ControlStatus::NotFound
+        );
+        assert_eq!(told(&manual.replace(at(true), 10)), ["+4097 of 1"]);
+    }
+
+    #[test]
+    fn what_the_stack_refuses_is_not_active_and_can_be_tried_again() {
+        let mut manual = Manual::default();
+        manual.replace(wanted(SAMPLE), 5);
+        manual.switch(true, &[], 6);
+        assert_eq!(manual.refused(9), None);
+        assert_eq!(manual.refused(4097), Some(("M1".to_owned(), "staticLab".to_owned())));
+        assert!(!manual.views()[0].active && manual.all().is_empty());
+        assert_eq!(told(&manual.switch(true, &[], 7).1), ["+4097 of 1"]);
     }
 }

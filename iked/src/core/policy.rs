@@ -10,8 +10,8 @@ use crate::events::What;
 use crate::ike::command::{ActivationMethod, Command};
 use crate::ike::covered;
 use crate::ike::rules::{ChildRule, Rules, Settings};
-use crate::ike::types::TunnelId;
-use crate::ike::view::{ChildView, SaState};
+use crate::ike::types::{IkeTunnelId, TunnelId};
+use crate::ike::view::{ChildView, IkeView, SaState};
 use crate::policies::{PolicySource, StackPolicy};
 use crate::request::CoreError;
 use crate::stack_link::StackIndex;
@@ -126,7 +126,11 @@ impl Core {
             }
             let policy = stack.policy.clone();
             stack.look_at = look_at(policy.as_deref(), now);
-            if policy.as_ref().is_some_and(|p| p.filters(now.unix).rules == stack.filters.rules) {
+            let same = |p: &Arc<dyn StackPolicy>| {
+                p.filters(now.unix).rules == stack.filters.rules
+                    && stack.manual.is(&p.manual_tunnels(now.unix))
+            };
+            if policy.as_ref().is_some_and(same) {
                 continue;
             }
             info!(stack = %stack.entry.name, "a time condition has come or is over");
@@ -176,14 +180,14 @@ impl Stack {
     /// on, but for those that the policy does not cover any more.
     pub(super) fn use_policy(&mut self, policy: Option<Arc<dyn StackPolicy>>, now: Now) {
         let epoch = self.filters.epoch + 1;
-        let wanted = policy.as_ref().map_or_else(Vec::new, |p| p.manual_tunnels());
+        let wanted = policy.as_ref().map_or_else(Vec::new, |p| p.manual_tunnels(now.unix));
         for message in self.manual.replace(wanted, now.unix) {
             self.send(message);
         }
         let next = match &policy {
             Some(p) => {
                 let rules = p.rules(now.unix);
-                let over = uncovered(&self.engine.children(), &rules.child);
+                let over = uncovered(&self.engine.children(), &self.engine.ike_tunnels(), &rules);
                 self.engine.set_settings(Settings { continued: self.continued.clone(), ..p.settings() });
                 self.offers = rules.exchange.iter().map(|r| (r.name.clone(), r.offers.clone())).collect();
                 self.engine.set_rules(now.instant, rules);
@@ -234,20 +238,28 @@ fn look_at(policy: Option<&dyn StackPolicy>, now: Now) -> Option<Instant> {
     Some(now.instant + ahead.min(LOOK))
 }
 
-/// Tunnels whose rule is gone or does not cover them any more.
-fn uncovered(children: &[ChildView], rules: &[ChildRule]) -> Vec<TunnelId> {
+/// Tunnels whose rule is gone, does not cover them any more, or is not for their peer any more.
+fn uncovered(children: &[ChildView], ikes: &[IkeView], rules: &Rules) -> Vec<TunnelId> {
     let mut by_name: HashMap<&str, Vec<&ChildRule>> = HashMap::new();
-    for rule in rules {
+    for rule in &rules.child {
         by_name.entry(&rule.rule).or_default().push(rule);
     }
+    let peers: HashMap<IkeTunnelId, &IkeView> =
+        ikes.iter().filter(|ike| ike.remote_id.is_some()).map(|ike| (ike.id, ike)).collect();
+    let lets = |child: &ChildView, rule: &ChildRule| {
+        let Some(ike) = peers.get(&child.ike) else { return true };
+        let exchange = rules.exchange.iter().find(|exchange| exchange.name == ike.rule);
+        exchange.zip(ike.remote_id.as_ref()).is_none_or(|(exchange, peer)| exchange.lets(peer, rule))
+    };
     let mut over: Vec<TunnelId> = children
         .iter()
         .filter(|c| c.state == SaState::Active)
         .filter(|c| {
             let named = by_name.get(c.rule.as_str()).map_or(&[][..], Vec::as_slice);
-            !named
-                .iter()
-                .any(|r| covered(&r.local, &c.local_selectors) && covered(&r.remote, &c.remote_selectors))
+            let covers = |r: &&&ChildRule| {
+                covered(&r.local, &c.local_selectors) && covered(&r.remote, &c.remote_selectors)
+            };
+            !named.iter().filter(covers).any(|r| lets(c, r))
         })
         .map(|c| c.id)
         .collect();

@@ -8,7 +8,7 @@ use crate::cf::{RecordKey, Revision};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
 use crate::ike::types::*;
-use crate::policies::StartError;
+use crate::policies::{ManualTunnel, StartError};
 use crate::request::{ControlAction, ControlObject, ControlStatus, Snapshot, Want};
 use crate::stack_link::ConnectionEnd;
 use rand::SeedableRng;
@@ -40,6 +40,8 @@ struct Fixed {
     local: &'static str,
     remote: &'static str,
     auto: bool,
+    /// From when on it has one rule and a manual tunnel, seconds since 1970 UTC.
+    timed: Option<u64>,
 }
 
 impl Fixed {
@@ -59,8 +61,22 @@ impl Fixed {
 }
 
 impl StackPolicy for Fixed {
-    fn filters(&self, _: u64) -> FilterSet {
-        FilterSet { policy: true, logging: true, ..crate::policies::no_filters() }
+    fn filters(&self, unix: u64) -> FilterSet {
+        let any = stack::control::AddressRange::ANY_V4;
+        let (inbound, deny) = (stack::control::Direction::Inbound, stack::control::FilterAction::Deny);
+        let rule = || stack::control::FilterRule::new("night", 1, inbound, any, any, deny);
+        let rules = self.timed.filter(|from| unix >= *from).map(|_| rule()).into_iter().collect();
+        FilterSet { policy: true, logging: true, rules, ..crate::policies::no_filters() }
+    }
+    fn next_change(&self, unix: u64) -> Option<u64> {
+        self.timed.filter(|from| unix < *from)
+    }
+    fn manual_tunnels(&self, unix: u64) -> Vec<ManualTunnel> {
+        let tunnel = |from| {
+            let action = "lab".to_owned();
+            ManualTunnel { action, installed: unix >= from, active: true, pair: pair_of(0x1001) }
+        };
+        self.timed.map(tunnel).into_iter().collect()
     }
     fn rules(&self, _: u64) -> Rules {
         let range = |a| vec![selector(a).addresses];
@@ -84,6 +100,7 @@ impl StackPolicy for Fixed {
                     lifetime: lifetime * 8,
                 }],
                 allow_nat: true,
+                filter_by_identity: false,
                 reauth_interval: None,
             }],
             child: vec![ChildRule {
@@ -91,6 +108,7 @@ impl StackPolicy for Fixed {
                 vpn_action: "gold".into(),
                 local: vec![selector(self.local)],
                 remote: vec![selector(self.remote)],
+                remote_identity: None,
                 initiation: Initiation::Either,
                 modes: vec![Mode::Tunnel],
                 pfs_initiate: None,
@@ -139,6 +157,7 @@ impl StackPolicy for Fixed {
 #[derive(Clone, Default)]
 pub(super) struct Source {
     pub(super) auto: bool,
+    pub(super) timed: Option<u64>,
     pub(super) broken: Arc<Mutex<bool>>,
 }
 
@@ -148,9 +167,10 @@ impl PolicySource for Source {
             return Err("policy.conf:3: unknown keyword".into());
         }
         let auto = self.auto && stack.name.is("OWN");
+        let timed = self.timed;
         Ok(Arc::new(match stack.name.is("PEER") {
-            false => Fixed { local: VIP, remote: PEER, auto },
-            true => Fixed { local: PEER, remote: VIP, auto },
+            false => Fixed { local: VIP, remote: PEER, auto, timed },
+            true => Fixed { local: PEER, remote: VIP, auto, timed: None },
         }))
     }
 }
@@ -580,6 +600,49 @@ async fn t58_a_bad_reload_keeps_the_policy_before() {
     lab.settle().await;
     let Some(ToStack::SetFilters(f)) = lab.stacks[OWN].heard.last() else { panic!() };
     assert!(f.policy && f.epoch > epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_comes_when_its_time_has_come_and_not_before() {
+    let mut lab = Lab::with(Source { timed: Some(1_700_000_100), ..Source::default() });
+    lab.connect(OWN, 1, false).await;
+    lab.stacks[OWN].heard.clear();
+    let mut rules = Vec::new();
+    for _ in 0..150 {
+        lab.now.instant += Duration::from_secs(1);
+        lab.now.unix += 1;
+        lab.core.on_deadline(lab.now);
+        lab.settle().await;
+        for message in lab.stacks[OWN].heard.drain(..) {
+            if let ToStack::SetFilters(f) = message {
+                rules.push((lab.now.unix, f.rules.len()));
+            }
+        }
+    }
+    let [(at, 1)] = rules[..] else { panic!("{rules:?}") };
+    assert!((1_700_000_100..1_700_000_103).contains(&at), "{at}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manual_tunnel_comes_with_its_time_and_is_what_the_stack_says() {
+    let mut lab = Lab::with(Source { timed: Some(1_700_000_100), ..Source::default() });
+    lab.connect(OWN, 1, false).await;
+    assert!(lab.display(Want::Manual).await.unwrap().manual.is_empty(), "its time has not come");
+    let late = Now { unix: 1_700_000_200, instant: lab.now.instant + Duration::from_secs(200), ..lab.now };
+    lab.now = late;
+    lab.core.on_deadline(lab.now);
+    lab.settle().await;
+    assert!(lab.stacks[OWN].sas.contains_key(&0x1001));
+    let shown = lab.display(Want::Manual).await.unwrap().manual;
+    assert!(shown[0].active && shown[0].since_unix == 1_700_000_200);
+    // The stack does not have it.
+    lab.stacks[OWN].sas.clear();
+    assert!(!lab.display(Want::Manual).await.unwrap().manual[0].active);
+    let refused = FromStack::SaRefused { spi_in: 0x1001, reason: "in use".into() };
+    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(refused)));
+    let again = lab.control(ControlAction::ActivateManual, &[]).await;
+    assert_eq!(again, [(Some("M1".into()), ControlStatus::Updated)], "it is told once more");
+    assert!(lab.stacks[OWN].sas.contains_key(&0x1001));
 }
 
 #[tokio::test(start_paused = true)]

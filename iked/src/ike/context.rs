@@ -306,6 +306,7 @@ mod tests {
             vpn_action: "strong".into(),
             local: port(number),
             remote: port(number),
+            remote_identity: None,
             initiation: Initiation::Either,
             modes: vec![],
             pfs_initiate: None,

@@ -95,6 +95,8 @@ pub struct ExchangeRule {
     pub offers: Vec<IkeOffer>,
     /// NAT traversal is allowed.
     pub allow_nat: bool,
+    /// Child SAs are only for rules whose [`ChildRule::remote_identity`] accepts the peer (FilterByIdentity).
+    pub filter_by_identity: bool,
     /// Re-authenticate after this time.
     pub reauth_interval: Option<Duration>,
 }
@@ -138,6 +140,8 @@ pub struct ChildRule {
     pub local: Vec<TrafficSelector>,
     /// What of the peer's side may be protected.
     pub remote: Vec<TrafficSelector>,
+    /// Whose tunnels it is for, where identities filter (RemoteIdentity); `None`: anybody's.
+    pub remote_identity: Option<IdentityPattern>,
     /// Who may start.
     pub initiation: Initiation,
     /// Modes accepted, preferred first.
@@ -154,6 +158,14 @@ pub struct ChildRule {
     pub local_endpoint: Option<IpAddr>,
     /// As `local_endpoint`, of the peer.
     pub remote_endpoint: Option<IpAddr>,
+}
+
+impl ExchangeRule {
+    /// Whether a child under `rule` may be made with the peer that has proved to be `peer` (spec/policy.md section 5.5).
+    #[must_use]
+    pub fn lets(&self, peer: &Identity, rule: &ChildRule) -> bool {
+        !self.filter_by_identity || rule.remote_identity.as_ref().is_none_or(|whose| whose.accepts(peer))
+    }
 }
 
 /// One combination for a child SA.

@@ -200,6 +200,7 @@ pub fn rules(own: IpAddr, peer: IpAddr) -> Rules {
             shared_key: Secret(b"a secret of the two".to_vec()),
             offers: vec![suite],
             allow_nat: true,
+            filter_by_identity: false,
             reauth_interval: None,
         }],
         child: vec![ChildRule {
@@ -207,6 +208,7 @@ pub fn rules(own: IpAddr, peer: IpAddr) -> Rules {
             vpn_action: "vpnAction".to_owned(),
             local: vec![TrafficSelector::all_of(AddressRange::single(own))],
             remote: vec![TrafficSelector::all_of(AddressRange::single(peer))],
+            remote_identity: None,
             initiation: Initiation::Either,
             modes: vec![Mode::Tunnel],
             pfs_initiate: Some(Group::Curve25519),

@@ -6,9 +6,11 @@
 mod filter;
 mod ike;
 mod manual;
+mod test_packet;
 mod tunnel;
 mod values;
 
+pub(super) use test_packet::question as test_question;
 pub(super) use values::Values;
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
@@ -18,7 +20,7 @@ use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
     AuthorityRecord, DefensiveControl, Dist, Distribution, DropCount, ExcludedAddress, FilterRecord,
     Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack, IpTunnel, Nss, PortTranslation, Record as _, Stack,
-    StackRecord, Statistics,
+    StackRecord, Statistics, TestRecord,
 };
 use nmi_proto::filter::{InFilter, Subject};
 use nmi_proto::layout::Structure as _;
@@ -59,6 +61,8 @@ enum Item {
     Filter(u32),
     /// Of `shelved`.
     Shelved(u32),
+    /// Of `filters` that match a tested packet.
+    Tested(u32),
     /// Of `sas`, and of `children` where IKE knows the SA.
     Sa(u32, Option<u32>),
     /// Of `children`.
@@ -163,7 +167,11 @@ impl Listing {
     /// What `filters` let through of the objects that `kind` is about.
     pub(super) fn of_snapshot(kind: MessageType, moment: Arc<Moment>, filters: &[InFilter]) -> Self {
         let all = moment.items(kind);
-        let total = count(all.len());
+        let total = match kind {
+            // Only the first of them are there.
+            MessageType::TEST_PACKET => moment.snapshot.matching,
+            _ => count(all.len()),
+        };
         let items = if filters.is_empty() {
             all
         } else {
@@ -318,6 +326,7 @@ impl Moment {
         match kind {
             MessageType::GET_SUMMARY => vec![Item::Summary],
             MessageType::GET_IPFLTCURR => all(s.filters.len(), Item::Filter),
+            MessageType::TEST_PACKET => all(s.filters.len(), Item::Tested),
             MessageType::GET_IPFLTDEFAULT | MessageType::GET_IPFLTPOLICY => {
                 if s.stack.policy_filters != (kind == MessageType::GET_IPFLTPOLICY) {
                     return all(s.shelved.len(), Item::Shelved);
@@ -365,7 +374,7 @@ impl Moment {
         let s = &self.snapshot;
         let none = || OwnedSubject { tunnel_id: None, rest: Subject::default() };
         match item {
-            Item::Filter(i) => filter::subject(&s.filters[i as usize]),
+            Item::Filter(i) | Item::Tested(i) => filter::subject(&s.filters[i as usize]),
             Item::Shelved(i) => filter::subject(&s.shelved[i as usize]),
             Item::Child(i) | Item::Sa(_, Some(i)) => {
                 let child = &s.children[i as usize];
@@ -398,13 +407,10 @@ impl Moment {
         let s = &self.snapshot;
         match item {
             Item::Summary => self.summary().build(page),
-            Item::Filter(i) => {
-                let view = &s.filters[i as usize];
-                let mut record = filter::record(view, true);
-                if let Some(tunnel) = filter::tunnel(view.kind) {
-                    self.peer_of(tunnel, &mut record);
-                }
-                record.build(page)
+            Item::Filter(i) => self.filter(i).build(page),
+            Item::Tested(i) => {
+                let verdict = s.verdicts.iter().find(|v| v.filter == i).map(test_packet::verdict);
+                TestRecord { filter: self.filter(i), verdict }.build(page)
             }
             Item::Shelved(i) => filter::record(&s.shelved[i as usize], false).build(page),
             Item::Sa(sa, child) => self.stack_tunnel(sa, child).build(page),
@@ -503,6 +509,15 @@ impl Moment {
             packets_mismatch: s.totals.mismatches,
             manual_active: count(s.manual.iter().filter(|m| m.active).count()),
         }
+    }
+
+    fn filter(&self, i: u32) -> FilterRecord {
+        let view = &self.snapshot.filters[i as usize];
+        let mut record = filter::record(view, true);
+        if let Some(tunnel) = filter::tunnel(view.kind) {
+            self.peer_of(tunnel, &mut record);
+        }
+        record
     }
 
     /// What a dynamic filter's record has of the peer: its identity, and its port with ESP in UDP.

@@ -11,7 +11,7 @@ use super::{Backend, Config, authority, control, defense, vipa};
 use crate::events::Event;
 use crate::request::defense::{DefenseRequest, GLOBAL};
 use crate::request::vipa::VipaRequest;
-use crate::request::{CoreError, CoreRequest, StackInfo};
+use crate::request::{CoreError, CoreRequest, StackInfo, Want};
 use crate::servauth::{Caller, Identities};
 use nix::sys::socket::MsgFlags;
 use nmi_proto::answer::with_records;
@@ -20,6 +20,7 @@ use nmi_proto::code::{Access, FilterSet, MessageType, ReasonCode, ReturnCode};
 use nmi_proto::codec::{Decoder, Frame};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::DefensiveControl;
+use nmi_proto::filter::InFilter;
 use nmi_proto::header::MessageHeader;
 use nmi_proto::text::CodePage;
 use nmi_proto::value::Time;
@@ -285,18 +286,13 @@ impl Session {
                 }
             }
             Body::Display(filters) => match display::wanted(kind) {
-                Some(want) => {
-                    let name = stack.name.clone();
-                    let taken = self.snapshots.take(&self.backend.core, &name, want);
-                    let moment = match timeout(CORE_PATIENCE, taken).await {
-                        Ok(Some(taken)) => taken?,
-                        Ok(None) => return Err(internal("the core has ended")),
-                        Err(_) => return Err(internal("the core does not answer")),
-                    };
-                    Ok(Listing::of_snapshot(kind, moment, &filters))
-                }
+                Some(want) => self.snapshot(kind, &stack.name, want, &filters).await,
                 None => Ok(Listing::of_stacks(kind, [stack])),
             },
+            Body::Test(packet) => {
+                let want = Want::Test(display::test_question(&packet));
+                self.snapshot(kind, &stack.name, want, &[]).await
+            }
             Body::Control(tunnels) => {
                 let outcome = self.control(kind, &stack.name, &tunnels).await;
                 let result = outcome.as_ref().map_or_else(ToString::to_string, |all| control::summary(all));
@@ -327,6 +323,22 @@ impl Session {
                 self.audit.control(&caller, kind, &stack, 1, &result);
                 outcome.map(|()| Listing::empty(kind))
             }
+        }
+    }
+
+    /// What `by` lets through of a snapshot.
+    async fn snapshot(
+        &self,
+        kind: MessageType,
+        stack: &str,
+        want: Want,
+        by: &[InFilter],
+    ) -> Result<Listing, Failure> {
+        let taken = self.snapshots.take(&self.backend.core, stack, want);
+        match timeout(CORE_PATIENCE, taken).await {
+            Ok(Some(taken)) => Ok(Listing::of_snapshot(kind, taken?, by)),
+            Ok(None) => Err(internal("the core has ended")),
+            Err(_) => Err(internal("the core does not answer")),
         }
     }
 

@@ -76,8 +76,9 @@ impl PolicySource for Files {
         for warning in warnings.iter().map(Diagnostic::to_string) {
             self.warn(warning);
         }
-        let manual = manual::tunnels(&policy)?;
-        Ok(Arc::new(Translated(policy, self.settings.clone(), manual)))
+        // What cannot be translated is refused now; when its time comes it can be.
+        manual::tunnels(&policy, moment(0))?;
+        Ok(Arc::new(Translated(policy, self.settings.clone())))
     }
 
     fn default_filters(&self, stack: &StackEntry) -> FilterSet {
@@ -124,8 +125,8 @@ fn moment(unix: u64) -> Moment {
     Moment { unix, local_offset: offset }
 }
 
-/// A policy, as the core sees it, the settings that are not policy's, and its manual tunnels.
-struct Translated(Policy, Settings, Vec<ManualTunnel>);
+/// A policy, as the core sees it, and the settings that are not policy's.
+struct Translated(Policy, Settings);
 
 impl StackPolicy for Translated {
     fn filters(&self, unix: u64) -> FilterSet {
@@ -142,8 +143,9 @@ impl StackPolicy for Translated {
     fn settings(&self) -> Settings {
         rules::settings(&self.0, &self.1)
     }
-    fn manual_tunnels(&self) -> Vec<ManualTunnel> {
-        self.2.clone()
+    fn manual_tunnels(&self, unix: u64) -> Vec<ManualTunnel> {
+        // It could be when it was loaded, and time changes nothing but what is installed.
+        manual::tunnels(&self.0, moment(unix)).unwrap_or_default()
     }
     fn local_rules(&self) -> Vec<String> {
         self.0.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
@@ -242,7 +244,7 @@ mod tests {
         let policy = files(Some(&path)).load(&entry(None)).unwrap();
         let rules = policy.filters(0).rules;
         assert!(rules.iter().all(|r| r.action == stack::control::FilterAction::Manual));
-        assert_eq!(rules[0].anchor(), Some(policy.manual_tunnels()[0].pair.rule.clone()));
+        assert_eq!(rules[0].anchor(), Some(policy.manual_tunnels(0)[0].pair.rule.clone()));
     }
 
     #[test]
@@ -291,6 +293,18 @@ mod tests {
         File::create(&huge).unwrap().set_len(100 << 20).unwrap();
         let huge = files(Some(&huge)).load(&entry(None)).err().unwrap();
         assert!(huge.contains("huge.conf: 104857600 bytes"), "{huge}");
+    }
+
+    #[test]
+    fn a_rule_is_in_force_in_its_time_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("policy.conf");
+        let text = "IpFilterPolicy\n{\n  IpFilterRule nights\n  {\n    IpTimeCondition\n    {\n      TimeOfDayRange  22:00-06:00\n      TimeZone  UTC\n    }\n    IpGenericFilterAction\n    {\n      IpFilterAction  Permit\n    }\n  }\n}\n";
+        write(&path, text).unwrap();
+        let Ok(policy) = files(Some(&path)).load(&entry(None)) else { panic!("refused") };
+        let (noon, night) = (1_795_176_000, 1_795_176_000 + 11 * 3_600);
+        assert_eq!((policy.filters(noon).rules.len(), policy.filters(night).rules.len()), (0, 4));
+        assert_eq!(policy.next_change(noon), Some(1_795_176_000 + 10 * 3_600));
     }
 
     #[test]

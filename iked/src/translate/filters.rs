@@ -172,11 +172,17 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
         tcp_qualifier: qualifier(filter.connect),
         fragments_only: filter.service.fragments_only,
         opaque: filter.opaque,
+        by_identity: rule.remote_identity.is_some() && filters_by_identity(policy),
         action,
         log_permit,
         log_deny,
         discard_icmp: discard == Discard::Icmp,
     }
+}
+
+/// Whether any negotiation asks whose tunnels a rule is for.
+fn filters_by_identity(policy: &Policy) -> bool {
+    policy.key_exchange.as_ref().is_some_and(|k| k.rules.iter().any(|rule| rule.filter_by_identity))
 }
 
 fn addresses(range: model::AddressRange) -> AddressRange {

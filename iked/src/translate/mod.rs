@@ -34,6 +34,7 @@ pub const SUPPORTED: &[Feature] = &[
     Feature::WeakAlgorithms,
     Feature::Opaque,
     Feature::TimeConditions,
+    Feature::FilterByIdentity,
 ];
 
 /// What the stack must know about the outer headers of a tunnel.

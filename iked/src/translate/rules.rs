@@ -79,19 +79,25 @@ fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
         action: rule.action.name.to_string(),
         local_id: identity(&rule.local.identity)?,
         local_location: location(&rule.local.location),
-        remote_id: match &rule.remote.identity {
-            model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)?),
-            model::IdentityPattern::Addresses(range) => IdentityPattern::Addresses(addresses(*range)),
-            model::IdentityPattern::FqdnSuffix(suffix) => IdentityPattern::FqdnSuffix(suffix.clone()),
-            model::IdentityPattern::UserSuffix(suffix) => IdentityPattern::UserFqdnSuffix(suffix.clone()),
-        },
+        remote_id: pattern(&rule.remote.identity)?,
         remote_location: location(&rule.remote.location),
         initiate: rule.initiate,
         respond: rule.action.respond,
         shared_key: Secret(rule.shared_key.as_ref()?.expose().to_vec()),
         offers: rule.action.offers.iter().filter_map(ike_offer).collect(),
         allow_nat: rule.allow_nat,
+        filter_by_identity: rule.filter_by_identity,
         reauth_interval: rule.action.reauth_interval,
+    })
+}
+
+/// `None`: a distinguished name, which [`super::SUPPORTED`] has not.
+fn pattern(pattern: &model::IdentityPattern) -> Option<IdentityPattern> {
+    Some(match pattern {
+        model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)?),
+        model::IdentityPattern::Addresses(range) => IdentityPattern::Addresses(addresses(*range)),
+        model::IdentityPattern::FqdnSuffix(suffix) => IdentityPattern::FqdnSuffix(suffix.clone()),
+        model::IdentityPattern::UserSuffix(suffix) => IdentityPattern::UserFqdnSuffix(suffix.clone()),
     })
 }
 
@@ -120,6 +126,12 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
         vpn_action: vpn.name.to_string(),
         local: Vec::new(),
         remote: Vec::new(),
+        remote_identity: match rule.remote_identity.as_deref().map(pattern) {
+            // For nobody who can prove to be the one.
+            Some(None) => return Vec::new(),
+            Some(whose) => whose,
+            None => None,
+        },
         initiation: match vpn.initiation {
             model::Initiation::Either => Initiation::Either,
             model::Initiation::LocalOnly => Initiation::LocalOnly,

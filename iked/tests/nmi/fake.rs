@@ -608,6 +608,7 @@ fn filter(i: u32) -> wire::FilterView {
             tcp_qualifier: wire::TcpQualifier::None,
             fragments_only: false,
             opaque: false,
+            by_identity: false,
             action: wire::FilterAction::Permit,
             log_permit: false,
             log_deny: true,
@@ -668,6 +669,12 @@ fn snapshot(filters: u32) -> Snapshot {
         interfaces: vec![interface("eth0", "192.0.2.1".parse().unwrap()), interface("lo", dvipa)],
         drops: vec![wire::DropView { reason: "no_filter_match".into(), packets: 12 }],
         shelved: vec![filter(0)],
+        matching: 10_017,
+        verdicts: vec![wire::TestVerdict {
+            filter: 9_999,
+            certain: true,
+            treatment: wire::Treatment::Protected { tunnel: 7, spi_in: 0xC000_0001, spi_out: 0xD000_0001 },
+        }],
         ports: vec![
             wire::PortTranslationView {
                 local: [192, 0, 2, 80].into(),

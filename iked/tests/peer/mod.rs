@@ -67,6 +67,7 @@ pub(crate) fn rules() -> Rules {
             shared_key: Secret(SECRET.to_vec()),
             offers: vec![IkeOffer { encryption, integrity, prf, group, lifetime: hour * 8 }],
             allow_nat: true,
+            filter_by_identity: false,
             reauth_interval: None,
         }],
         child: vec![ChildRule {
@@ -74,6 +75,7 @@ pub(crate) fn rules() -> Rules {
             vpn_action: "vpnAction".to_owned(),
             local: vec![selector(AddressRange { low: OWN, high: OWN })],
             remote: vec![selector(any)],
+            remote_identity: None,
             initiation: Initiation::Either,
             modes: vec![Mode::Tunnel],
             pfs_initiate: None,

@@ -11,7 +11,7 @@ use nmi_proto::code::{
     AddressType, DefensiveMode, DefensiveType, Direction, DiscardAction, FilterAction, FilterLogging,
     FilterScope as Scope, FilterState, FilterType, TcpQualifier,
 };
-use nmi_proto::display::{FilterRecord, IpFilter, Stack};
+use nmi_proto::display::{FilterRecord, IpFilter, Stack, TestRecord, Verdict};
 use nmi_proto::identity::Identity;
 use nmi_proto::value::Address;
 
@@ -61,17 +61,38 @@ pub(crate) fn report(
     }
 }
 
-/// `-t`: the filters that match `packet`, which are all that `answer` has. The first is what it would hit.
+/// `-t`: the filters that match `packet`, in search order, and what the stack says of the one that decides.
 pub(crate) fn test_report(
     stack: &str,
     info: Option<&Stack>,
     packet: &Packet,
-    answer: &Answer<FilterRecord>,
+    answer: &Answer<TestRecord>,
 ) -> Report {
-    let mut report = report(stack, info, FilterScope::Current, answer);
+    let none = Answer { records: Vec::new(), total: answer.total, timestamp: answer.timestamp };
+    let mut report = report(stack, info, FilterScope::Current, &none);
     report.heading.primary = "IP Traffic Test";
     report.heading.more.insert(0, vec![("TestData", packet.to_string().into())]);
+    let tested = |record: &TestRecord| {
+        let mut entry = entry(&record.filter);
+        entry.row(verdict(record.verdict.as_ref()));
+        entry
+    };
+    report.body = Body::Entries(answer.records.iter().map(tested).collect());
     report
+}
+
+/// What only a tested packet has: whether this filter decides on it, and by which SA it would go.
+fn verdict(verdict: Option<&Verdict>) -> [Field; 6] {
+    let of = |cell: fn(&Verdict) -> Cell| verdict.map_or(Cell::None, cell);
+    let spi = |spi: u32| if spi == 0 { Cell::None } else { Cell::Spi(spi) };
+    [
+        field("Decides", verdict.is_some()),
+        field("Certain", of(|v| v.certain.into())),
+        field("Treatment", of(|v| v.treatment.to_string().into())),
+        field("ServedBy", of(|v| (&v.tunnel_id).into())),
+        field("InboundSpi", verdict.map_or(Cell::None, |v| spi(v.spi_in))),
+        field("OutboundSpi", verdict.map_or(Cell::None, |v| spi(v.spi_out))),
+    ]
 }
 
 /// What the stack does with defensive filters, if it is known.
@@ -433,6 +454,31 @@ mod tests {
     fn in_json() {
         let report = report("DIST", Some(&stack()), FilterScope::Current, &sample());
         insta::assert_snapshot!(json(&report));
+    }
+    #[test]
+    fn a_tested_packet() {
+        use nmi_proto::code::Treatment;
+        let packet =
+            "192.0.2.80 203.0.113.20 tcp 443 0 out".split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let Ok(packet) = Packet::parse(&packet) else { panic!() };
+        let sample = sample();
+        let by = Verdict {
+            certain: false,
+            treatment: Treatment::PROTECTED,
+            tunnel_id: "Y7".into(),
+            spi_in: 0xAB5D_38F3,
+            spi_out: 0x46F5_32EA,
+        };
+        let mut verdicts = [Some(by), None].into_iter();
+        let records = sample
+            .records
+            .into_iter()
+            .map(|filter| TestRecord { filter, verdict: verdicts.next().flatten() })
+            .collect();
+        let answer = Answer { records, total: 2, timestamp: NOW };
+        let report = test_report("DIST", Some(&stack()), &packet, &answer);
+        insta::assert_snapshot!(text(&report, Format::Detail));
+        insta::assert_snapshot!(text(&report, Format::Short));
     }
     #[test]
     fn nothing_selected_and_nothing_known_of_the_stack() {

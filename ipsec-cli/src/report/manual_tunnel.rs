@@ -6,6 +6,7 @@ use super::{Body, Cell, Entry, Report, address, field};
 use nmi_proto::answer::Answer;
 use nmi_proto::code::EncapsulationMode;
 use nmi_proto::display::ManualRecord;
+use nmi_proto::value::Address;
 
 /// The report.
 pub(crate) fn report(stack: &str, answer: &Answer<ManualRecord>) -> Report {
@@ -38,8 +39,8 @@ fn entry(record: &ManualRecord) -> Entry {
         ])
         .row([
             field("HowToEncap", encapsulation),
-            field("LocalEndPoint", address(t.local_endpoint, t.ipv6)),
-            field("RemoteEndPoint", address(t.remote_endpoint, t.ipv6)),
+            field("LocalEndPoint", end(t.local_endpoint, t.ipv6)),
+            field("RemoteEndPoint", end(t.remote_endpoint, t.ipv6)),
         ]);
     protection(&mut entry, t, None);
     entry
@@ -51,6 +52,11 @@ fn entry(record: &ManualRecord) -> Entry {
         ])
         .row(passthrough(t));
     entry
+}
+
+/// An endpoint that is not one address is that of each packet.
+fn end(endpoint: Address, ipv6: bool) -> Cell {
+    address(endpoint, ipv6).map_or_else(|| "Any".into(), Cell::from)
 }
 
 #[cfg(test)]
@@ -86,6 +92,9 @@ mod tests {
             dscp_mode: DscpMode::COPIED,
             ..IpTunnel::default()
         };
+        let open = IpTunnel { remote_endpoint: Address::default(), ..tunnel.clone() };
+        assert_eq!(end(open.local_endpoint, false), Cell::from(std::net::IpAddr::from([192, 0, 2, 10])));
+        assert_eq!(end(open.remote_endpoint, false), Cell::from("Any"));
         let one = ManualRecord { tunnel, usage: IpManualTunnel::default() };
         let answer = Answer { records: vec![one], total: 1, timestamp: NOW };
         insta::assert_snapshot!("manual_detail", text(&report("TCPLAB", &answer), Format::Detail));

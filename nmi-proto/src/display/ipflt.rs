@@ -153,17 +153,22 @@ pub struct FilterRecord {
     pub remote_id: Option<Identity>,
 }
 
+impl FilterRecord {
+    /// Its sections, which other records begin with.
+    pub(super) fn sections(&self, page: CodePage) -> RecordBuilder {
+        let mut filter = self.filter.clone();
+        filter.remote_id_type = super::id_type(self.remote_id.as_ref());
+        let id = super::id_bytes(self.remote_id.as_ref(), page);
+        RecordBuilder::new(page).one(&filter).variable(&id)
+    }
+}
+
 impl Record for FilterRecord {
     const TYPES: &'static [MessageType] =
         &[MessageType::GET_IPFLTCURR, MessageType::GET_IPFLTDEFAULT, MessageType::GET_IPFLTPOLICY];
 
     fn build(&self, page: CodePage) -> Vec<u8> {
-        let mut filter = self.filter.clone();
-        filter.remote_id_type = super::id_type(self.remote_id.as_ref());
-        RecordBuilder::new(page)
-            .one(&filter)
-            .variable(&super::id_bytes(self.remote_id.as_ref(), page))
-            .finish()
+        self.sections(page).finish()
     }
 
     fn parse(record: &RecordView<'_>) -> Result<Self, DecodeError> {

@@ -19,6 +19,7 @@
 //! | TAKEOVERS | [`TakeoverRecord`] |
 //! | AUTHORITY | [`AuthorityRecord`] |
 //! | DEFENSIVE | [`DefensiveRecord`] |
+//! | TEST_PACKET | [`TestRecord`] |
 //! | EVENT (not an answer) | [`Event`] |
 
 mod authority;
@@ -35,6 +36,7 @@ mod nss;
 mod porttran;
 mod stackinfo;
 mod summary;
+mod test_packet;
 mod vipa;
 
 pub use authority::{Authority, AuthorityRecord, Caller};
@@ -51,6 +53,7 @@ pub use nss::Nss;
 pub use porttran::PortTranslation;
 pub use stackinfo::{ExcludedAddress, Stack, StackRecord};
 pub use summary::Statistics;
+pub use test_packet::{TestRecord, Verdict};
 pub use vipa::{Backup, Dvipa, DvipaRecord, Takeover, TakeoverRecord, TakeoverStepTime, VipaTarget};
 
 use crate::code::{IdType, MessageType};

@@ -2,12 +2,12 @@
 #![allow(dead_code, reason = "each test that is made of this uses a part of it")]
 
 use nmi_proto::code::{self, MessageType, ReasonCode, ReturnCode};
-use nmi_proto::control::{LoadPolicy, Subscription, Tunnel, VipaControl};
+use nmi_proto::control::{LoadPolicy, Subscription, TestPacket, Tunnel, VipaControl};
 use nmi_proto::display::{
     Authority, Backup, Caller, Defensive, DefensiveControl, Dist, Distribution, DropCount, Dvipa, Event,
     ExcludedAddress, IkeTunnel, IkeTunnelStats, Interface, IpDynTunnel, IpDynamicIke, IpDynamicStack,
     IpFilter, IpManualTunnel, IpTunnel, Nss, PortTranslation, Stack, Statistics, Takeover, TakeoverStepTime,
-    VipaTarget,
+    Verdict, VipaTarget,
 };
 use nmi_proto::filter::InFilter;
 use nmi_proto::header::HEADER_BYTES;
@@ -195,6 +195,8 @@ pub(crate) fn layouts() -> Vec<Layout> {
         of::<LoadPolicy>(),
         of::<VipaControl>(),
         of::<Subscription>(),
+        of::<TestPacket>(),
+        of::<Verdict>(),
     ]);
     all
 }
@@ -290,6 +292,7 @@ pub(crate) fn lists() -> Vec<List> {
         list!("How far a takeover is (NMsTkoResult)", "NMsec_RESULT_", code::TakeoverResult),
         list!("What happened (NMsEvtKind), section 8.14", "NMsec_EVENT_", code::EventKind),
         list!("A step of a takeover, section 8.13", "NMsec_STEP_", code::TakeoverStep),
+        list!("What becomes of a tested packet (NMsVdtTreatment)", "NMsec_TREATMENT_", code::Treatment),
         list!(
             "Result for one object of a control request about DVIPAs (NMsVctStatus)",
             "NMsec_VIPASTATUS_",

@@ -108,6 +108,9 @@ pub struct FilterRule {
     pub fragments_only: bool,
     /// Matches only IPv6 fragments that do not say their protocol (Protocol Opaque).
     pub opaque: bool,
+    /// An anchor of the tunnels of certain peers only (RemoteIdentity with FilterByIdentity): packets that none of its tunnels
+    /// serves are the next ipsec rule's whose tunnel does; without such a tunnel they stay with this rule.
+    pub by_identity: bool,
     /// What happens to a packet that matches.
     pub action: FilterAction,
     /// Log permits.
@@ -159,6 +162,7 @@ impl FilterRule {
             tcp_qualifier: TcpQualifier::None,
             fragments_only: false,
             opaque: false,
+            by_identity: false,
             action,
             log_permit: false,
             log_deny: false,
@@ -168,7 +172,7 @@ impl FilterRule {
 }
 
 /// Direction of a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Direction {
     /// Into this host.
     Inbound,

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 /// Upper bound of one frame, so that a length never decides how much memory is taken.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -114,6 +114,13 @@ pub enum FromStack {
     /// A command could not be carried out; the state before it is kept.
     Refused {
         /// What was asked and why it failed, one sentence for the operator.
+        reason: String,
+    },
+    /// A pair was not installed; the SAs before it are kept.
+    SaRefused {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+        /// Why, one sentence for the operator.
         reason: String,
     },
     /// An IKE message that arrived (marker removed).

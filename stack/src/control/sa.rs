@@ -22,9 +22,10 @@ pub struct SaPair {
     pub spi_in: u32,
     /// SPI of packets to the peer.
     pub spi_out: u32,
-    /// Own security endpoint.
+    /// Own security endpoint. Unspecified, in a manual pair only: that of each packet. The families that both ends have
+    /// if both are unspecified are those of the two: `0.0.0.0` and `::` is either.
     pub local: IpAddr,
-    /// The peer's security endpoint.
+    /// The peer's security endpoint, in the same way.
     pub remote: IpAddr,
     /// ESP in UDP (RFC 3948): own and the peer's port.
     pub udp: Option<(u16, u16)>,

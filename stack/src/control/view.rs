@@ -1,6 +1,6 @@
 //! What a stack can be asked, and what it answers: each answer is one moment's view.
 
-use super::{DfMode, FilterRule, ReplaySnapshot};
+use super::{DfMode, Direction, FilterRule, ReplaySnapshot};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -25,6 +25,93 @@ pub enum Question {
     Traffic,
     /// [`Answer::Filters`], of the defensive filters alone.
     Defense,
+    /// [`Answer::Test`]: what the filters would do with this packet. Nothing is sent or counted.
+    Test(PacketTest),
+}
+
+/// A packet that is only asked about. What is not given is open: the answer says whether it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PacketTest {
+    /// `None`: both, each on its own.
+    pub direction: Option<Direction>,
+    /// Security class of the interface, 0 = open.
+    pub security_class: u8,
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address, of the same family.
+    pub destination: IpAddr,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// What is given of the upper layer.
+    pub upper: TestUpper,
+}
+
+/// What is given of the upper layer of a packet that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TestUpper {
+    /// Nothing.
+    Open,
+    /// Ports of TCP, UDP or SCTP; 0 = open. Of a client behind a NAT the port is its own, or the translated one.
+    Ports {
+        /// Source port.
+        source: u16,
+        /// Destination port.
+        destination: u16,
+    },
+    /// Type and code of ICMP or ICMPv6.
+    Typed {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+    },
+}
+
+/// What the filters would do with a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestedPacket {
+    /// The filters that match it, or may match, in search order: at most [`MAX_TEST_FILTERS`].
+    pub filters: Vec<FilterView>,
+    /// How many there are.
+    pub matching: u32,
+    /// One for each direction asked for.
+    pub verdicts: Vec<TestVerdict>,
+}
+
+/// Upper bound of [`TestedPacket::filters`].
+pub const MAX_TEST_FILTERS: usize = 1_000;
+
+/// Which filter decides on a packet, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestVerdict {
+    /// Index in [`TestedPacket::filters`].
+    pub filter: u32,
+    /// It decides whatever was left open (ports, SYN, fragments, security class).
+    pub certain: bool,
+    /// What becomes of the packet.
+    pub treatment: Treatment,
+}
+
+/// What becomes of a packet; of an inbound one, how it has to come to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Treatment {
+    /// In clear.
+    Clear,
+    /// Dropped.
+    Denied,
+    /// By a tunnel.
+    Protected {
+        /// Its number, as [`super::SaPair::tunnel`].
+        tunnel: u32,
+        /// Inbound SPI of the pair that it sends with.
+        spi_in: u32,
+        /// Outbound SPI of that pair.
+        spi_out: u32,
+    },
+    /// Dropped, because there is no SA for it.
+    NoSa,
+    /// Held, while an SA for it is negotiated on demand.
+    Negotiated,
 }
 
 /// Answers, each one moment's view.
@@ -46,6 +133,8 @@ pub enum Answer {
     PortTranslations(Vec<PortTranslationView>),
     /// What all SAs carried.
     Traffic(TrafficTotals),
+    /// What the filters would do with a packet.
+    Test(Box<TestedPacket>),
 }
 
 /// What all SAs of a stack carried since its process began, those that are gone too.

@@ -168,7 +168,7 @@ impl Defense {
         self.filters.iter().map(view).collect()
     }
 
-    fn passes_by(&self, s: &Subject) -> bool {
+    pub(super) fn passes_by(&self, s: &Subject) -> bool {
         let (_, remote): (IpAddr, IpAddr) = s.local_remote();
         self.excluded.iter().any(|range| range.contains(remote))
     }

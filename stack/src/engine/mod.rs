@@ -32,6 +32,7 @@ pub mod log;
 pub mod natt;
 mod network;
 mod outbound;
+mod packet_test;
 pub mod pmtu;
 pub mod reassemble;
 mod rebuild;

@@ -291,6 +291,9 @@ impl Engine {
         }
         let handle = self.sad.lookup(spi).ok_or(DropReason::UnknownSpi)?;
         let sa = self.sad.get_mut(handle).ok_or(DropReason::UnknownSpi)?;
+        if !sa.face(arrival.destination(), arrival.source()) {
+            return Err(DropReason::UnknownSpi);
+        }
         if sa.pair().local != arrival.destination() || sa.protocol() != protocol {
             return Err(DropReason::UnknownSpi);
         }

@@ -13,6 +13,7 @@ use super::io::{FlowRecord, FlowStage, Output, RawArrival, ToGroup, VnetHeader};
 use super::natt::{self, Whose};
 use super::network::{IKE_PORT, NATT_PORT};
 use super::roles::HomeRole;
+use super::sad::SaHandle;
 use super::segment::{self, SegmentError};
 use super::spd::Outbound;
 use super::verdict::DropReason;
@@ -134,7 +135,7 @@ impl Engine {
         let live = own.into_iter().flatten().filter_map(|i| self.sad.get(self.sad.lookup(*i)?)).any(|sa| {
             let p = sa.pair();
             let ports = p.udp.is_none() != in_udp && p.udp.is_none_or(|u| quoted.ports == Some(u));
-            (p.local, p.remote) == (quoted.source, quoted.destination) && ports
+            sa.is_between(quoted.source, quoted.destination) && ports
         });
         match mtu {
             Some(mtu) if live => {
@@ -392,6 +393,11 @@ impl Engine {
             return self
                 .drop_packet(now, DropReason::NoSa, Some(parsed.source), out, || Line(&s).to_string());
         };
+        if !self.turn(now, handle, parsed) {
+            let s = subject(parsed, Direction::Outbound, false);
+            let about = || Line(&s).to_string();
+            return self.drop_packet(now, SegmentError::Transport.into(), Some(parsed.source), out, about);
+        }
         let (local, fits) = self
             .sad
             .get(handle)
@@ -423,6 +429,18 @@ impl Engine {
                 self.drop_packet(now, e.into(), Some(parsed.source), out, || format!("{}: {e}", Line(&s)));
             }
         }
+    }
+
+    /// Turns a pair with open ends to a packet that it is to protect. False: it cannot protect it.
+    fn turn(&mut self, now: Instant, handle: SaHandle, parsed: &Parsed) -> bool {
+        let Some(sa) = self.sad.get_mut(handle).filter(|sa| sa.is_open()) else { return true };
+        if !sa.face(parsed.source, parsed.destination) {
+            return false;
+        }
+        let (local, remote) = (sa.pair().local, sa.pair().remote);
+        sa.set_path_mtu(self.path_mtu.of(now, remote));
+        // What is forwarded has no end here.
+        self.homes.contains_key(&local)
     }
 
     /// Lets a packet wait for an SA, and asks for one.

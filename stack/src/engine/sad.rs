@@ -7,7 +7,7 @@ use super::ceiling::Ceiling;
 use super::io::{RawArrival, UdpArrival};
 use super::replay::{ReplayError, ReplayWindow};
 use crate::aead::{AhKey, KeyError, Opener, Sealer};
-use crate::control::{EspSuite, Mode, SaNotice, SaPair, SaView, TrafficTotals};
+use crate::control::{EspSuite, MANUAL_TUNNELS, Mode, SaNotice, SaPair, SaView, TrafficTotals};
 use crate::wire::esp::MAX_RESERVED_SPI;
 use crate::wire::{ah, ipv4, ipv6, protocol};
 use foldhash::fast::FixedState;
@@ -43,6 +43,9 @@ pub enum InstallError {
     /// AH does not pass address translation, and so nothing carries it in UDP.
     #[error("SPI {0:#010x}: AH in UDP")]
     AhInUdp(u32),
+    /// Only a manual pair may have ends that are those of each packet: whatever else it were, it would be anybody's.
+    #[error("SPI {0:#010x}: endpoints that are not one address, in a pair that is not manual")]
+    OpenEnds(u32),
     /// Endpoints of different address families.
     #[error("endpoints {0} and {1} are of different families")]
     Families(IpAddr, IpAddr),
@@ -244,11 +247,40 @@ pub enum NoNumber {
     Ceiling,
 }
 
+/// Ends of a manual pair that are those of each packet (Any, Any4, Any6), and the families that they may be of.
+#[derive(Debug, Clone, Copy)]
+struct OpenEnds {
+    local: bool,
+    remote: bool,
+    v4: bool,
+    v6: bool,
+}
+
+impl OpenEnds {
+    fn of(pair: &SaPair) -> Result<Option<Self>, InstallError> {
+        let (local, remote) = (pair.local.is_unspecified(), pair.remote.is_unspecified());
+        let both = local && remote;
+        if !both && pair.local.is_ipv4() != pair.remote.is_ipv4() {
+            return Err(InstallError::Families(pair.local, pair.remote));
+        }
+        if !local && !remote {
+            return Ok(None);
+        }
+        if pair.tunnel < MANUAL_TUNNELS || pair.replay_window != 0 || pair.udp.is_some() {
+            return Err(InstallError::OpenEnds(pair.spi_in));
+        }
+        let v4 = pair.local.is_ipv4() || pair.remote.is_ipv4();
+        let v6 = pair.local.is_ipv6() || pair.remote.is_ipv6();
+        Ok(Some(Self { local, remote, v4, v6 }))
+    }
+}
+
 /// A pair of SAs in use.
 #[derive(Debug)]
 pub struct Sa {
-    /// As installed, without the keys.
+    /// As installed, without the keys. Open ends are those of the packet that it [faces](Sa::face).
     pair: SaPair,
+    open: Option<OpenEnds>,
     outbound_active: bool,
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
@@ -287,9 +319,7 @@ impl Sa {
                 return Err(InstallError::ReservedSpi(spi));
             }
         }
-        if pair.local.is_ipv4() != pair.remote.is_ipv4() {
-            return Err(InstallError::Families(pair.local, pair.remote));
-        }
+        let open = OpenEnds::of(&pair)?;
         if pair.key_in == pair.key_out {
             return Err(InstallError::SameKey(pair.spi_in));
         }
@@ -338,6 +368,7 @@ impl Sa {
             soft_told: false,
             hard_told: false,
             path_mtu: INITIAL_PATH_MTU,
+            open,
             pair,
         };
         sa.next_limit = sa.limit_ahead();
@@ -356,6 +387,43 @@ impl Sa {
     #[must_use]
     pub fn pair(&self) -> &SaPair {
         &self.pair
+    }
+
+    /// Whether its ends are those of each packet.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether packets between these addresses, own one first, can be its own.
+    #[must_use]
+    pub fn is_between(&self, local: IpAddr, remote: IpAddr) -> bool {
+        let Some(open) = self.open else { return (self.pair.local, self.pair.remote) == (local, remote) };
+        let family = local.is_ipv4() == remote.is_ipv4() && if local.is_ipv4() { open.v4 } else { open.v6 };
+        let one = |a: IpAddr| {
+            !(a.is_unspecified() || a.is_multicast() || a == IpAddr::V4(std::net::Ipv4Addr::BROADCAST))
+        };
+        family
+            && one(local)
+            && one(remote)
+            && (open.local || self.pair.local == local)
+            && (open.remote || self.pair.remote == remote)
+    }
+
+    /// Turns to a packet whose own end is `local` and whose other end is `remote`: open ends are these from now on. False: it
+    /// is none for such a packet. A pair without open ends stays as it is.
+    #[must_use]
+    pub fn face(&mut self, local: IpAddr, remote: IpAddr) -> bool {
+        let Some(open) = self.open else { return true };
+        let (own, peer) = (
+            if open.local { local } else { self.pair.local },
+            if open.remote { remote } else { self.pair.remote },
+        );
+        if !self.is_between(own, peer) {
+            return false;
+        }
+        (self.pair.local, self.pair.remote) = (own, peer);
+        true
     }
 
     /// The protocol whose header comes first: ESP, or AH.

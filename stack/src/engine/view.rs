@@ -22,11 +22,12 @@ impl Engine {
             Question::Distribution => Answer::Distribution(self.distributor.view(&self.connections)),
             Question::Traffic => Answer::Traffic(self.sad.totals()),
             Question::Defense => Answer::Filters(self.defense.view()),
+            Question::Test(test) => Answer::Test(Box::new(self.test(&test))),
         })
     }
 
     /// The filters in force, defensive ones first; those of NAT resolution stand before the outbound filter of their tunnel.
-    fn filters(&self) -> Vec<FilterView> {
+    pub(super) fn filters(&self) -> Vec<FilterView> {
         let mut all = self.defense.view();
         all.append(&mut self.filter_table());
         all

@@ -46,6 +46,8 @@ pub mod protocol {
     pub const NO_NEXT: u8 = 59;
     /// Destination options (IPv6 extension header).
     pub const DESTINATION: u8 = 60;
+    /// OSPF.
+    pub const OSPF: u8 = 89;
     /// SCTP.
     pub const SCTP: u8 = 132;
     /// Mobility header.

@@ -268,6 +268,9 @@ fn upper(proto: u8, payload: &[u8], fragment: Option<Fragment>) -> Result<Upper,
         }
         protocol::ICMP | protocol::ICMPV6 if payload.len() < super::icmp::HEADER => cut(),
         protocol::ICMP | protocol::ICMPV6 => Ok(Upper::Typed { kind: payload[0], code: payload[1] }),
+        // The type is behind the version, and there is no code (RFC 2328 section A.3.1, RFC 5340 section A.3.1).
+        protocol::OSPF if payload.len() < 16 => cut(),
+        protocol::OSPF => Ok(Upper::Typed { kind: payload[1], code: 0 }),
         protocol::MOBILITY if payload.len() < 6 => cut(),
         protocol::MOBILITY => Ok(Upper::Typed { kind: payload[2], code: 0 }),
         _ => Ok(Upper::Opaque),
@@ -334,6 +337,10 @@ mod tests {
             Ok(Upper::Ports { source: 1, destination: 2 })
         );
         assert_eq!(upper(1, &[8, 3, 0, 0, 0, 0, 0, 0]), Ok(Upper::Typed { kind: 8, code: 3 }));
+        assert_eq!(
+            upper(89, &[2, 1, 0, 44, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Ok(Upper::Typed { kind: 1, code: 0 })
+        );
         assert_eq!(upper(135, &[59, 0, 5, 0, 0, 0]), Ok(Upper::Typed { kind: 5, code: 0 }));
         assert_eq!(upper(47, &[]), Ok(Upper::Opaque));
         assert_eq!(upper(50, &[1; 30]), Ok(Upper::Opaque));

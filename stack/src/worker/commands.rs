@@ -60,7 +60,7 @@ impl Worker {
             ToStack::InstallSa(pair) => {
                 let spi_in = pair.spi_in;
                 if let Err(e) = self.engine.install_sa(now, unix_seconds(), *pair) {
-                    self.tell(FromStack::Refused { reason: format!("SA {spi_in:#010x}: {e}") });
+                    self.tell(FromStack::SaRefused { spi_in, reason: e.to_string() });
                 }
             }
             ToStack::ActivateOutbound { spi_in } => self.engine.activate_outbound(spi_in),

@@ -303,7 +303,14 @@ fn first_child(
         ts_responder,
         transport: found.has(NotifyType::USE_TRANSPORT_MODE),
     };
-    match child::accept(sa, &request.rule, None, (&request.local, &request.remote), &reply) {
+    match child::accept(
+        &established.remote_id,
+        sa,
+        &request.rule,
+        None,
+        (&request.local, &request.remote),
+        &reply,
+    ) {
         Ok((terms, spi_out)) => {
             let draft = Draft {
                 tunnel: request.tunnel,
@@ -473,11 +480,12 @@ fn grant_first(
     };
     let transport = found.has(NotifyType::USE_TRANSPORT_MODE);
     let wish = Wish { sa: offer, ts_initiator, ts_responder, transport, ke: None };
-    let grant =
-        match child::room(established, ctx).and_then(|()| child::grant(sa, ctx, &wish, &Occasion::First)) {
-            Ok(grant) => grant,
-            Err(refusal) => return vec![super::create_child::refused(sa, ctx, refusal)],
-        };
+    let granted = child::room(established, ctx)
+        .and_then(|()| child::grant(established, sa, ctx, &wish, &Occasion::First));
+    let grant = match granted {
+        Ok(grant) => grant,
+        Err(refusal) => return vec![super::create_child::refused(sa, ctx, refusal)],
+    };
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let payloads = grant.payloads(spi_in);
     let tunnel = child::place(sa, established, ctx, &grant.terms);

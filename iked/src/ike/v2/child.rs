@@ -10,9 +10,9 @@ use crate::ike::crypto::ChildKeys;
 use crate::ike::event::{ChildInstall, Event};
 use crate::ike::lifetime::{Lifetime, soft_bytes};
 use crate::ike::proposal::{mismatch, without_groups};
-use crate::ike::rules::{ChildRule, Initiation};
+use crate::ike::rules::{ChildRule, ExchangeRule, Initiation};
 use crate::ike::selector::{Fit, covered, fit, narrowed};
-use crate::ike::types::{Continued, Group, Mode, Secret, TrafficSelector, TunnelId};
+use crate::ike::types::{Continued, Group, Identity, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Ke, Notify, Proposal, Sa, Ts};
 use crate::ike::wire::{ChildSuite, NotifyType, Payload, ProtocolId, choose_child};
@@ -188,6 +188,7 @@ pub(crate) enum Occasion {
 
 /// Grants or refuses what a peer asks for (spec: responder's choice, RFC 7296 sections 2.7 and 2.9).
 pub(crate) fn grant(
+    established: &Established,
     sa: &IkeSa,
     ctx: &Context<'_>,
     wish: &Wish<'_>,
@@ -199,9 +200,14 @@ pub(crate) fn grant(
         Occasion::Rekey(rule) => {
             ctx.rules.child_named(&rule.rule, &offered_local, &offered_remote).unwrap_or(rule).clone()
         }
-        Occasion::First | Occasion::Further => find_rule(ctx, &offered_local, &offered_remote)?,
+        Occasion::First | Occasion::Further => {
+            find_rule(ctx, (&established.remote_id, &sa.rule), &offered_local, &offered_remote)?
+        }
     };
     let refuse = |kind, reason: String| Err(Refusal::of_rule(kind, &rule, reason));
+    if !sa.rule.lets(&established.remote_id, &rule) {
+        return refuse(NotifyType::TS_UNACCEPTABLE, not_for(&rule, &established.remote_id));
+    }
     let local = narrowed(&rule.local, &offered_local);
     let remote = narrowed(&rule.remote, &offered_remote);
     if local.is_empty() || remote.is_empty() {
@@ -284,15 +290,26 @@ fn preferred_groups(accepted: &[Option<Group>], ke: Option<&Ke>) -> Vec<Option<G
     groups
 }
 
+/// For the operator: the peer is not the one that a rule is for.
+fn not_for(rule: &ChildRule, peer: &Identity) -> String {
+    let whose = rule.remote_identity.as_ref().map_or_else(String::new, ToString::to_string);
+    format!("peer is {peer}; rule {} is for {whose} (FilterByIdentity)", rule.rule)
+}
+
 fn find_rule(
     ctx: &Context<'_>,
+    (peer, exchange): (&Identity, &ExchangeRule),
     local: &[TrafficSelector],
     remote: &[TrafficSelector],
 ) -> Result<Arc<ChildRule>, Refusal> {
     let mut best: Option<(Fit, &Arc<ChildRule>)> = None;
-    let mut forbidden = None;
+    let (mut forbidden, mut others) = (None, None);
     for rule in ctx.rules.child() {
         let Some(fit) = fit(&rule.local, &rule.remote, local, remote) else { continue };
+        if !exchange.lets(peer, rule) {
+            others.get_or_insert(rule);
+            continue;
+        }
         if matches!(rule.initiation, Initiation::LocalOnly | Initiation::None) {
             forbidden.get_or_insert(rule);
             continue;
@@ -304,13 +321,14 @@ fn find_rule(
     if let Some((_, rule)) = best {
         return Ok(rule.clone());
     }
-    Err(match forbidden {
-        Some(rule) => Refusal::of_rule(
+    Err(match (forbidden, others) {
+        (Some(rule), _) => Refusal::of_rule(
             NotifyType::TS_UNACCEPTABLE,
             rule,
             format!("rule {} lets no peer start a negotiation", rule.rule),
         ),
-        None => Refusal::new(
+        (None, Some(rule)) => Refusal::of_rule(NotifyType::TS_UNACCEPTABLE, rule, not_for(rule, peer)),
+        (None, None) => Refusal::new(
             NotifyType::TS_UNACCEPTABLE,
             format!("no rule covers {} here and {} there", shown(local), shown(remote)),
         ),
@@ -353,12 +371,16 @@ pub(crate) struct Reply<'m> {
 /// Checks what the responder made of our wish: nothing may be in it that was not asked for. Returns the terms and the
 /// peer's inbound SPI.
 pub(crate) fn accept(
+    peer: &Identity,
     sa: &IkeSa,
     rule: &Arc<ChildRule>,
     group: Option<Group>,
     wished: (&[TrafficSelector], &[TrafficSelector]),
     reply: &Reply<'_>,
 ) -> Result<(Terms, u32), String> {
+    if !sa.rule.lets(peer, rule) {
+        return Err(not_for(rule, peer));
+    }
     let ours = usable(sa, rule.suites(&[group]));
     let chosen = reply
         .sa

@@ -13,7 +13,7 @@ use crate::ike::lifetime::retry_after;
 use crate::ike::proposal::protocol;
 use crate::ike::snapshot::ExchangeRecord;
 use crate::ike::timer::Timer;
-use crate::ike::types::{Group, Secret};
+use crate::ike::types::{Group, Identity, Secret};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Ke, Nonce};
 use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload, ProtocolId};
@@ -167,7 +167,7 @@ impl ExpectChild {
             retry_or_fail(sa, ctx, request, error.kind, true);
             return Next::Keep;
         }
-        let made = complete(sa, &request, &found, private.as_ref());
+        let made = complete(&established.remote_id, sa, &request, &found, private.as_ref());
         let (terms, spi_out, shared, nonce_r) = match made {
             Ok(made) => made,
             Err(reason) => {
@@ -222,6 +222,7 @@ fn another_group(request: &ChildRequest, group: Group) -> bool {
 type Completed = (child::Terms, u32, Option<Secret>, Nonce);
 
 fn complete(
+    peer: &Identity,
     sa: &IkeSa,
     request: &ChildRequest,
     found: &Found<'_>,
@@ -239,7 +240,7 @@ fn complete(
         transport: found.has(NotifyType::USE_TRANSPORT_MODE),
     };
     let wished = (request.local.as_slice(), request.remote.as_slice());
-    let (terms, spi_out) = child::accept(sa, &request.rule, request.group, wished, &reply)?;
+    let (terms, spi_out) = child::accept(peer, sa, &request.rule, request.group, wished, &reply)?;
     let shared = agree(private, found.ke)?;
     Ok((terms, spi_out, shared, nonce.clone()))
 }
@@ -377,7 +378,7 @@ pub(crate) fn grant(
     occasion: &Occasion,
     tunnel: Option<crate::ike::types::TunnelId>,
 ) -> Result<Granted, Refusal> {
-    let grant = child::grant(sa, ctx, &asked.wish, occasion)?;
+    let grant = child::grant(established, sa, ctx, &asked.wish, occasion)?;
     let private = grant.terms.suite.group.map(|group| PrivateKey::generate(group, ctx.rng));
     let shared = agree(private.as_ref(), asked.wish.ke)
         .map_err(|reason| Refusal::new(NotifyType::INVALID_SYNTAX, reason))?;

@@ -16,7 +16,7 @@ use crate::ike::event::Event;
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::ChildRule;
 use crate::ike::snapshot::{ExchangeRecord, RequestRecord};
-use crate::ike::types::{Group, Mode, Secret, TrafficSelector, TunnelId};
+use crate::ike::types::{Group, Identity, Mode, Secret, TrafficSelector, TunnelId};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Nonce, Notify, Ts};
 use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload, ProtocolId};
@@ -182,7 +182,7 @@ impl ExpectChildRekey {
             self.refused(established, sa, ctx, error);
             return Next::Keep;
         }
-        let (terms, spi_out, shared, nonce_r) = match self.complete(sa, &found) {
+        let (terms, spi_out, shared, nonce_r) = match self.complete(&established.remote_id, sa, &found) {
             Ok(made) => made,
             Err(reason) => {
                 sa.tasks.push_back(Task::Disown(self.spi_in));
@@ -236,6 +236,7 @@ impl ExpectChildRekey {
 
     fn complete(
         &self,
+        peer: &Identity,
         sa: &IkeSa,
         found: &Found<'_>,
     ) -> Result<(child::Terms, u32, Option<Secret>, Nonce), String> {
@@ -247,7 +248,7 @@ impl ExpectChildRekey {
         let transport = found.has(NotifyType::USE_TRANSPORT_MODE);
         let reply = Reply { sa: proposal, ts_initiator, ts_responder, transport };
         let wished = (self.wished.local.as_slice(), self.wished.remote.as_slice());
-        let (terms, spi_out) = child::accept(sa, &self.wished.rule, self.wished.group, wished, &reply)?;
+        let (terms, spi_out) = child::accept(peer, sa, &self.wished.rule, self.wished.group, wished, &reply)?;
         if terms.mode != self.wished.mode {
             return Err(format!("peer answers the rekey with {:?} mode", terms.mode));
         }

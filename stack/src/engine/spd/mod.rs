@@ -4,7 +4,9 @@
 //! the anchor's own [`DynamicSet`] the tunnel. SAs therefore come and go without anything being compiled again, and
 //! a new table invalidates nothing: tunnels hang on the *name* of their rule.
 
+mod asked;
 mod dynamic;
+mod identity;
 mod view;
 
 pub use dynamic::selected;
@@ -298,7 +300,8 @@ impl Spd {
         quoted: Option<&Subject>,
         through: Option<u32>,
     ) -> Result<Admitted, Denied> {
-        let Some((position, _)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
+        let Some((position, by)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
+        let position = self.for_peer_of(position, if by { quoted.unwrap_or(s) } else { s }, through);
         let rule = &self.table.rules()[position];
         let reason = match (rule.action, through) {
             (FilterAction::Permit, None) => None,
@@ -345,6 +348,7 @@ impl Spd {
         resolved: Option<(u32, &Subject)>,
     ) -> Result<(Outbound, Admitted), Denied> {
         let Some((position, by)) = self.find(s, quoted) else { return Err(self.implicit(s)) };
+        let position = self.for_peer(position, if by { quoted.unwrap_or(s) } else { s });
         let rule = &self.table.rules()[position];
         let admitted = Admitted { rule: position, log: self.table.set().logging && rule.log_permit };
         match rule.action {
