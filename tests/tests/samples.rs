@@ -8,7 +8,7 @@
 //!   5  the IkeConfig of all of them
 //! ```
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::capture::Capture;
 use e2e::lab::Lab;
 use e2e::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
@@ -16,7 +16,7 @@ use e2e::packet::Seen;
 use e2e::{http, wait};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,8 +28,12 @@ fn sample(path: &str) -> Result<String> {
     Ok(std::fs::read_to_string(folder.join(path))?)
 }
 
-/// The daemon of `node`, with the IkeConfig of the samples.
+/// The daemon of `node`, with a policy and the IkeConfig of the samples.
 fn start(lab: &Lab, node: &str, stack: &str, policy: &str) -> Result<Daemon> {
+    start_with(lab, node, stack, sample(policy)?)
+}
+
+fn start_with(lab: &Lab, node: &str, stack: &str, policy: String) -> Result<Daemon> {
     let system = format!("SYS{node}");
     let dir = lab.folder(&system)?;
     std::fs::write(dir.join("iked.conf"), sample("5-iked/iked.conf")?)?;
@@ -37,8 +41,14 @@ fn start(lab: &Lab, node: &str, stack: &str, policy: &str) -> Result<Daemon> {
         "[ike]\nfile = \"iked.conf\"\n\n[[stack]]\nname = \"{node}\"\nnetns = \"{}\"\n{stack}\n",
         lab.namespace(node)
     );
-    let files = Files { stacks: toml, policy: sample(policy)?, servauth: SERVAUTH_ROOT_ONLY.to_owned() };
+    let files = Files { stacks: toml, policy, servauth: SERVAUTH_ROOT_ONLY.to_owned() };
     Daemon::start(lab, &system, &files, &[node])
+}
+
+/// Sends one datagram, and no second one.
+fn send_once(lab: &Lab, node: &str, from: &'static str, to: &'static str) -> Result<()> {
+    lab.inside(node, move || UdpSocket::bind(from)?.send_to(b"once", to))??;
+    Ok(())
 }
 
 /// The tunnels that a stack has.
@@ -80,7 +90,14 @@ fn host_to_host() -> Result<()> {
     ensure!(s1.log().contains("DEBUG"), "{}", s1.log());
     let network = Capture::start(&lab, "S1", "ext")?;
 
-    // Initiation Either and AllowOnDemand: the first packet starts the negotiation, on whichever side it is sent.
+    // Initiation Either and AllowOnDemand: the first packet starts the negotiation, on whichever side it is sent. It waits for
+    // the SA and is not lost.
+    let listener = lab.inside("PEER", || UdpSocket::bind("203.0.113.20:9999"))??;
+    listener.set_read_timeout(Some(PATIENCE))?;
+    send_once(&lab, "S1", "192.0.2.10:0", "203.0.113.20:9999")?;
+    let mut datagram = [0; 16];
+    let length = listener.recv(&mut datagram).with_context(|| s1.log())?;
+    ensure!(&datagram[..length] == b"once", "{datagram:?}");
     get(&lab, "S1", "203.0.113.20:80", "PEER")?;
     let tunnel = one_tunnel(&s1, "S1")?;
     ensure!(tunnel["HowToEncap"] == "Transport", "{tunnel}");
@@ -102,6 +119,42 @@ fn host_to_host() -> Result<()> {
         ensure!(network.count(|s| s.is_clear_of(address)) == 0, "in clear: {:?}", network.file);
     }
     ensure!(network.count(Seen::is_esp) > 10, "{:?}", network.file);
+    Ok(())
+}
+
+/// The first sample with another key at the peer: nothing passes, nothing leaves in clear, and everybody is told why.
+#[test]
+fn what_cannot_be_negotiated_is_denied_with_the_reason() -> Result<()> {
+    let mut lab = Lab::new("denied")?;
+    for (node, host) in [("S1", 1), ("PEER", 20)] {
+        lab.node(node)?;
+        lab.join(node, "ext", host)?;
+    }
+    let s1 = start(&lab, "S1", "network = [\"ext\"]\nhome = [\"192.0.2.10\"]", "1-host-to-host/s1.conf")?;
+    let other = sample("1-host-to-host/peer.conf")?.replace("correct-horse-battery", "another-horse");
+    let peer = start_with(&lab, "PEER", "network = [\"ext\"]\nhome = [\"203.0.113.20\"]", other)?;
+    lab.ip("S1", "route add 203.0.113.20/32 via 192.0.2.20 src 192.0.2.10")?;
+    lab.ip("PEER", "route add 192.0.2.10/32 via 192.0.2.1 src 203.0.113.20")?;
+    let network = Capture::start(&lab, "S1", "ext")?;
+    wait::until("a denial", PATIENCE, || {
+        send_once(&lab, "S1", "192.0.2.10:0", "203.0.113.20:9999")?;
+        let denied = s1.drops("S1", "acquire_failed")?;
+        ensure!(denied > 0, "{}", s1.log());
+        Ok(())
+    })?;
+    let said = |daemon: &Daemon, what: &str| {
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("negotiation failed") && line.contains(what));
+        line.map(str::to_owned).with_context(|| format!("no {what} in:\n{log}"))
+    };
+    let line = said(&s1, "AUTHENTICATION_FAILED")?;
+    ensure!(line.contains("peer=203.0.113.20"), "{line}");
+    said(&peer, "did not prove its identity")?;
+    ensure!(tunnels(&s1, "S1")?.is_empty());
+    let network = network.finish()?;
+    let address: IpAddr = "192.0.2.10".parse()?;
+    ensure!(network.count(|s| s.is_clear_of(address)) == 0, "in clear: {:?}", network.file);
+    ensure!(network.count(Seen::is_esp) == 0, "{:?}", network.file);
     Ok(())
 }
 
@@ -153,6 +206,64 @@ fn subnet_behind_the_host() -> Result<()> {
         ensure!(capture.count(|s| s.is_clear_of(address)) == 0, "in clear: {:?}", capture.file);
     }
     ensure!(capture.count(Seen::is_esp) > 100, "{:?}", capture.file);
+    Ok(())
+}
+
+#[test]
+fn manual_tunnel() -> Result<()> {
+    let mut lab = Lab::new("three")?;
+    for (node, host) in [("HERE", 1), ("THERE", 20)] {
+        lab.node(node)?;
+        lab.join(node, "ext", host)?;
+    }
+    let here = start(&lab, "HERE", "network = [\"ext\"]\nhome = [\"192.0.2.10\"]", "3-manual/here.conf")?;
+    let there =
+        start(&lab, "THERE", "network = [\"ext\"]\nhome = [\"203.0.113.30\"]", "3-manual/there.conf")?;
+    lab.ip("HERE", "route add 203.0.113.30/32 via 192.0.2.20 src 192.0.2.10")?;
+    lab.ip("THERE", "route add 192.0.2.10/32 via 192.0.2.1 src 203.0.113.30")?;
+    let _servers =
+        [http::start_server(&lab, "HERE", "HERE", 80)?, http::start_server(&lab, "THERE", "THERE", 80)?];
+    let network = Capture::start(&lab, "HERE", "ext")?;
+    let state = |daemon: &Daemon, stack: &str| -> Result<Value> {
+        let mut all = daemon.entries(&format!("-p {stack} -m display -n staticLab"))?;
+        ensure!(all.len() == 1, "{all:?}");
+        Ok(all.remove(0))
+    };
+    let refused = |daemon: &Daemon| -> Result<()> {
+        let server: SocketAddr = "203.0.113.30:80".parse()?;
+        let said = http::get(&lab, "HERE", server, Duration::from_secs(2));
+        ensure!(said.is_err(), "{said:?}\n{}", daemon.log());
+        Ok(())
+    };
+
+    // Active no: dropped until an operator says otherwise, at both ends.
+    ensure!(state(&here, "HERE")?["State"] == "Inactive", "{}", state(&here, "HERE")?);
+    refused(&here)?;
+    let test = "-p HERE -t 192.0.2.10 203.0.113.30 tcp 40000 80 out";
+    let decides = |entries: &[Value]| entries.iter().find(|e| e["Decides"] == true).cloned();
+    let before = decides(&here.entries(test)?);
+    ensure!(before.as_ref().is_some_and(|e| e["Treatment"] == "dropped: no SA"), "{before:?}");
+    here.ipsec("-p HERE -m activate -n staticLab")?;
+    let tunnel = state(&here, "HERE")?;
+    ensure!(tunnel["State"] == "Active" && tunnel["HowToEncap"] == "Tunnel", "{tunnel}");
+    refused(&here)?;
+    there.ipsec("-p THERE -m activate -n staticLab")?;
+    get(&lab, "HERE", "203.0.113.30:80", "THERE")?;
+    get(&lab, "THERE", "192.0.2.10:80", "HERE")?;
+
+    // The traffic test names the tunnel and its SPIs.
+    let by = decides(&here.entries(test)?).unwrap_or_default();
+    ensure!(by["FilterName"] == "lab" && by["ServedBy"] == "M1" && by["Certain"] == true, "{by}");
+    ensure!(by["Treatment"] == "by an SA" && by["OutboundSpi"] == 4098, "{by}");
+    here.ipsec("-p HERE -m deactivate -a M1")?;
+    refused(&here)?;
+
+    let network = network.finish()?;
+    for address in ["192.0.2.10", "203.0.113.30"] {
+        let address: IpAddr = address.parse()?;
+        ensure!(network.count(|s| s.is_clear_of(address)) == 0, "in clear: {:?}", network.file);
+    }
+    ensure!(network.count(Seen::is_esp) > 10, "{:?}", network.file);
     Ok(())
 }
 
