@@ -614,7 +614,7 @@ fn congestion_marks_of_the_network_go_inside() {
 fn a_connection_in_transport_mode() {
     for udp in [None, Some((4500, 4500))] {
         let mut w = unprotected();
-        let (mut a, mut b) = pair(A, B, 0x1000, "R");
+        let (mut a, mut b) = pair(A, B, 0x1001, "R");
         for p in [&mut a, &mut b] {
             (p.mode, p.udp) = (Mode::Transport, udp);
         }
