@@ -280,13 +280,8 @@ fn blocks() -> BTreeMap<String, String> {
         lifetime_min: 30,
         ..DefensiveControl::all("scanner")
     };
-    let asked = request(
-        CodePage::Ascii,
-        MessageType::ADD_DEFENSIVE,
-        "DIST",
-        6,
-        &[defensive.build(CodePage::Ascii)],
-    );
+    let asked =
+        request(CodePage::Ascii, MessageType::ADD_DEFENSIVE, "DIST", 6, &[defensive.build(CodePage::Ascii)]);
     add("add_defensive_request", hex(&asked));
     add("dist_section", hex(&dist.to_bytes(CodePage::Ascii)));
     b
