@@ -96,7 +96,7 @@ fn every_message_has_a_snapshot() {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a file of the folder").path();
         if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
     }
     all.sort();
