@@ -168,6 +168,8 @@ mod tests {
             manual: Vec::new(),
             sas: Vec::new(),
             filters: Vec::new(),
+            matching: 0,
+            verdicts: Vec::new(),
             shelved: Vec::new(),
             totals: Default::default(),
             interfaces: Vec::new(),

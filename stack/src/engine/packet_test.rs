@@ -78,7 +78,7 @@ impl Engine {
             (FilterKind::Common, _) => (first, Treatment::Clear),
             (FilterKind::Resolution { tunnel, .. }, _) => (first, self.by_tunnel(tunnel)),
             (_, Some(s)) => match self.spd.ask(&s) {
-                None => (own().last()?.0, Treatment::Denied),
+                None => (own().next_back()?.0, Treatment::Denied),
                 Some(found) => {
                     let rule = self.spd.rule(found.rule)?;
                     let kind = found.tunnel.map(FilterKind::Dynamic);
