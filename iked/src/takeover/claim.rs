@@ -333,7 +333,7 @@ impl Machine {
             Some(Giver::Local(old)) => {
                 let epoch = d.serving.as_ref().map_or(0, |s| s.epoch);
                 d.serving = None;
-                d.moving.insert(old.clone());
+                d.begins_to_move(old);
                 // Whoever is told to stop is told at once who goes on; that one keeps what comes too early.
                 let system = Some(self.settings.system.clone());
                 d.current = Some(Known { stack: r.stack.clone(), system, epoch: r.epoch });

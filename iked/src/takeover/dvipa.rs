@@ -231,6 +231,8 @@ pub(super) struct Dvipa {
     pub(super) serving: Option<Serving>,
     /// Stacks of this system with connections from the time when they owned it.
     pub(super) moving: BTreeSet<Name>,
+    /// Those of them whose last connection has ended, and until when they go on to give on what still comes to them.
+    pub(super) drained: BTreeMap<Name, Time>,
     pub(super) step: Step,
     pub(super) work: Work,
     /// Records of earlier epochs go then, even if peers still wait.
@@ -262,6 +264,7 @@ impl Dvipa {
             current: None,
             serving: None,
             moving: BTreeSet::new(),
+            drained: BTreeMap::new(),
             step: Step::Steady,
             work: Work::default(),
             clear_at: None,
@@ -274,6 +277,18 @@ impl Dvipa {
             suspected: None,
             promised: None,
         }
+    }
+
+    /// A stack of this system gave the address up: what ends there goes on.
+    pub(super) fn begins_to_move(&mut self, stack: &Name) {
+        self.moving.insert(stack.clone());
+        self.drained.remove(stack);
+    }
+
+    /// A stack has nothing more to do with what it gave up. True: it had.
+    pub(super) fn has_moved(&mut self, stack: &Name) -> bool {
+        self.drained.remove(stack);
+        self.moving.remove(stack)
     }
 
     /// 0: preferred owner; `None`: it can never own it.

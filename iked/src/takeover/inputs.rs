@@ -3,7 +3,7 @@
 use super::claim::Wish;
 use super::dvipa::{Giver, Record, Step};
 use super::history::{Cause, Progress};
-use super::machine::{Machine, PAUSE, Remote};
+use super::machine::{Machine, PAUSE, Remote, STRAYS};
 use super::types::{Expected, Input, Known, Message, Output, StackState, Time};
 use crate::config::Name;
 use std::net::IpAddr;
@@ -67,8 +67,11 @@ impl Machine {
                 self.rebuilt(now, dvipa, epoch, connections, missing);
             }
             Input::Drained { dvipa, stack } => {
-                if self.dvipas.get_mut(&dvipa).is_some_and(|d| d.moving.remove(&stack)) {
-                    self.out.push_back(Output::Configure);
+                if let Some(d) = self.dvipas.get_mut(&dvipa)
+                    && d.moving.contains(&stack)
+                {
+                    let until = *d.drained.entry(stack).or_insert(now + STRAYS);
+                    self.wake(until);
                 }
             }
             Input::Connections { dvipa, count } => {
@@ -124,7 +127,7 @@ impl Machine {
             if state == StackState::Ended {
                 self.claimant_gone(now, dvipa, &stack);
                 if let Some(d) = self.dvipas.get_mut(&dvipa) {
-                    d.moving.remove(&stack);
+                    d.has_moved(&stack);
                     if d.serving.as_ref().is_some_and(|s| s.stack == stack) {
                         d.suspected = Some(now);
                         if matches!(d.step, Step::Offering(_)) {

@@ -18,6 +18,9 @@ pub(super) const FIRST_START: Duration = Duration::from_secs(2);
 pub(super) const SILENT: Duration = Duration::from_secs(12);
 /// How long targets are waited for, beyond the stack's own limit.
 pub(super) const REBUILD: Duration = Duration::from_secs(3);
+/// How long a stack without connections goes on to give on what comes to an address that it gave up: neighbours and other
+/// stacks learn of the new owner meanwhile.
+pub(super) const STRAYS: Duration = Duration::from_secs(2);
 /// How long an offer stands.
 pub(super) const OFFER: Duration = Duration::from_secs(2);
 /// After a refusal or a failed claim nothing is tried for so long.
@@ -149,9 +152,22 @@ impl Machine {
         }
         for dvipa in self.addresses() {
             self.step_on_time(now, dvipa);
+            self.end_moves(now, dvipa);
             self.consider(now, dvipa);
         }
         self.ask_for_consent(now);
+    }
+
+    /// Stacks that gave the DVIPA up, have no connection left and need not give on anything any more.
+    fn end_moves(&mut self, now: Time, dvipa: IpAddr) {
+        let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
+        let over: Vec<Name> =
+            d.drained.iter().filter(|(_, until)| **until <= now).map(|(stack, _)| stack.clone()).collect();
+        for stack in over {
+            if d.has_moved(&stack) {
+                self.out.push_back(Output::Configure);
+            }
+        }
     }
 
     /// What a stack of this system is for a DVIPA.

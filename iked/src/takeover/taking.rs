@@ -28,7 +28,7 @@ impl Machine {
         entry.begin(StepName::Renegotiate, now);
         d.work = Work::new(records);
         entry.counts = d.work.counts();
-        d.moving.remove(&stack);
+        d.has_moved(&stack);
         d.serving = Some(Serving { stack: stack.clone(), epoch, recorded, since: now, from: from.clone() });
         d.current = Some(Known { stack: stack.clone(), system: Some(system), epoch });
         d.step = Step::Taking(Taking { phase: Phase::Announcing, entry });
@@ -170,7 +170,7 @@ impl Machine {
             return self.consider(now, dvipa);
         }
         let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
-        d.moving.insert(stack.clone());
+        d.begins_to_move(&stack);
         let until = now + GIVE_UP;
         d.step = Step::GivingUp(GivingUp { stack: stack.clone(), epoch, to: to.cloned(), until });
         // What the stacks are told because of the new owner comes after it: Deletes go out while the address is still ours.
