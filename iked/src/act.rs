@@ -79,8 +79,16 @@ pub(crate) fn write_all(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>,
         orders.extend(stack.ledger.ike_up(&view, &offers));
     }
     for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
-        orders.extend(stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t))));
+        orders.extend(stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix));
     }
+    order(stack, keeper, orders);
+}
+
+/// Writes the record of a dynamic tunnel again, as it is now.
+pub(crate) fn write_child(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, id: TunnelId) {
+    let Some(view) = stack.engine.child(id) else { return };
+    // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
+    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix);
     order(stack, keeper, orders);
 }
 
@@ -101,12 +109,14 @@ pub(crate) fn records(
         }
     }
     for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
-        for o in stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t))) {
+        for o in stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix) {
             if let Order::Write { key: RecordKey::Phase2(id), record: Some(Record::Phase2(r)), .. } = o {
                 phase2.push((id, 0, *r));
             }
         }
     }
+    // The frames do not say when they were used; their order does.
+    phase2.sort_by_key(|(.., child)| std::cmp::Reverse(child.last_used));
     (phase1, phase2)
 }
 
@@ -219,9 +229,7 @@ fn child_up(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, i
         spi_out: view.spi_out,
     };
     stack.events.report(now.unix, stack.entry.name.as_str(), up);
-    // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
-    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
-    order(stack, keeper, orders);
+    write_child(stack, keeper, now, id);
 }
 
 /// The stack translates other ports than before for the clients of a tunnel: the next owner is to know them.
@@ -234,7 +242,7 @@ pub(crate) fn translated(
 ) {
     let Some(view) = stack.engine.child(id) else { return };
     stack.ledger.translate(id, flows);
-    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)));
+    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix);
     order(stack, keeper, orders);
 }
 

@@ -1,8 +1,8 @@
 //! What stands in the store about a DVIPA: read at a takeover, tidied afterwards.
 
 use super::fence::{Fence, FenceError, SetBack, Sysplex, in_bounds};
-use super::record::{self, Ceiling, Malformed, Owner, Phase1, Phase2, RecordId, Secret};
-use super::seal::SealError;
+use super::record::{Ceiling, Malformed, Owner, Phase1, Phase2, RecordId, Secret, Stored};
+use super::seal::{Opened, SealError};
 use super::{CfError, Change, CouplingFacility, Entry, MAX_RECORDS, MAX_REFUSED};
 use stack::control::PortTranslation;
 use std::net::IpAddr;
@@ -69,9 +69,9 @@ impl<C: CouplingFacility> Sysplex<C> {
             (self.paths().phase1(dvipa), self.paths().phase2(dvipa), self.paths().keys(dvipa));
         let ceiling = self.paths().ceiling(dvipa);
         let (phase1, phase2, keys, ceiling_entry) = tokio::try_join!(
-            self.read_prefix(&phase1, newest, |octets| Ok(record::decode(octets)?)),
-            self.read_prefix(&phase2, newest, |octets| Ok(record::decode_phase2(octets)?)),
-            self.read_prefix(&keys, newest, |octets| Ok(Secret::new(octets.to_vec()))),
+            self.read_prefix(&phase1, newest, |o| Ok(Stored::read(o.format, &o.plaintext)?)),
+            self.read_prefix(&phase2, newest, |o| Ok(Stored::read(o.format, &o.plaintext)?)),
+            self.read_prefix(&keys, newest, |o| Ok(Secret::new(o.plaintext.to_vec()))),
             self.get(&ceiling),
         )?;
         let mut refused = [phase1.1, phase2.1, keys.1].concat();
@@ -91,7 +91,7 @@ impl<C: CouplingFacility> Sysplex<C> {
         &self,
         prefix: &str,
         newest: u64,
-        decode: impl Fn(&[u8]) -> Result<T, Refusal>,
+        decode: impl Fn(&Opened) -> Result<T, Refusal>,
     ) -> Result<Found<T>, CfError> {
         let (mut records, mut refused, mut after) = (Vec::new(), Vec::new(), None);
         while records.len() < MAX_RECORDS {
@@ -104,7 +104,7 @@ impl<C: CouplingFacility> Sysplex<C> {
                     if opened.epoch > newest {
                         return Err(Refusal::Future(opened.epoch));
                     }
-                    Ok((id, opened.epoch, decode(&opened.plaintext)?))
+                    Ok((id, opened.epoch, decode(&opened)?))
                 });
                 match opened {
                     Ok(record) => records.push(record),
@@ -150,7 +150,7 @@ impl<C: CouplingFacility> Sysplex<C> {
     pub async fn reseal(&self, fence: &Fence) -> Result<usize, FenceError> {
         let resealed = |entry: &Entry| {
             let opened = self.key().open(&entry.key, &entry.value).ok().filter(|o| o.old_key)?;
-            let sealed = self.seal_octets(&entry.key, opened.epoch, &opened.plaintext).ok()?;
+            let sealed = self.seal_octets(&entry.key, opened.format, opened.epoch, &opened.plaintext).ok()?;
             Some(Change::Put(entry.key.clone(), sealed))
         };
         let mut count = self.change_all(fence, resealed).await?;

@@ -12,8 +12,8 @@
 pub use super::contents::{Contents, Refusal};
 use super::mirror::Mirror;
 use super::order::{AliveSeen, Expected, NotOwned, Progress};
-use super::record::{self, Alive, Ceiling, Owner, Phase1, Phase2, RecordId, Secret};
-use super::seal::SysplexKey;
+use super::record::{Alive, Ceiling, Owner, Phase1, Phase2, RecordId, Secret, Stored};
+use super::seal::{FIRST_FORMAT, SysplexKey};
 use super::{
     CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_VALUE_BYTES, Outcome, PAGE, Paths,
     RecordKey, Revision, Transaction, Watch,
@@ -406,11 +406,7 @@ impl<C: CouplingFacility> Sysplex<C> {
     ///
     /// # Errors
     /// The store.
-    pub async fn put_leased<T: serde::Serialize>(
-        &self,
-        path: String,
-        record: Option<&T>,
-    ) -> Result<(), FenceError> {
+    pub async fn put_leased<T: Stored>(&self, path: String, record: Option<&T>) -> Result<(), FenceError> {
         let change = match record {
             Some(r) => {
                 let sealed = self.seal(&path, 0, r)?;
@@ -435,9 +431,11 @@ impl<C: CouplingFacility> Sysplex<C> {
         let path = self.paths.record(fence.dvipa, key);
         Ok(match content {
             None => Change::Remove(path),
-            Some(Record::Phase1(r)) => Change::Put(path.clone(), self.seal(&path, fence.epoch(), r)?),
+            Some(Record::Phase1(r)) => {
+                Change::Put(path.clone(), self.seal(&path, fence.epoch(), r.as_ref())?)
+            }
             Some(Record::Phase2(r)) => {
-                Change::Put(path.clone(), self.seal_octets(&path, fence.epoch(), &record::encode_phase2(r))?)
+                Change::Put(path.clone(), self.seal(&path, fence.epoch(), r.as_ref())?)
             }
         })
     }
@@ -455,7 +453,9 @@ impl<C: CouplingFacility> Sysplex<C> {
         let path = self.paths.record(fence.dvipa, RecordKey::Keys(id));
         Ok(match keys {
             None => Change::Remove(path),
-            Some(s) => Change::Put(path.clone(), self.seal_octets(&path, fence.epoch(), s.octets())?),
+            Some(s) => {
+                Change::Put(path.clone(), self.seal_octets(&path, FIRST_FORMAT, fence.epoch(), s.octets())?)
+            }
         })
     }
 
@@ -508,19 +508,20 @@ impl<C: CouplingFacility> Sysplex<C> {
         within(CALL_TIME, self.facility.commit(t)).await
     }
 
-    pub(super) fn seal<T: serde::Serialize>(
-        &self,
-        path: &str,
-        epoch: u64,
-        record: &T,
-    ) -> Result<Vec<u8>, FenceError> {
-        self.seal_octets(path, epoch, &record::encode(record))
+    pub(super) fn seal<T: Stored>(&self, path: &str, epoch: u64, record: &T) -> Result<Vec<u8>, FenceError> {
+        self.seal_octets(path, T::FORMAT, epoch, &record.write())
     }
 
-    pub(super) fn seal_octets(&self, path: &str, epoch: u64, octets: &[u8]) -> Result<Vec<u8>, FenceError> {
+    pub(super) fn seal_octets(
+        &self,
+        path: &str,
+        format: u8,
+        epoch: u64,
+        octets: &[u8],
+    ) -> Result<Vec<u8>, FenceError> {
         let mut salt = [0; 32];
         rand::rngs::SysRng.try_fill_bytes(&mut salt).map_err(|e| FenceError::Random(e.to_string()))?;
-        let sealed = self.key.seal(path, epoch, salt, octets);
+        let sealed = self.key.seal(path, format, epoch, salt, octets);
         if sealed.len() > MAX_VALUE_BYTES {
             return Err(CfError::TooLarge(sealed.len()).into());
         }
@@ -531,13 +532,9 @@ impl<C: CouplingFacility> Sysplex<C> {
     ///
     /// # Errors
     /// It is refused.
-    pub fn open<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        sealed: &[u8],
-    ) -> Result<(u64, T), Refusal> {
+    pub fn open<T: Stored>(&self, path: &str, sealed: &[u8]) -> Result<(u64, T), Refusal> {
         let opened = self.key.open(path, sealed)?;
-        Ok((opened.epoch, record::decode(&opened.plaintext)?))
+        Ok((opened.epoch, T::read(opened.format, &opened.plaintext)?))
     }
 }
 

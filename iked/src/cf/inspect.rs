@@ -2,7 +2,8 @@
 //! how that is put right. Nothing here prints a secret: keys of SAs appear as their length.
 
 use super::fence::{FenceError, Refusal, Sysplex};
-use super::record::{self, Alive, Backup, Ceiling, Member, Owner, Phase1, Phase2, RecordId};
+use super::record::{Alive, Backup, Ceiling, Member, Owner, Phase1, Phase2, RecordId, Stored};
+use super::seal::Opened;
 use super::{Change, Condition, CouplingFacility, Entry, Outcome, Place, RecordKey, Revision, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -154,7 +155,10 @@ pub async fn repair<'f, C: CouplingFacility>(
             Remedy::Reseal => {
                 let Some(entry) = plex.get(&path).await? else { continue };
                 let Ok(opened) = plex.key().open(&path, &entry.value) else { continue };
-                Change::Put(path.clone(), plex.seal_octets(&path, opened.epoch, &opened.plaintext)?)
+                Change::Put(
+                    path.clone(),
+                    plex.seal_octets(&path, opened.format, opened.epoch, &opened.plaintext)?,
+                )
             }
             Remedy::Wait => continue,
         };
@@ -182,24 +186,27 @@ async fn for_each<C: CouplingFacility>(
 fn read<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(Place, Read), Fault> {
     let place = plex.paths().place(&entry.key).ok_or(Fault::NoPlace)?;
     let opened = plex.key().open(&entry.key, &entry.value).map_err(Refusal::from)?;
-    let octets = &opened.plaintext;
     let content = match place {
-        Place::Member { .. } => text::<Member>(octets)?,
-        Place::Alive { .. } => text::<Alive>(octets)?,
-        Place::Owner(_) => Content::Owner(record::decode(octets).map_err(Refusal::from)?),
-        Place::Backup(..) => text::<Backup>(octets)?,
-        Place::Ceiling(_) => text::<Ceiling>(octets)?,
-        Place::Record(_, RecordKey::Phase1(_)) => text::<Phase1>(octets)?,
-        Place::Record(_, RecordKey::Phase2(_)) => {
-            Content::Phase2(record::decode_phase2(octets).map_err(Refusal::from)?)
+        Place::Member { .. } => text::<Member>(&opened)?,
+        Place::Alive { .. } => text::<Alive>(&opened)?,
+        Place::Owner(_) => Content::Owner(content(&opened)?),
+        Place::Backup(..) => text::<Backup>(&opened)?,
+        Place::Ceiling(_) => text::<Ceiling>(&opened)?,
+        Place::Record(_, RecordKey::Phase1(_)) => text::<Phase1>(&opened)?,
+        Place::Record(_, RecordKey::Phase2(_)) => Content::Phase2(content(&opened)?),
+        Place::Record(_, RecordKey::Keys(_)) => {
+            Content::Other(format!("Secret({} bytes)", opened.plaintext.len()))
         }
-        Place::Record(_, RecordKey::Keys(_)) => Content::Other(format!("Secret({} bytes)", octets.len())),
     };
     Ok((place, Read { epoch: opened.epoch, old_key: opened.old_key, content }))
 }
 
-fn text<T: serde::de::DeserializeOwned + std::fmt::Debug>(octets: &[u8]) -> Result<Content, Refusal> {
-    Ok(Content::Other(format!("{:?}", record::decode::<T>(octets)?)))
+fn content<T: Stored>(opened: &Opened) -> Result<T, Refusal> {
+    Ok(T::read(opened.format, &opened.plaintext)?)
+}
+
+fn text<T: Stored + std::fmt::Debug>(opened: &Opened) -> Result<Content, Refusal> {
+    Ok(Content::Other(format!("{:?}", content::<T>(opened)?)))
 }
 
 /// What was seen so far of a store that is looked through.
@@ -400,11 +407,11 @@ mod tests {
         let p = |n: u8| f.plex.paths().record(f.vip, RecordKey::Phase1(RecordId([n; 16])));
         let orphan = f.plex.paths().record(f.vip, RecordKey::Phase2(RecordId([6; 16])));
         f.put(&p(2), vec![1; 80]).await;
-        f.put(&p(3), KEY.seal(&p(3), 9, [0; 32], &record::encode(&phase1()))).await;
-        f.put(&p(4), KEY.seal(&p(4), 1, [0; 32], b"nonsense")).await;
+        f.put(&p(3), KEY.seal(&p(3), 1, 9, [0; 32], &phase1().write())).await;
+        f.put(&p(4), KEY.seal(&p(4), 1, 1, [0; 32], b"nonsense")).await;
         f.put(&p(5), vec![1]).await;
         let child = phase2(RecordId([0xee; 16]), 1);
-        f.put(&orphan, KEY.seal(&orphan, 1, [0; 32], &record::encode(&child))).await;
+        f.put(&orphan, KEY.seal(&orphan, Phase2::FORMAT, 1, [0; 32], &child.write())).await;
         f.put("/P/dvipa/203.0.113.10/owner/\u{1b}[2J", vec![]).await;
         let found = f.verify().await;
         let text: Vec<_> = found.iter().map(ToString::to_string).collect();
@@ -417,7 +424,7 @@ mod tests {
         /P/dvipa/203.0.113.10/phase2/06060606060606060606060606060606: its phase-1 record eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee does not exist; to be removed
         ");
         // One of them is written by somebody meanwhile: that one is left alone.
-        f.put(&p(5), KEY.seal(&p(5), 1, [0; 32], &record::encode(&phase1()))).await;
+        f.put(&p(5), KEY.seal(&p(5), 1, 1, [0; 32], &phase1().write())).await;
         assert_eq!(repair(&f.plex, &found).await.unwrap().len(), 5);
         assert_eq!(f.verify().await, []);
         assert_eq!(f.plex.read(f.vip).await.unwrap().phase1.len(), 2);

@@ -3,7 +3,7 @@
 use super::super::memory::Memory;
 use super::super::order::AliveSeen;
 use super::super::record::tests::phase1;
-use super::super::record::{Alive, Member, Owner, RecordId, Secret};
+use super::super::record::{Alive, Member, Owner, RecordId, Secret, Stored};
 use super::super::{Change, Entry, Outcome, Transaction};
 use super::*;
 use crate::cf::fence::{Contents, Record};
@@ -744,11 +744,14 @@ async fn t49_hostile_records_of_others_are_passed_over() {
         changes: vec![Change::Put(key, value)],
     };
     let forged = SysplexKey::new([9; 32]);
-    let ended = super::super::record::encode(&seal_alive(true));
+    let ended = seal_alive(true).write();
     for t in [
         put(paths.member("EVIL", "A"), vec![0; 16 << 10]),
         put(format!("{}no/such/place", paths.members()), vec![1]),
-        put(paths.alive("SYSA", "TCPCS1"), forged.seal(&paths.alive("SYSA", "TCPCS1"), 0, [0; 32], &ended)),
+        put(
+            paths.alive("SYSA", "TCPCS1"),
+            forged.seal(&paths.alive("SYSA", "TCPCS1"), 1, 0, [0; 32], &ended),
+        ),
         put(paths.owner(vip()), vec![2; 99]),
         put(paths.backup(vip(), 0), vec![]),
     ] {

@@ -12,7 +12,7 @@
 use super::contents::{Contents, Refusal};
 use super::fence::{FenceError, Sysplex};
 use super::keeper::Shared;
-use super::record::{self, Ceiling, Phase1, Phase2, RecordId, Secret};
+use super::record::{Ceiling, Phase1, Phase2, RecordId, Secret, Stored};
 use super::{CouplingFacility, Entry, MAX_RECORDS, MAX_REFUSED, Place, RecordKey, Seen};
 use crate::supervise::Backoff;
 use std::collections::BTreeMap;
@@ -160,16 +160,16 @@ fn is_of_a_kind(path: &str) -> bool {
 
 fn open<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(u64, Content), Refusal> {
     let opened = plex.key().open(&entry.key, &entry.value)?;
-    let octets = &opened.plaintext;
+    let (format, octets) = (opened.format, &opened.plaintext);
     let content = match plex.paths().place(&entry.key) {
         Some(Place::Record(_, RecordKey::Phase1(id))) => {
-            Content::Phase1(id, Box::new(record::decode(octets)?))
+            Content::Phase1(id, Box::new(Stored::read(format, octets)?))
         }
         Some(Place::Record(_, RecordKey::Phase2(id))) => {
-            Content::Phase2(id, Box::new(record::decode_phase2(octets)?))
+            Content::Phase2(id, Box::new(Stored::read(format, octets)?))
         }
         Some(Place::Record(_, RecordKey::Keys(id))) => Content::Keys(id, Secret::new(octets.to_vec())),
-        Some(Place::Ceiling(_)) => Content::Ceiling(record::decode(octets)?),
+        Some(Place::Ceiling(_)) => Content::Ceiling(Stored::read(format, octets)?),
         _ => return Err(Refusal::Key),
     };
     Ok((opened.epoch, content))

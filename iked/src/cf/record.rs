@@ -3,7 +3,7 @@
 //! One record for each IKE tunnel (phase 1) and each dynamic tunnel (phase 2). A record's id is computed from
 //! what stays the same when another owner negotiates the tunnel again, so its record takes the old one's place.
 
-use super::seal::SysplexKey;
+use super::seal::{FIRST_FORMAT, SysplexKey};
 use crate::ike::command::ActivationMethod;
 use crate::ike::rules::IkeOffer;
 use crate::ike::types::{
@@ -219,6 +219,57 @@ pub struct Phase2 {
     /// Flows of clients behind its NAT whose ports the owner translates; stands behind the rest, see [`encode_phase2`].
     #[serde(skip)]
     pub translations: Vec<PortTranslation>,
+    /// Roughly when the peer last used it, in seconds since 1970 UTC by its owner's clock: who was there last is negotiated
+    /// with first. `None`: not known, as in a record of the first format.
+    #[serde(skip)]
+    pub last_used: Option<u64>,
+}
+
+/// A kind of record as it stands in the store: its octets, and the formats that they may have.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// The format in which it is written. It stands, sealed, before the octets.
+    const FORMAT: u8 = FIRST_FORMAT;
+
+    /// The octets, in [`Stored::FORMAT`].
+    #[must_use]
+    fn write(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads octets of `format`.
+    ///
+    /// # Errors
+    /// They are something else.
+    fn read(format: u8, octets: &[u8]) -> Result<Self, Malformed> {
+        if format == Self::FORMAT { decode(octets) } else { Err(Malformed) }
+    }
+}
+
+impl Stored for Member {}
+impl Stored for Alive {}
+impl Stored for Owner {}
+impl Stored for Backup {}
+impl Stored for Ceiling {}
+impl Stored for Phase1 {}
+
+/// The second format has the last use before what the first one has.
+impl Stored for Phase2 {
+    const FORMAT: u8 = 2;
+
+    fn write(&self) -> Vec<u8> {
+        [encode(&self.last_used), encode_phase2(self)].concat()
+    }
+
+    fn read(format: u8, octets: &[u8]) -> Result<Self, Malformed> {
+        match format {
+            FIRST_FORMAT => decode_phase2(octets),
+            Self::FORMAT => {
+                let (last_used, rest) = postcard::take_from_bytes(octets).map_err(|_| Malformed)?;
+                Ok(Self { last_used, ..decode_phase2(rest)? })
+            }
+            _ => Err(Malformed),
+        }
+    }
 }
 
 /// Why a record's content is refused after its seal was good.
@@ -231,7 +282,7 @@ pub struct Malformed;
 /// # Panics
 /// Never: every record can be encoded into memory.
 #[must_use]
-pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     postcard::to_stdvec(record).expect("records have no unencodable parts")
 }
 
@@ -239,7 +290,7 @@ pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// It is something else.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     match postcard::take_from_bytes(bytes) {
         Ok((record, [])) => Ok(record),
         _ => Err(Malformed),
@@ -252,7 +303,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
 /// # Panics
 /// Never, as [`encode`].
 #[must_use]
-pub fn encode_phase2(record: &Phase2) -> Vec<u8> {
+fn encode_phase2(record: &Phase2) -> Vec<u8> {
     let mut octets = encode(record);
     if !record.translations.is_empty() {
         octets.extend(encode(&record.translations));
@@ -264,7 +315,7 @@ pub fn encode_phase2(record: &Phase2) -> Vec<u8> {
 ///
 /// # Errors
 /// It is something else.
-pub fn decode_phase2(bytes: &[u8]) -> Result<Phase2, Malformed> {
+fn decode_phase2(bytes: &[u8]) -> Result<Phase2, Malformed> {
     let (mut record, rest): (Phase2, _) = postcard::take_from_bytes(bytes).map_err(|_| Malformed)?;
     if !rest.is_empty() {
         record.translations = decode(rest)?;
@@ -317,7 +368,8 @@ fn phase1_id(key: &SysplexKey, r: &Phase1) -> RecordId {
     RecordId(key.name_of(b"phase1", &encode(&same)))
 }
 
-/// Id and record of a dynamic tunnel; `None` while it is being negotiated. `vpn_life_ends` is in Unix seconds.
+/// Id and record of a dynamic tunnel; `None` while it is being negotiated. `vpn_life_ends` is in Unix seconds. Of its last use
+/// nothing is said.
 #[must_use]
 pub fn of_child(
     key: &SysplexKey,
@@ -350,6 +402,7 @@ pub fn of_child(
         lifesize_bytes: view.lifesize_bytes,
         vpn_life_ends,
         translations: translations.to_vec(),
+        last_used: None,
     };
     let same = (phase1, &record.rule, &record.local_selectors, &record.remote_selectors);
     Some((RecordId(key.name_of(b"phase2", &encode(&same))), record))
@@ -420,6 +473,7 @@ pub(crate) mod tests {
             lifesize_bytes: None,
             vpn_life_ends: None,
             translations: vec![],
+            last_used: None,
         }
     }
 
@@ -458,7 +512,30 @@ pub(crate) mod tests {
         let p1 = phase1();
         assert_eq!(decode::<Phase1>(&encode(&p1)), Ok(p1));
         let p2 = phase2(RecordId([1; 16]), 5);
-        assert_eq!(decode::<Phase2>(&encode(&p2)), Ok(p2));
+        assert_eq!(Phase2::read(Phase2::FORMAT, &p2.write()), Ok(p2));
+    }
+
+    #[test]
+    fn a_record_of_the_first_format_is_read_and_every_other_refused() {
+        let (p1, unused) = (phase1(), phase2(RecordId([1; 16]), 5));
+        let p2 = Phase2 {
+            last_used: Some(1_700_000_040),
+            translations: vec![translation("198.51.100.7:4500")],
+            ..unused.clone()
+        };
+        assert_eq!(Phase2::read(Phase2::FORMAT, &p2.write()), Ok(p2.clone()));
+        assert_eq!(Phase2::read(FIRST_FORMAT, &encode_phase2(&unused)), Ok(unused.clone()));
+        assert_eq!(Phase2::read(Phase2::FORMAT, &unused.write()), Ok(unused));
+        assert_eq!(
+            Phase2::read(Phase2::FORMAT, &encode_phase2(&p2)),
+            Err(Malformed),
+            "not taken for one another"
+        );
+        assert_eq!(Phase2::read(FIRST_FORMAT, &p2.write()), Err(Malformed));
+        for format in [0, Phase2::FORMAT + 1, u8::MAX] {
+            assert_eq!(Phase2::read(format, &p2.write()), Err(Malformed));
+        }
+        assert_eq!(Phase1::read(Phase2::FORMAT, &p1.write()), Err(Malformed));
     }
 
     #[test]
@@ -483,7 +560,9 @@ pub(crate) mod tests {
             let _ = decode::<Backup>(&bytes);
             let _ = decode::<Ceiling>(&bytes);
             let _ = decode::<Phase1>(&bytes);
-            let _ = decode_phase2(&bytes);
+            for format in 0..4 {
+                let _ = Phase2::read(format, &bytes);
+            }
         }
 
         #[test]

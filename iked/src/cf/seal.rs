@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  ┌─────────┬─────────────────┬──────────────────┬────────────────────────────┐
-//!  │ version │ epoch (u64, BE) │ salt (32 octets) │ AES-256-GCM ciphertext+tag │
+//!  │ format  │ epoch (u64, BE) │ salt (32 octets) │ AES-256-GCM ciphertext+tag │
 //!  └─────────┴─────────────────┴──────────────────┴────────────────────────────┘
-//!   key and nonce = HKDF-SHA256(sysplex key, salt)      AAD = path, epoch, version
+//!   key and nonce = HKDF-SHA256(sysplex key, salt)      AAD = path, epoch, format
 //! ```
+//!
+//! The format is that of the content: which ones a kind of record has, [`super::record::Stored`] says.
 //!
 //! The salt is random for each record, so key and nonce are used once even though many hosts write under one
 //! sysplex key (threats T26). The path in the associated data keeps a record from being moved to another key.
@@ -19,8 +21,10 @@ use sha2::Sha256;
 use std::path::{Path, PathBuf};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-/// Format of records that this program writes and reads.
-pub const VERSION: u8 = 1;
+/// The format that every kind of record has had from the beginning.
+pub const FIRST_FORMAT: u8 = 1;
+/// The newest format that any kind of record has.
+pub const NEWEST_FORMAT: u8 = 2;
 const SALT: usize = 32;
 const TAG: usize = 16;
 const HEAD: usize = 1 + 8 + SALT;
@@ -143,16 +147,16 @@ impl SysplexKey {
         name
     }
 
-    /// Seals `plaintext` for `path`. `salt` must be fresh random octets.
+    /// Seals `plaintext`, which is of `format`, for `path`. `salt` must be fresh random octets.
     #[must_use]
-    pub fn seal(&self, path: &str, epoch: u64, salt: [u8; SALT], plaintext: &[u8]) -> Vec<u8> {
+    pub fn seal(&self, path: &str, format: u8, epoch: u64, salt: [u8; SALT], plaintext: &[u8]) -> Vec<u8> {
         let (cipher, nonce) = cipher(&self.newest, &salt);
-        let aad = aad(path, epoch, VERSION);
+        let aad = aad(path, epoch, format);
         let sealed = cipher
             .encrypt(&nonce.into(), Payload { msg: plaintext, aad: &aad })
             .expect("AES-GCM seals messages up to 64 GiB");
         let mut out = Vec::with_capacity(HEAD + sealed.len());
-        out.push(VERSION);
+        out.push(format);
         out.extend_from_slice(&epoch.to_be_bytes());
         out.extend_from_slice(&salt);
         out.extend_from_slice(&sealed);
@@ -164,9 +168,9 @@ impl SysplexKey {
     /// # Errors
     /// It was made by somebody else, for another place, in another format, or was changed.
     pub fn open(&self, path: &str, sealed: &[u8]) -> Result<Opened, SealError> {
-        let version = *sealed.first().ok_or(SealError::Truncated(0))?;
-        if version != VERSION {
-            return Err(SealError::Version(version));
+        let format = *sealed.first().ok_or(SealError::Truncated(0))?;
+        if !(FIRST_FORMAT..=NEWEST_FORMAT).contains(&format) {
+            return Err(SealError::Format(format));
         }
         if sealed.len() > MAX_VALUE_BYTES {
             return Err(SealError::TooLarge(sealed.len()));
@@ -180,11 +184,11 @@ impl SysplexKey {
         let epoch = u64::from_be_bytes(epoch);
         let mut salt = [0; SALT];
         salt.copy_from_slice(&head[9..]);
-        let aad = aad(path, epoch, version);
+        let aad = aad(path, epoch, format);
         for (n, key) in std::iter::once(&self.newest).chain(&self.older).enumerate() {
             let (cipher, nonce) = cipher(key, &salt);
             if let Ok(plaintext) = cipher.decrypt(&nonce.into(), Payload { msg: ciphertext, aad: &aad }) {
-                return Ok(Opened { epoch, plaintext: Zeroizing::new(plaintext), old_key: n > 0 });
+                return Ok(Opened { format, epoch, plaintext: Zeroizing::new(plaintext), old_key: n > 0 });
             }
         }
         Err(SealError::Unauthentic)
@@ -225,9 +229,9 @@ fn cipher(key: &[u8; 32], salt: &[u8; SALT]) -> (Aes256Gcm, [u8; 12]) {
     (Aes256Gcm::new_from_slice(&okm[..32]).expect("32 octets are an AES-256 key"), nonce)
 }
 
-/// The version and the epoch have fixed lengths, so the encoding of the three is unambiguous.
-fn aad(path: &str, epoch: u64, version: u8) -> Vec<u8> {
-    let mut aad = vec![version];
+/// The format and the epoch have fixed lengths, so the encoding of the three is unambiguous.
+fn aad(path: &str, epoch: u64, format: u8) -> Vec<u8> {
+    let mut aad = vec![format];
     aad.extend_from_slice(&epoch.to_be_bytes());
     aad.extend_from_slice(path.as_bytes());
     aad
@@ -236,6 +240,8 @@ fn aad(path: &str, epoch: u64, version: u8) -> Vec<u8> {
 /// An opened record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened {
+    /// Format of the content.
+    pub format: u8,
     /// Epoch of its writer.
     pub epoch: u64,
     /// Content.
@@ -254,8 +260,8 @@ pub enum SealError {
     #[error("too large ({0} bytes)")]
     TooLarge(usize),
     /// Written by another version of the program.
-    #[error("format version {0}; expected {VERSION}")]
-    Version(u8),
+    #[error("format {0}; expected {FIRST_FORMAT} to {NEWEST_FORMAT}")]
+    Format(u8),
     /// Wrong key, wrong place, or changed.
     #[error("not sealed under this sysplex key for this place")]
     Unauthentic,
@@ -271,14 +277,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sealed_opens_to_the_same(path in "[a-z/]{1,40}", epoch: u64, salt: [u8; 32], text: Vec<u8>) {
-            let opened = KEY.open(&path, &KEY.seal(&path, epoch, salt, &text)).unwrap();
+            let opened = KEY.open(&path, &KEY.seal(&path, 1, epoch, salt, &text)).unwrap();
             prop_assert_eq!(opened.epoch, epoch);
             prop_assert_eq!(&*opened.plaintext, &text);
         }
 
         #[test]
         fn t49_any_flipped_bit_is_refused(at in 0usize..90, bit in 0u8..8, salt: [u8; 32]) {
-            let mut sealed = KEY.seal("/p", 3, salt, &[9; 40]);
+            let mut sealed = KEY.seal("/p", 1, 3, salt, &[9; 40]);
             let at = at % sealed.len();
             sealed[at] ^= 1 << bit;
             prop_assert!(KEY.open("/p", &sealed).is_err());
@@ -292,38 +298,42 @@ mod tests {
 
     #[test]
     fn t49_truncated_moved_foreign_and_huge_records_are_refused() {
-        let sealed = KEY.seal("/p", 3, [1; 32], b"x");
+        let sealed = KEY.seal("/p", 1, 3, [1; 32], b"x");
         for n in 0..sealed.len() {
             assert!(KEY.open("/p", &sealed[..n]).is_err(), "cut to {n}");
         }
         assert_eq!(KEY.open("/q", &sealed), Err(SealError::Unauthentic));
         assert_eq!(SysplexKey::new([8; 32]).open("/p", &sealed), Err(SealError::Unauthentic));
         let mut other = sealed.clone();
-        other[0] = 2;
-        assert_eq!(KEY.open("/p", &other), Err(SealError::Version(2)));
-        let huge = KEY.seal("/p", 3, [1; 32], &vec![0; MAX_VALUE_BYTES]);
+        for format in [0, NEWEST_FORMAT + 1] {
+            other[0] = format;
+            assert_eq!(KEY.open("/p", &other), Err(SealError::Format(format)));
+        }
+        other[0] = FIRST_FORMAT + 1;
+        assert_eq!(KEY.open("/p", &other), Err(SealError::Unauthentic), "the format is sealed too");
+        let huge = KEY.seal("/p", 1, 3, [1; 32], &vec![0; MAX_VALUE_BYTES]);
         assert_eq!(KEY.open("/p", &huge), Err(SealError::TooLarge(huge.len())));
     }
 
     #[test]
     fn the_epoch_cannot_be_raised() {
-        let mut sealed = KEY.seal("/p", 3, [1; 32], b"x");
+        let mut sealed = KEY.seal("/p", 1, 3, [1; 32], b"x");
         sealed[8] = 4;
         assert_eq!(KEY.open("/p", &sealed), Err(SealError::Unauthentic));
     }
 
     #[test]
     fn t26_each_salt_gives_its_own_key_and_nonce() {
-        let (a, b) = (KEY.seal("/p", 3, [1; 32], &[0; 32]), KEY.seal("/p", 3, [2; 32], &[0; 32]));
+        let (a, b) = (KEY.seal("/p", 1, 3, [1; 32], &[0; 32]), KEY.seal("/p", 1, 3, [2; 32], &[0; 32]));
         assert_ne!(a[HEAD..], b[HEAD..]);
     }
 
     #[test]
     fn what_an_older_key_sealed_is_read_until_that_key_is_gone() {
-        let sealed = KEY.seal("/p", 3, [1; 32], b"x");
+        let sealed = KEY.seal("/p", 1, 3, [1; 32], b"x");
         let both = SysplexKey::new([8; 32]).with_older(&[[7; 32]]);
         assert!(both.open("/p", &sealed).unwrap().old_key);
-        let again = both.seal("/p", 3, [2; 32], b"x");
+        let again = both.seal("/p", 1, 3, [2; 32], b"x");
         assert!(!both.open("/p", &again).unwrap().old_key);
         assert_eq!(KEY.open("/p", &again), Err(SealError::Unauthentic), "only the newest key seals");
         assert_eq!(SysplexKey::new([8; 32]).open("/p", &sealed), Err(SealError::Unauthentic));

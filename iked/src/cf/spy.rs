@@ -4,7 +4,7 @@ use super::fence::{FenceError, Sysplex};
 use super::health::Source;
 use super::keeper::Shared;
 use super::order::{Progress, Report};
-use super::record::{Alive, Backup, Member, Owner};
+use super::record::{Alive, Backup, Member, Owner, Stored};
 use super::{CouplingFacility, Entry, MAX_RECORDS, Place, Revision, Seen};
 use crate::supervise::Backoff;
 use std::collections::BTreeSet;
@@ -165,7 +165,7 @@ impl<C: CouplingFacility> Spy<C> {
     }
 }
 
-fn open<C: CouplingFacility, T: serde::de::DeserializeOwned>(plex: &Sysplex<C>, entry: &Entry) -> Option<T> {
+fn open<C: CouplingFacility, T: Stored>(plex: &Sysplex<C>, entry: &Entry) -> Option<T> {
     match plex.open(&entry.key, &entry.value) {
         Ok((_, record)) => Some(record),
         Err(reason) => {

@@ -2,6 +2,7 @@
 //! go to the peer, outbound numbers stay below a ceiling that stands there, and a new owner goes on from both.
 
 use super::handover::goes_on;
+use super::recency::tunnels_in_order;
 use super::{Core, Now};
 use crate::cf::fence::Contents;
 use crate::cf::keeper::Order;
@@ -32,8 +33,8 @@ pub(super) struct Continuing {
     tickets: BTreeMap<u64, (StackIndex, StoreTicket, Instant)>,
     /// Where an IKE tunnel stands.
     places: BTreeMap<(StackIndex, IkeTunnelId), (IpAddr, RecordId)>,
-    /// Highest sequence numbers that may be sent.
-    pub(super) ceilings: BTreeMap<IpAddr, u64>,
+    /// Highest sequence numbers that may be sent, and the epoch in which they were reserved.
+    ceilings: BTreeMap<IpAddr, (u64, u64)>,
     /// What is negotiated if an IKE tunnel of an earlier owner does not go on.
     waiting: BTreeMap<(IkeTunnelId, IpAddr), Vec<(u64, Initiate)>>,
 }
@@ -50,6 +51,11 @@ impl Continuing {
         }
     }
 
+    /// The highest sequence number that may be sent.
+    pub(super) fn ceiling(&self, dvipa: IpAddr) -> Option<u64> {
+        self.ceilings.get(&dvipa).map(|(_, highest)| *highest)
+    }
+
     pub(super) fn wait(&mut self, dvipa: IpAddr, was: IkeTunnelId, item: u64, initiate: Initiate) {
         self.waiting.entry((was, dvipa)).or_default().push((item, initiate));
     }
@@ -58,6 +64,15 @@ impl Continuing {
 impl Core {
     fn continues(&self, dvipa: IpAddr) -> bool {
         self.config.dvipas.iter().any(|d| d.address == dvipa && d.takeover == Takeover::Continue)
+    }
+
+    /// The owner record was taken. Nothing is sent above the ceiling that stands there, so it is raised while the old owner is
+    /// relieved, not when its SAs go on.
+    pub(super) fn reserve(&mut self, dvipa: IpAddr, contents: &Contents) {
+        if self.continues(dvipa) {
+            let frozen = contents.ceiling.map_or(0, |(_, c)| c.highest);
+            self.order(Order::Ceiling { dvipa, highest: frozen.saturating_add(RESERVE) });
+        }
     }
 
     /// A new owner begins: its SAs will outlive it, and those of the owner before go on. Gives the inbound SPIs of their
@@ -83,20 +98,23 @@ impl Core {
         stack.continued.insert(dvipa, epoch);
         let settings = stack.policy.as_ref().map(|p| p.settings()).unwrap_or_default();
         stack.engine.set_settings(Settings { continued: stack.continued.clone(), ..settings });
-        stack.send(ToStack::Ceiling { dvipa, epoch, highest: frozen });
-        self.raise_ceiling(dvipa, epoch, frozen);
+        let reserved = self.continuing.ceilings.get(&dvipa).filter(|(of, _)| *of == epoch).map(|(_, c)| *c);
+        stack.send(ToStack::Ceiling { dvipa, epoch, highest: reserved.unwrap_or(frozen) });
+        if reserved.is_none() {
+            self.raise_ceiling(dvipa, epoch, frozen);
+        }
         if contents.set_back.is_some() {
             warn!(%dvipa, "the coupling facility was set back: nothing goes on, SAs are negotiated anew");
             return children;
         }
-        for (_, _, secret) in &contents.keys {
-            let snapshot = match IkeSnapshot::decode(secret.octets()) {
-                Ok(snapshot) => snapshot,
-                Err(e) => {
-                    warn!(%dvipa, "IKE tunnel not continued: {e}");
-                    continue;
-                }
-            };
+        let readable = |secret: &Secret| {
+            IkeSnapshot::decode(secret.octets())
+                .map_err(|e| warn!(%dvipa, "IKE tunnel not continued: {e}"))
+                .ok()
+        };
+        let mut tunnels: Vec<IkeSnapshot> = contents.keys.iter().filter_map(|(.., s)| readable(s)).collect();
+        tunnels_in_order(contents, &mut tunnels);
+        for snapshot in tunnels {
             let was = snapshot.tunnel();
             children.extend(snapshot.children().map(|c| (c.spi_in, was)));
             let next_sequence = frozen.saturating_add(1);
@@ -221,7 +239,7 @@ impl Core {
 
     /// The coupling facility has a higher ceiling.
     pub(super) fn ceiling_raised(&mut self, dvipa: IpAddr, epoch: u64, highest: u64) {
-        self.continuing.ceilings.insert(dvipa, highest);
+        self.continuing.ceilings.insert(dvipa, (epoch, highest));
         let owner =
             self.takeovers.machine.serving(dvipa).filter(|(_, e)| *e == epoch).map(|(s, _)| s.clone());
         if let Some(index) = owner.and_then(|s| self.index(&s)) {

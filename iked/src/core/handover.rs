@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  old owner: Configure (Moving: it accepts nothing any more) ─► its SAs' windows ─► they go ─► "given up"
-//!  new owner: the windows, then "given up" ─► the same SAs, with these windows
+//!  new owner: the windows, then "given up" ─► the same SAs, with these windows ─► Configure (Owner): it accepts on
 //! ```
 //!
 //! Windows count for the owner of the next epoch only: whatever else there is of them, nobody owned the address between.
@@ -52,6 +52,11 @@ impl Handovers {
         let fits = |w: &Window| w.replay.seen.len() <= WORDS;
         let room = WINDOWS.saturating_sub(known.len());
         known.extend(children.into_iter().filter(fits).take(room).map(|w| (w.spi_in, w)));
+    }
+
+    /// Whether the owner before the one of `epoch` has handed over.
+    pub(super) fn are_for(&self, dvipa: IpAddr, epoch: u64) -> bool {
+        self.windows.get(&dvipa).is_some_and(|(of, _)| of.checked_add(1) == Some(epoch))
     }
 
     /// The windows of the owner before the one of `epoch`; older ones are of no use to anybody.

@@ -3,8 +3,9 @@
 //! Two tunnels between the same ends have one record (simultaneous negotiation, distributor.md R4): it stands as
 //! long as one of them does.
 
+use super::recency::Use;
 use crate::cf::RecordKey;
-use crate::cf::fence::Record;
+use crate::cf::fence::{Contents, Record};
 use crate::cf::keeper::Order;
 use crate::cf::record::{self, Phase2};
 use crate::cf::seal::SysplexKey;
@@ -35,6 +36,8 @@ pub(crate) struct Ledger {
     made: Vec<Place>,
     /// What the stack translates for clients behind NATs.
     translations: BTreeMap<TunnelId, Vec<PortTranslation>>,
+    /// When the dynamic tunnels of these records were used last.
+    uses: BTreeMap<Place, Use>,
 }
 
 impl Ledger {
@@ -49,6 +52,7 @@ impl Ledger {
             unsent: BTreeMap::new(),
             made: Vec::new(),
             translations: BTreeMap::new(),
+            uses: BTreeMap::new(),
         }
     }
 
@@ -72,19 +76,43 @@ impl Ledger {
         self.ike.remove(&id).map_or_else(Vec::new, |place| self.release(place, id.0))
     }
 
-    /// A dynamic tunnel of a DVIPA was made or changed. `vpn_life_ends` is in Unix seconds.
-    pub(crate) fn child_up(&mut self, view: &ChildView, vpn_life_ends: Option<u64>) -> Vec<Order> {
+    /// A dynamic tunnel of a DVIPA was made or changed. `vpn_life_ends` and now, `unix`, are in Unix seconds.
+    pub(crate) fn child_up(&mut self, view: &ChildView, vpn_life_ends: Option<u64>, unix: u64) -> Vec<Order> {
         let Some(&(dvipa, RecordKey::Phase1(phase1))) = self.ike.get(&view.ike) else { return vec![] };
         let translations = self.translations.get(&view.id).map_or(&[][..], Vec::as_slice);
         let made = |key| record::of_child(key, view, phase1, vpn_life_ends, translations);
-        let Some((id, r)) = self.key.as_ref().and_then(made) else { return vec![] };
+        let Some((id, mut r)) = self.key.as_ref().and_then(made) else { return vec![] };
         let place = (dvipa, RecordKey::Phase2(id));
         let mut orders = match self.children.insert(view.id, place) {
             Some(old) if old != place => self.release(old, view.id.0),
             _ => vec![],
         };
+        // Nobody asks for an SA that he does not want to use. One that was made in the place of an earlier owner's is as old as
+        // that one.
+        let used = self.uses.entry(place).or_insert_with(|| {
+            let mut used = Use::default();
+            used.at(unix);
+            used
+        });
+        r.last_used = used.write();
         orders.push(self.hold(place, view.id.0, Record::Phase2(Box::new(r))));
         orders
+    }
+
+    /// An earlier owner has left these records.
+    pub(crate) fn found(&mut self, dvipa: IpAddr, contents: &Contents) {
+        for (id, _, child) in &contents.phase2 {
+            self.uses.entry((dvipa, RecordKey::Phase2(*id))).or_default().at(child.last_used.unwrap_or(0));
+        }
+    }
+
+    /// The peer has used a dynamic tunnel at `unix`. True: its record is worth writing for that.
+    pub(crate) fn used(&mut self, id: TunnelId, unix: u64) -> bool {
+        let Some(used) = self.children.get(&id).and_then(|place| self.uses.get_mut(place)) else {
+            return false;
+        };
+        used.at(unix);
+        used.is_due()
     }
 
     /// A dynamic tunnel is gone.
@@ -123,6 +151,7 @@ impl Ledger {
         }
         self.users.remove(&place);
         self.state.remove(&place);
+        self.uses.remove(&place);
         vec![Order::Write { dvipa: place.0, key: place.1, record: None }]
     }
 
@@ -156,6 +185,7 @@ impl Ledger {
         self.users.retain(|(d, _), _| *d != dvipa);
         self.state.retain(|(d, _), _| *d != dvipa);
         self.unsent.retain(|(d, _), _| *d != dvipa);
+        self.uses.retain(|(d, _), _| *d != dvipa);
     }
 
     fn set(&mut self, dvipa: IpAddr, keys: &[RecordKey], state: CfState) {

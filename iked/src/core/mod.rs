@@ -13,6 +13,7 @@ pub(crate) mod ledger;
 mod links;
 mod manual;
 mod policy;
+mod recency;
 mod takeover;
 mod vipa;
 
@@ -313,6 +314,7 @@ impl Core {
     pub fn on_internal(&mut self, now: Now, internal: Internal) {
         match internal {
             Internal::Sas(index, sas) => {
+                self.note_use(now, index, &sas);
                 let engine = &mut self.stacks[index].engine;
                 for sa in sas {
                     // Only what is newer than the last look: everything older was told then.
@@ -453,6 +455,8 @@ impl Stack {
     }
 }
 
+#[cfg(test)]
+mod contact_tests;
 #[cfg(test)]
 mod handover_tests;
 #[cfg(test)]

@@ -2,11 +2,12 @@
 //! stacks, commands of IKE engines, orders to the coupling facility and messages to other systems.
 
 use super::links::must_begin;
+use super::recency::children_in_order;
 use super::{Core, Now};
 use crate::act;
 use crate::cf::fence::Contents;
 use crate::cf::keeper::{AliveSeen, NotOwned, Order, Progress, Report};
-use crate::cf::record::Member;
+use crate::cf::record::{Member, Phase1, Phase2, RecordId};
 use crate::cf::{self, RecordKey, Revision};
 use crate::config::{Config, Facility, Name};
 use crate::events::What;
@@ -21,7 +22,7 @@ use crate::takeover::{
 };
 use crate::topology::Ownership;
 use stack::control::{FromStack, ToStack};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -40,8 +41,8 @@ pub(super) struct Takeovers {
     next_item: u64,
     /// New records that stand for earlier ones with another id, until they are written.
     moved: BTreeMap<(IpAddr, RecordKey), Vec<RecordKey>>,
-    /// New owners that are being configured: the stack, its epoch, and whether it had the DVIPA before.
-    announcing: BTreeMap<IpAddr, (StackIndex, u64, bool)>,
+    /// New owners that are being configured.
+    announcing: BTreeMap<IpAddr, Announcing>,
     /// DVIPAs of which the owner was told.
     told: BTreeSet<IpAddr>,
     /// Stacks of other systems.
@@ -65,6 +66,16 @@ pub(super) fn load_quiesced(config: &Config) -> BTreeSet<(Name, Option<IpAddr>)>
         Some((Name::parse(target).ok()?, dvipa))
     };
     text.lines().filter_map(line).collect()
+}
+
+/// A new owner that does not speak for its address yet.
+struct Announcing {
+    index: StackIndex,
+    epoch: u64,
+    /// It had the DVIPA before.
+    again: bool,
+    /// What is to be negotiated, where what goes on has been taken up.
+    items: Option<Vec<Renegotiate>>,
 }
 
 /// A negotiation in the place of an earlier owner's SA.
@@ -301,22 +312,49 @@ impl Core {
     fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
         let Some(index) = self.index(stack) else { return };
         let announced = Input::Announced { dvipa, stack: stack.clone() };
-        self.end_leaving(now, dvipa);
+        // SAs that are handed over whole say nothing to anybody: they are there before the first packet is.
+        let items = self.handovers.are_for(dvipa, epoch).then(|| {
+            self.refresh_owners(now);
+            let items = self.take_up(now, index, dvipa, epoch, again);
+            self.drain(now, index);
+            items
+        });
         self.configure_all(now, Some((index, announced)));
+        self.end_leaving(now, dvipa);
         for other in (0..self.stacks.len()).filter(|i| *i != index) {
             self.forget(now, other, dvipa);
         }
-        self.takeovers.announcing.insert(dvipa, (index, epoch, again));
+        self.takeovers.announcing.insert(dvipa, Announcing { index, epoch, again, items });
     }
 
     /// The address is announced: peers' answers find their way, and what the owner before had is made again.
     fn negotiate(&mut self, now: Now, dvipa: IpAddr) {
-        let Some((index, epoch, again)) = self.takeovers.announcing.remove(&dvipa) else { return };
+        let Some(Announcing { index, epoch, again, items }) = self.takeovers.announcing.remove(&dvipa) else {
+            return;
+        };
+        let items = items.unwrap_or_else(|| self.take_up(now, index, dvipa, epoch, again));
+        if !items.is_empty() {
+            self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
+        }
+        self.auto_activate(now, index);
+        self.drain(now, index);
+    }
+
+    /// Goes on with what the owner before had, and gives what is to be negotiated instead.
+    fn take_up(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        dvipa: IpAddr,
+        epoch: u64,
+        again: bool,
+    ) -> Vec<Renegotiate> {
         if again {
             // What lives is written again, under the new epoch.
             act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
         }
         let contents = self.takeovers.found.remove(&dvipa).unwrap_or_default();
+        self.stacks[index].ledger.found(dvipa, &contents);
         for (path, reason) in &contents.refused {
             warn!(%dvipa, "record {} refused: {reason}", path.escape_debug());
         }
@@ -327,11 +365,12 @@ impl Core {
         }
         let goes_on = self.go_on(now, index, dvipa, epoch, &contents);
         let elsewhere = self.identities_elsewhere(index, dvipa);
+        let phase1_of = ike_tunnels(&contents);
         let mut items = Vec::new();
-        for (id, _, child) in &contents.phase2 {
+        for (id, _, child) in children_in_order(&contents) {
             let key = RecordKey::Phase2(*id);
-            let phase1 = contents.phase1.iter().find(|(p, ..)| *p == child.phase1).map(|(.., p)| p);
-            let Some(phase1) = phase1.filter(|_| why_not(&contents, key, now).is_none()) else { continue };
+            let phase1 = phase1_of.get(&child.phase1).copied();
+            let Some(phase1) = phase1.filter(|p| why_not(Some(*p), child, now).is_none()) else { continue };
             if self.stacks[index].ledger.stands(dvipa, key) {
                 continue;
             }
@@ -349,11 +388,7 @@ impl Core {
             debug!(%dvipa, rule = %initiate.rule, peer = %initiate.remote_endpoint, "negotiating again");
             items.push(Renegotiate { item, initiate });
         }
-        if !items.is_empty() {
-            self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
-        }
-        self.auto_activate(now, index);
-        self.drain(now, index);
+        items
     }
 
     /// Between whom IKE SAs of the sysplex are known beside those of this DVIPA here; `None`: others may have some that are not.
@@ -393,7 +428,13 @@ impl Core {
             // Its SAs stay until it has said where they stand.
             self.handovers.leave(dvipa, index, epoch);
         }
-        self.configure_all(now, Some((index, gave_up)));
+        if planned {
+            // The others learn of the new owner when it is one: until then what they send is given on.
+            self.refresh_owners(now);
+            self.configure(index, Some(gave_up));
+        } else {
+            self.configure_all(now, Some((index, gave_up)));
+        }
         if !hands_over {
             self.forget(now, index, dvipa);
         }
@@ -556,6 +597,7 @@ impl Core {
                     "claimed; records of earlier epochs found");
                 let since = contents.acquired.map(|at| now.instant.saturating_duration_since(at));
                 let acquired = now.boot.saturating_sub(since.unwrap_or_default());
+                self.reserve(dvipa, &contents);
                 self.takeovers.found.insert(dvipa, *contents);
                 Input::Claimed { dvipa, stack, epoch, acquired, records }
             }
@@ -689,41 +731,44 @@ impl Core {
     }
 }
 
-/// Why a record is not negotiated again, if it is not.
-fn why_not(contents: &Contents, key: RecordKey, now: Now) -> Option<Outcome> {
-    let of = |id| contents.phase1.iter().find(|(p, ..)| *p == id).map(|(.., p)| p);
-    match key {
-        RecordKey::Phase1(id) => {
-            let mut children = contents.phase2.iter().filter(|(.., c)| c.phase1 == id).peekable();
-            if children.peek().is_none() {
-                return Some(Outcome::Dropped("no dynamic tunnel belongs to it".into()));
-            }
-            let mut outcomes = children.map(|(c, ..)| why_not(contents, RecordKey::Phase2(*c), now));
-            let first = outcomes.next().flatten();
-            if outcomes.any(|o| o.is_none()) { None } else { first }
+/// Why a dynamic tunnel is not negotiated again, if it is not. `phase1` is the record of its IKE tunnel.
+fn why_not(phase1: Option<&Phase1>, child: &Phase2, now: Now) -> Option<Outcome> {
+    match phase1 {
+        None => Some(Outcome::Dropped("the record of its IKE tunnel is missing".into())),
+        Some(p) if must_begin(p.nat_remote, p.remote) => {
+            Some(Outcome::Waiting(format!("{} is behind a NAT: it must begin", p.remote)))
         }
-        RecordKey::Phase2(id) => {
-            let (.., child) = contents.phase2.iter().find(|(c, ..)| *c == id)?;
-            match of(child.phase1) {
-                None => Some(Outcome::Dropped("the record of its IKE tunnel is missing".into())),
-                Some(p) if must_begin(p.nat_remote, p.remote) => {
-                    Some(Outcome::Waiting(format!("{} is behind a NAT: it must begin", p.remote)))
-                }
-                Some(_) if child.vpn_life_ends.is_some_and(|t| t <= now.unix) => {
-                    Some(Outcome::Dropped("its VpnLife has ended".into()))
-                }
-                Some(_) => None,
-            }
+        Some(_) if child.vpn_life_ends.is_some_and(|t| t <= now.unix) => {
+            Some(Outcome::Dropped("its VpnLife has ended".into()))
         }
-        RecordKey::Keys(_) => None,
+        Some(_) => None,
     }
 }
 
-/// The records of `contents`, with what is known of each already.
+/// IKE tunnels by the ids of their records.
+fn ike_tunnels(contents: &Contents) -> HashMap<RecordId, &Phase1> {
+    contents.phase1.iter().map(|(id, _, phase1)| (*id, phase1)).collect()
+}
+
+/// The records of `contents`, with what is known of each already. An IKE tunnel is negotiated again for the sake of one child.
 fn left(contents: &Contents, now: Now) -> Vec<Left> {
-    let phase1 = contents.phase1.iter().map(|(id, ..)| RecordKey::Phase1(*id));
-    let phase2 = contents.phase2.iter().map(|(id, ..)| RecordKey::Phase2(*id));
-    phase1.chain(phase2).map(|key| Left { key, outcome: why_not(contents, key, now) }).collect()
+    let phase1 = ike_tunnels(contents);
+    let mut of_ike: HashMap<RecordId, Option<Outcome>> = HashMap::new();
+    let mut all = Vec::with_capacity(contents.phase1.len() + contents.phase2.len());
+    for (id, _, child) in &contents.phase2 {
+        let outcome = why_not(phase1.get(&child.phase1).copied(), child, now);
+        let ike = of_ike.entry(child.phase1).or_insert_with(|| outcome.clone());
+        if outcome.is_none() {
+            *ike = None;
+        }
+        all.push(Left { key: RecordKey::Phase2(*id), outcome });
+    }
+    for (id, ..) in &contents.phase1 {
+        let childless = || Some(Outcome::Dropped("no dynamic tunnel belongs to it".into()));
+        let outcome = of_ike.remove(id).unwrap_or_else(childless);
+        all.push(Left { key: RecordKey::Phase1(*id), outcome });
+    }
+    all
 }
 
 /// One line for each takeover.

@@ -42,6 +42,8 @@ struct Fixed {
     auto: bool,
     /// From when on it has one rule and a manual tunnel, seconds since 1970 UTC.
     timed: Option<u64>,
+    /// Everybody in the remote's /24 is a peer.
+    many: bool,
 }
 
 impl Fixed {
@@ -80,6 +82,13 @@ impl StackPolicy for Fixed {
     }
     fn rules(&self, _: u64) -> Rules {
         let range = |a| vec![selector(a).addresses];
+        let remotes = match ip(self.remote) {
+            IpAddr::V4(a) if self.many => {
+                let [a, b, c, _] = a.octets();
+                AddressRange { low: [a, b, c, 0].into(), high: [a, b, c, 255].into() }
+            }
+            a => AddressRange { low: a, high: a },
+        };
         let lifetime = Duration::from_secs(3600);
         Rules {
             exchange: vec![ExchangeRule {
@@ -87,8 +96,8 @@ impl StackPolicy for Fixed {
                 action: "kxa".into(),
                 local_id: Identity::Address(ip(self.local)),
                 local_location: range(self.local),
-                remote_id: IdentityPattern::Exact(Identity::Address(ip(self.remote))),
-                remote_location: range(self.remote),
+                remote_id: IdentityPattern::Addresses(remotes),
+                remote_location: vec![remotes],
                 initiate: true,
                 respond: true,
                 shared_key: Secret(b"correct horse".to_vec()),
@@ -107,7 +116,7 @@ impl StackPolicy for Fixed {
                 rule: "all".into(),
                 vpn_action: "gold".into(),
                 local: vec![selector(self.local)],
-                remote: vec![selector(self.remote)],
+                remote: vec![TrafficSelector { addresses: remotes, ..selector(self.remote) }],
                 remote_identity: None,
                 initiation: Initiation::Either,
                 modes: vec![Mode::Tunnel],
@@ -158,6 +167,7 @@ impl StackPolicy for Fixed {
 pub(super) struct Source {
     pub(super) auto: bool,
     pub(super) timed: Option<u64>,
+    pub(super) many: bool,
     pub(super) broken: Arc<Mutex<bool>>,
 }
 
@@ -169,8 +179,8 @@ impl PolicySource for Source {
         let auto = self.auto && stack.name.is("OWN");
         let timed = self.timed;
         Ok(Arc::new(match stack.name.is("PEER") {
-            false => Fixed { local: VIP, remote: PEER, auto, timed },
-            true => Fixed { local: PEER, remote: VIP, auto, timed: None },
+            false => Fixed { local: VIP, remote: PEER, auto, timed, many: self.many },
+            true => Fixed { local: PEER, remote: VIP, auto, timed: None, many: false },
         }))
     }
 }
@@ -178,10 +188,10 @@ impl PolicySource for Source {
 /// What a channel that stands for a stack remembers.
 #[derive(Default)]
 pub(super) struct FakeStack {
-    end: Option<ConnectionEnd>,
+    pub(super) end: Option<ConnectionEnd>,
     pub(super) sas: BTreeMap<u32, SaPair>,
     pub(super) heard: Vec<ToStack>,
-    owner: bool,
+    pub(super) owner: bool,
     /// It answers no question.
     pub(super) dumb: bool,
 }
@@ -198,7 +208,7 @@ pub(super) struct Lab {
     pub(super) left: Contents,
     pub(super) epoch: u64,
     /// What continues SAs, as the coupling facility has it.
-    keys: BTreeMap<RecordId, Secret>,
+    pub(super) keys: BTreeMap<RecordId, Secret>,
     ceiling: Option<u64>,
     source: Source,
 }
@@ -449,10 +459,14 @@ impl Lab {
         }
     }
 
+    pub(super) fn writes_in_full(&mut self) -> Vec<Order> {
+        self.answer_orders();
+        std::mem::take(&mut self.kept)
+    }
+
     pub(super) fn writes(&mut self) -> Vec<(RecordKey, bool)> {
         let mut writes = Vec::new();
-        self.answer_orders();
-        for order in std::mem::take(&mut self.kept) {
+        for order in self.writes_in_full() {
             if let Order::Write { key, record, .. } = order {
                 writes.push((key, record.is_some()));
             }

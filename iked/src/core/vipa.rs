@@ -263,7 +263,7 @@ impl Core {
             stored: sas.2,
             failed: sas.3,
             lease: view.as_ref().and_then(|v| v.lease),
-            ceiling: self.continuing.ceilings.get(&d.address).copied(),
+            ceiling: self.continuing.ceiling(d.address),
         }
     }
 

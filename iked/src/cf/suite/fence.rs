@@ -3,7 +3,7 @@
 use super::super::fence::{Fence, FenceError, Known, Record, Refusal, Standing, Sysplex};
 use super::super::order::{AliveSeen, Expected, NotOwned, Progress};
 use super::super::record::tests::{phase1, phase2};
-use super::super::record::{self, Alive, Ceiling, RecordId, Secret};
+use super::super::record::{Alive, Ceiling, RecordId, Secret, Stored};
 use super::super::seal::SysplexKey;
 use super::super::{Change, CouplingFacility, MAX_VALUE_BYTES, Outcome, RecordKey, Revision};
 use super::{Store, for_every_store, put, unconditional};
@@ -295,16 +295,16 @@ async fn t49_hostile_records_are_refused_one_by_one(store: impl Store) {
     let good = cf.get(&at(1)).await.unwrap().unwrap().value;
     let c = plex.paths().ceiling(vip());
     let hostile = [
-        (at(2), good.clone()),        // moved
-        (at(3), good[..20].to_vec()), // truncated
-        (at(4), SysplexKey::new([8; 32]).seal(&at(4), 1, [0; 32], &record::encode(&phase1()))), // wrong key
-        (at(5), [&[9], &good[1..]].concat()), // another version
-        (at(6), KEY.seal(&at(6), 1, [0; 32], b"not a record")), // sealed nonsense
-        (at(7), KEY.seal(&at(7), 5, [0; 32], &record::encode(&phase1()))), // from the future
-        (format!("{p}../../owner"), good.clone()), // no id
-        (format!("{p}{}", id(0xab).to_string().to_uppercase()), good), // another spelling
-        (at(8), vec![1; MAX_VALUE_BYTES]), // huge
-        (c.clone(), KEY.seal(&c, 5, [0; 32], &record::encode(&Ceiling { highest: 1 }))), // from the future
+        (at(2), good.clone()),                                                            // moved
+        (at(3), good[..20].to_vec()),                                                     // truncated
+        (at(4), SysplexKey::new([8; 32]).seal(&at(4), 1, 1, [0; 32], &phase1().write())), // wrong key
+        (at(5), [&[9], &good[1..]].concat()),                                             // another version
+        (at(6), KEY.seal(&at(6), 1, 1, [0; 32], b"not a record")),                        // sealed nonsense
+        (at(7), KEY.seal(&at(7), 1, 5, [0; 32], &phase1().write())),                      // from the future
+        (format!("{p}../../owner"), good.clone()),                                        // no id
+        (format!("{p}{}", id(0xab).to_string().to_uppercase()), good),                    // another spelling
+        (at(8), vec![1; MAX_VALUE_BYTES]),                                                // huge
+        (c.clone(), KEY.seal(&c, 1, 5, [0; 32], &Ceiling { highest: 1 }.write())),        // from the future
     ];
     for (path, value) in &hostile {
         cf.commit(unconditional(vec![put(path, value)])).await.unwrap();
