@@ -189,7 +189,8 @@ async fn a_stack_that_died_gets_new_sas_and_the_peer_forgets_the_old() {
     lab.stacks[OWN].heard.clear();
     lab.connect(OWN, 2, false).await;
     lab.pass(Duration::from_secs(10)).await;
-    assert_eq!(kinds(&lab.stacks[OWN].heard)[..3], ["Configure", "SetFilters", "RemoveAllSas"]);
+    let told = ["Configure", "Defend", "SetFilters", "RemoveAllSas"];
+    assert_eq!(kinds(&lab.stacks[OWN].heard)[..4], told);
     lab.assert_mirrored(1);
     assert!(!lab.stacks[OTHER].sas.contains_key(&old[0]), "t26: nothing of the old SA is used again");
     assert_eq!(lab.display(Want::Children).await.unwrap().children.len(), 1);

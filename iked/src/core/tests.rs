@@ -520,12 +520,13 @@ async fn an_adopted_stack_is_brought_to_the_desired_state_and_protects_at_once()
     lab.stacks[OWN].sas.insert(77, pair_of(77));
     lab.connect(OWN, 1, true).await;
     // Filters stand before the SAs go: what was protected is denied then, not sent in clear.
-    assert_eq!(kinds(&lab.stacks[OWN].heard), ["Configure", "SetFilters", "RemoveAllSas", "Configure"]);
+    let told = ["Configure", "Defend", "SetFilters", "RemoveAllSas", "Configure"];
+    assert_eq!(kinds(&lab.stacks[OWN].heard), told);
     let ToStack::Configure(c) = &lab.stacks[OWN].heard[0] else { panic!() };
     assert_eq!(c.home[0].role, Role::Backup, "nobody speaks for an address before its filters stand");
-    let ToStack::Configure(c) = &lab.stacks[OWN].heard[3] else { panic!() };
+    let ToStack::Configure(c) = &lab.stacks[OWN].heard[4] else { panic!() };
     assert_eq!(c.home[0].role, Role::Owner { distribution: vec![] });
-    let ToStack::SetFilters(f) = &lab.stacks[OWN].heard[1] else { panic!() };
+    let ToStack::SetFilters(f) = &lab.stacks[OWN].heard[2] else { panic!() };
     assert!(f.policy && f.epoch > 5);
 }
 
