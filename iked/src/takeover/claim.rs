@@ -233,7 +233,6 @@ impl Machine {
         entry.begin(StepName::Acquire, now);
         let Wish { stack, expected, over, giver, handed, silent, .. } = wish;
         let above = d.highest;
-        d.reclaim = None;
         self.out.push_back(Output::Claim { dvipa, stack: stack.clone(), expected, over, above });
         d.step =
             Step::Acquiring(Acquiring { stack, asked: now, giver, handed, silent, withdrawn: false, entry });
@@ -258,6 +257,7 @@ impl Machine {
         let Some(d) = self.dvipas.get_mut(&dvipa) else { return };
         d.record = Record::Owned(known);
         d.highest = d.highest.max(epoch);
+        d.reclaim = None;
         match std::mem::replace(&mut d.step, Step::Steady) {
             Step::Acquiring(a) if a.stack == *stack => {
                 let mut entry = a.entry;
@@ -533,5 +533,77 @@ impl Machine {
         if concerned {
             self.abandon(now, dvipa, Progress::Failed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::takeover::machine::{Plan, Settings};
+    use crate::takeover::types::Input;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).unwrap()
+    }
+
+    /// What is claimed until `end`, on whose record.
+    fn claims(machine: &mut Machine, now: &mut Time, end: Time) -> Vec<(Name, Expected)> {
+        let mut all = Vec::new();
+        loop {
+            while let Some(output) = machine.poll() {
+                if let Output::Claim { stack, expected, .. } = output {
+                    all.push((stack, expected));
+                }
+            }
+            match machine.deadline().filter(|at| *at <= end) {
+                Some(at) => *now = at.max(*now),
+                None => return all,
+            }
+            machine.on_time(*now);
+        }
+    }
+
+    #[test]
+    fn t48_an_owner_under_which_the_store_was_set_back_claims_until_it_has_it() {
+        let (dvipa, second) = ("192.0.2.100".parse().unwrap(), Time::from_secs(1));
+        let settings = Settings { system: name("SYSB"), lease: Some(second / 2) };
+        let candidates = vec![name("DIST"), name("BACK")];
+        let plan = Plan { address: dvipa, candidates, giveback: Giveback::Manual };
+        let mut m = Machine::new(settings, [name("BACK")], [plan]);
+        let mut now = second;
+        let known = |stack, epoch| Some(Known { stack: name(stack), system: None, epoch });
+        m.handle(now, Input::Facility { works: true });
+        m.handle(now, Input::Stack { stack: name("BACK"), state: StackState::Ready });
+        let dist =
+            |revision| Input::Alive { stack: name("DIST"), system: name("SYSA"), revision, ended: false };
+        m.handle(now, dist(1));
+        m.handle(now, Input::Synced);
+        m.handle(now, Input::OwnerIs { dvipa, owner: known("BACK", 2) });
+        assert_eq!(claims(&mut m, &mut now, second), [(name("BACK"), Expected::Owner(name("BACK"), 2))]);
+        m.handle(
+            now,
+            Input::Claimed { dvipa, stack: name("BACK"), epoch: 3, acquired: now, records: vec![] },
+        );
+        claims(&mut m, &mut now, 3 * second);
+        assert_eq!(m.serving(dvipa), Some((&name("BACK"), 3)));
+
+        // It hears of it before the watch has told which owner the old copy names: its claim is in vain.
+        m.handle(now, Input::SetBack { dvipa });
+        m.handle(now, Input::GaveUp { dvipa, stack: name("BACK") });
+        let at = now;
+        assert_eq!(claims(&mut m, &mut now, at), [(name("BACK"), Expected::Owner(name("BACK"), 3))]);
+        m.handle(now, Input::OwnerIs { dvipa, owner: known("DIST", 1) });
+        m.handle(now, Input::ClaimFailed { dvipa, failure: ClaimFailure::Overtaken });
+        m.handle(now, dist(2));
+        let end = now + 2 * second;
+        let again = claims(&mut m, &mut now, end);
+        assert_eq!(again.first(), Some(&(name("BACK"), Expected::Owner(name("DIST"), 1))));
+
+        // Nor does it take it from anybody who has it anew.
+        m.handle(now, Input::OwnerIs { dvipa, owner: known("DIST", 4) });
+        m.handle(now, Input::ClaimFailed { dvipa, failure: ClaimFailure::Overtaken });
+        m.handle(now, dist(3));
+        let end = now + second / 4;
+        assert_eq!(claims(&mut m, &mut now, end), []);
     }
 }
