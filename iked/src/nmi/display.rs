@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 use crate::ike::view::SaState;
 
@@ -286,6 +287,14 @@ pub(super) struct Moment {
     /// The first SA of each tunnel in the snapshot: the newest, whatever its state.
     first_child: BTreeMap<TunnelId, u32>,
     first_ike: BTreeMap<IkeTunnelId, u32>,
+    /// Told when nobody reads it any more.
+    freed: Arc<Notify>,
+}
+
+impl Drop for Moment {
+    fn drop(&mut self) {
+        self.freed.notify_waiters();
+    }
 }
 
 /// What of a [`Subject`] is made and not borrowed.
@@ -301,7 +310,7 @@ impl OwnedSubject<'_> {
 }
 
 impl Moment {
-    pub(super) fn new(snapshot: Snapshot) -> Self {
+    pub(super) fn new(snapshot: Snapshot, freed: Arc<Notify>) -> Self {
         let mut children_of: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         let (mut newest_child, mut newest_ike) = (BTreeMap::new(), BTreeMap::new());
         let (mut first_child, mut first_ike) = (BTreeMap::new(), BTreeMap::new());
@@ -316,7 +325,7 @@ impl Moment {
             let newest = newest_ike.entry(ike.id).or_insert(ike.generation);
             *newest = ike.generation.max(*newest);
         }
-        Self { snapshot, children_of, newest_child, newest_ike, first_child, first_ike }
+        Self { snapshot, children_of, newest_child, newest_ike, first_child, first_ike, freed }
     }
 
     /// All objects that a request is about, in the order of the answer.

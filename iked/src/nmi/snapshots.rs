@@ -14,14 +14,12 @@ use crate::request::{CoreError, CoreRequest, Want};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Snapshots of a part of a stack that are held at a time.
 const MOST: usize = 3;
 /// How long is waited until one of them is let go.
 const ROOM: Duration = Duration::from_millis(500);
-/// Looks at whether one was, in that time.
-const LOOKS: u32 = 25;
 
 type Answer = Result<Arc<Moment>, CoreError>;
 type Waiting = Vec<oneshot::Sender<Answer>>;
@@ -34,6 +32,8 @@ pub(super) struct Snapshots {
     waiting: Mutex<BTreeMap<Key, Waiting>>,
     /// Snapshots that somebody may still read, the newest last.
     held: Mutex<BTreeMap<Key, Vec<Weak<Moment>>>>,
+    /// Told when nobody reads one of them any more.
+    freed: Arc<Notify>,
 }
 
 impl Snapshots {
@@ -61,7 +61,7 @@ impl Snapshots {
                     let Some(waiting) = this.waiting(&key) else { break };
                     let made = match newest {
                         Some(newest) => Some(Ok(newest)),
-                        None => make(&core, &stack, want).await,
+                        None => this.make(&core, &stack, want).await,
                     };
                     if let Some(Ok(made)) = &made {
                         this.hold(&key, made);
@@ -81,13 +81,18 @@ impl Snapshots {
 
     /// Waits until one more snapshot may be made. `Some`: none may, and this is the newest that there is.
     async fn room(&self, key: &Key) -> Option<Arc<Moment>> {
-        for _ in 0..LOOKS {
-            if self.living(key).len() < MOST {
-                return None;
+        let freed_one = async {
+            loop {
+                let freed = self.freed.notified();
+                if self.living(key).len() < MOST {
+                    return;
+                }
+                freed.await;
             }
-            tokio::time::sleep(ROOM / LOOKS).await;
-        }
-        self.living(key).pop().filter(|_| self.living(key).len() >= MOST)
+        };
+        tokio::time::timeout(ROOM, freed_one).await.err()?;
+        let mut living = self.living(key);
+        if living.len() < MOST { None } else { living.pop() }
     }
 
     /// The snapshots that somebody still reads, the newest last.
@@ -103,11 +108,23 @@ impl Snapshots {
 
     fn hold(&self, key: &Key, made: &Arc<Moment>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        // What clients ask for has no end (tests of packets): a part is known while somebody reads it.
+        held.retain(|_, of_key| {
+            of_key.retain(|one| one.strong_count() > 0);
+            !of_key.is_empty()
+        });
         let of_key = held.entry(key.clone()).or_default();
-        of_key.retain(|one| one.strong_count() > 0);
         if !of_key.iter().any(|one| std::ptr::eq(one.as_ptr(), Arc::as_ptr(made))) {
             of_key.push(Arc::downgrade(made));
         }
+    }
+
+    /// Asks the core. The indexes into the snapshot are made once, too.
+    async fn make(&self, core: &mpsc::Sender<CoreRequest>, stack: &str, want: Want) -> Option<Answer> {
+        let (reply, answer) = oneshot::channel();
+        core.send(CoreRequest::Display { stack: stack.to_owned(), want, reply }).await.ok()?;
+        let freed = Arc::clone(&self.freed);
+        Some(answer.await.ok()?.map(|snapshot| Arc::new(Moment::new(snapshot, freed))))
     }
 
     /// Whether somebody waits; if not, the entry is gone.
@@ -130,13 +147,6 @@ impl Snapshots {
         }
         Some(waiting)
     }
-}
-
-/// Asks the core. The indexes into the snapshot are made once, too.
-async fn make(core: &mpsc::Sender<CoreRequest>, stack: &str, want: Want) -> Option<Answer> {
-    let (reply, answer) = oneshot::channel();
-    core.send(CoreRequest::Display { stack: stack.to_owned(), want, reply }).await.ok()?;
-    Some(answer.await.ok()?.map(|snapshot| Arc::new(Moment::new(snapshot))))
 }
 
 #[cfg(test)]
