@@ -13,7 +13,7 @@ use crate::events::What;
 use crate::ike::event::{Event, Outcome as Negotiated, Payload, Transmit};
 use crate::ike::rules::IkeOffer;
 use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, StoreTicket, TunnelId};
-use crate::ike::view::IkeSuite;
+use crate::ike::view::{ChildView, IkeSuite};
 use crate::topology::{Owners, may_use};
 use crate::translate::sa::sa_pair;
 use stack::control::{Acquire, DfMode, IkeDatagram, PortTranslation, ToStack};
@@ -79,7 +79,7 @@ pub(crate) fn write_all(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>,
         orders.extend(stack.ledger.ike_up(&view, &offers));
     }
     for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
-        orders.extend(stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix));
+        orders.extend(child_orders(stack, &view, now));
     }
     order(stack, keeper, orders);
 }
@@ -87,9 +87,13 @@ pub(crate) fn write_all(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>,
 /// Writes the record of a dynamic tunnel again, as it is now.
 pub(crate) fn write_child(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, now: Now, id: TunnelId) {
     let Some(view) = stack.engine.child(id) else { return };
-    // Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
-    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix);
+    let orders = child_orders(stack, &view, now);
     order(stack, keeper, orders);
+}
+
+/// What writes the record of a dynamic tunnel. Only children of recorded IKE tunnels are recorded, and only those of DVIPAs are.
+fn child_orders(stack: &mut Stack, view: &ChildView, now: Now) -> Vec<Order> {
+    stack.ledger.child_up(view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix)
 }
 
 /// The records of a DVIPA's tunnels, as they would be written.
@@ -109,7 +113,7 @@ pub(crate) fn records(
         }
     }
     for view in stack.engine.children().into_iter().filter(|v| v.local.ip() == dvipa) {
-        for o in stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix) {
+        for o in child_orders(stack, &view, now) {
             if let Order::Write { key: RecordKey::Phase2(id), record: Some(Record::Phase2(r)), .. } = o {
                 phase2.push((id, 0, *r));
             }
@@ -240,10 +244,10 @@ pub(crate) fn translated(
     id: TunnelId,
     flows: Vec<PortTranslation>,
 ) {
-    let Some(view) = stack.engine.child(id) else { return };
-    stack.ledger.translate(id, flows);
-    let orders = stack.ledger.child_up(&view, view.vpn_life_ends.map(|t| now.unix_of(t)), now.unix);
-    order(stack, keeper, orders);
+    if stack.engine.child(id).is_some() {
+        stack.ledger.translate(id, flows);
+        write_child(stack, keeper, now, id);
+    }
 }
 
 fn owns(stack: &Stack, owners: &Owners, address: IpAddr) -> bool {

@@ -5,6 +5,7 @@
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{Census, ChildView, EngineCounters, IkeView};
 use defense::DefenseRequest;
+use ipnet::IpNet;
 use stack::control::{
     DefenseMode, DfMode, DropView, EspSuite, FilterTotals, FilterView, InterfaceView, Mode, PacketTest,
     PortTranslationView, SaView, TargetView, TestVerdict, TrafficTotals,
@@ -99,8 +100,8 @@ pub struct StackInfo {
     pub nat_keepalive_secs: u32,
     /// Whether defensive filters are in force.
     pub defense: DefenseMode,
-    /// Addresses that they do not touch, and their prefix lengths.
-    pub excluded: Vec<(IpAddr, u8)>,
+    /// Addresses that they do not touch.
+    pub excluded: Vec<IpNet>,
 }
 
 /// Parts of a [`Snapshot`].

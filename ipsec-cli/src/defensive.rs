@@ -2,7 +2,8 @@
 
 use crate::client::Outcome;
 use crate::exit::{self, Failure};
-use crate::report::defensive as report;
+use crate::report::{defensive as report, has_ports, has_types};
+use ipnet::IpNet;
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{DefensiveStatus, Direction, FilterAction, FilterScope, MessageType};
 use nmi_proto::display::{DefensiveControl, MAX_DEFENSIVE_NAME, Stack};
@@ -202,21 +203,15 @@ impl<'a> Typed<'a> {
     }
 }
 
-/// An address with its prefix length; `None`: all.
-fn address(key: &str, text: Option<&str>) -> Result<Option<(IpAddr, u8)>, Failure> {
+/// An address, or address and prefix length; `None`: all.
+fn address(key: &str, text: Option<&str>) -> Result<Option<IpNet>, Failure> {
     let text = match text {
         None => return Ok(None),
         Some(all) if all.eq_ignore_ascii_case("all") => return Ok(None),
         Some(text) => text,
     };
-    let read = || {
-        let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
-        let address: IpAddr = address.parse().ok()?;
-        let width = if address.is_ipv6() { 128 } else { 32 };
-        let length = length.map_or(Some(width), |l| l.parse().ok())?;
-        (length <= width).then_some((address, length))
-    };
-    read().map(Some).ok_or_else(|| {
+    let net = text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()));
+    net.map(Some).ok_or_else(|| {
         let text = text.escape_debug();
         usage(format!("`{text}` is no value for {key}: expected an address, address/prefix length or all"))
     })
@@ -239,10 +234,10 @@ fn add(name: &str, operands: &[String]) -> Result<DefensiveControl, Failure> {
     let (source, destination) =
         (address("srcip", typed.get("srcip"))?, address("destip", typed.get("destip"))?);
     let ipv6 = match (source, destination) {
-        (Some((s, _)), Some((d, _))) if s.is_ipv6() != d.is_ipv6() => {
+        (Some(s), Some(d)) if s.addr().is_ipv6() != d.addr().is_ipv6() => {
             return Err(usage("srcip and destip are of different families".into()));
         }
-        (Some((a, _)), _) | (_, Some((a, _))) => Some(a.is_ipv6()),
+        (Some(a), _) | (_, Some(a)) => Some(a.addr().is_ipv6()),
         (None, None) => None,
     };
     let protocol = match typed.get("prot") {
@@ -256,18 +251,18 @@ fn add(name: &str, operands: &[String]) -> Result<DefensiveControl, Failure> {
         (ports("srcport", typed.get("srcport"))?, ports("destport", typed.get("destport"))?);
     let (icmp_type, icmp_code): (Option<u8>, Option<u8>) =
         (typed.number("type", "0 to 255")?, typed.number("code", "0 to 255")?);
-    let has = |keys: [&str; 2], of: &[u8], whose: &str| {
+    let has = |keys: [&str; 2], of: fn(u8) -> bool, whose: &str| {
         let given = keys.into_iter().find(|k| typed.get(k).is_some());
         match given {
-            Some(key) if !protocol.is_some_and(|p| of.contains(&p)) => {
+            Some(key) if !protocol.is_some_and(of) => {
                 Err(usage(format!("{key} goes with prot {whose} only")))
             }
             _ => Ok(()),
         }
     };
-    has(["srcport", "destport"], &[6, 17, 132], "tcp, udp or sctp")?;
-    has(["type", "code"], &[1, 58], "icmp or icmpv6")?;
-    let wire = |a: Option<(IpAddr, u8)>| a.map_or((Address::default(), 0), |(a, n)| (a.into(), n));
+    has(["srcport", "destport"], has_ports, "tcp, udp or sctp")?;
+    has(["type", "code"], has_types, "icmp or icmpv6")?;
+    let wire = |a: Option<IpNet>| a.map_or((Address::default(), 0), |a| (a.addr().into(), a.prefix_len()));
     let ((source, source_prefix), (destination, destination_prefix)) = (wire(source), wire(destination));
     Ok(DefensiveControl {
         name: name.into(),

@@ -1,6 +1,7 @@
 //! `-t`: which filters in force match a packet (ipsec-command.md section 3.7). The operands are read here; the stack answers.
 
 use crate::exit::Failure;
+use crate::report::{has_ports, has_types};
 use nmi_proto::code::Direction;
 use nmi_proto::control::TestPacket;
 use std::fmt;
@@ -65,25 +66,23 @@ impl Packet {
         if from.is_ipv4() != to.is_ipv4() {
             return Err(wrong("DestIpAddress", destination));
         }
-        let lower = protocol.to_ascii_lowercase();
-        let named = PROTOCOLS.iter().find(|(name, _)| *name == lower).map(|(_, number)| *number);
-        let number = named.or_else(|| protocol.parse().ok()).ok_or_else(|| wrong("Protocol", protocol))?;
-        let has_ports = matches!(number, 6 | 17 | 132);
+        let number = protocol_number(protocol).ok_or_else(|| wrong("Protocol", protocol))?;
+        let is_named = protocol.parse::<u8>().is_err();
         let is_number = |word: &&String| word.bytes().all(|b| b.is_ascii_digit());
         let mut rest = rest.iter().peekable();
-        let detail = if has_ports {
+        let detail = if has_ports(number) {
             let ports = (rest.next_if(is_number), rest.next_if(is_number));
             let port = |word: Option<&String>, operand| match word {
                 None => Ok(0),
                 Some(word) => word.parse().map_err(|_| wrong(operand, word)),
             };
             // The keywords need their ports: a number alone would be taken for another operand.
-            if named.is_some() && ports.1.is_none() {
+            if is_named && ports.1.is_none() {
                 let given = ports.0.map_or("", String::as_str);
                 return Err(wrong(if ports.0.is_none() { "SourcePort" } else { "DestinationPort" }, given));
             }
             Detail::Ports(port(ports.0, "SourcePort")?, port(ports.1, "DestinationPort")?)
-        } else if matches!(number, 1 | 58) && rest.peek().is_some_and(is_number) {
+        } else if has_types(number) && rest.peek().is_some_and(is_number) {
             let (kind, code) = (rest.next(), rest.next_if(is_number));
             let byte = |word: Option<&String>, operand| {
                 let word = word.map_or("", String::as_str);
@@ -133,7 +132,7 @@ impl Packet {
                 Upper::Ports { protocol, source, destination, opens: opens && protocol == 6 }
             }
             Detail::Icmp(kind, code) => Upper::Typed { protocol, kind, code },
-            Detail::None if matches!(protocol, 1 | 58) => Upper::Typed { protocol, kind: 0, code: 0 },
+            Detail::None if has_types(protocol) => Upper::Typed { protocol, kind: 0, code: 0 },
             Detail::None => Upper::Other(protocol),
         };
         policy::explain::Packet {

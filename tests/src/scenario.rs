@@ -105,6 +105,31 @@ pub struct Sysplex {
 }
 
 impl Sysplex {
+    /// One target behind DIST, in a lab of this name.
+    ///
+    /// # Errors
+    /// As [`Sysplex::start`].
+    pub fn with_one_target(lab: &str) -> Result<(Lab, Self)> {
+        let mut lab = Lab::new(lab)?;
+        let options = Options { targets: 1, target_ext: false, ..Options::default() };
+        let plex = Self::start(&mut lab, &options)?;
+        Ok((lab, plex))
+    }
+
+    /// The same and strongSwan, which has begun nothing; `None`, which is said: strongSwan is not installed.
+    ///
+    /// # Errors
+    /// As [`Sysplex::start`] and [`swan_peer`].
+    pub fn with_strongswan(lab: &str) -> Result<Option<(Lab, Self, Swan)>> {
+        if !crate::swan::installed() {
+            eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+            return Ok(None);
+        }
+        let (lab, plex) = Self::with_one_target(lab)?;
+        let peer = swan_peer(&lab)?;
+        Ok(Some((lab, plex, peer)))
+    }
+
     /// Makes the nodes, starts the daemon and the servers.
     ///
     /// # Errors

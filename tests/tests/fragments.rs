@@ -9,15 +9,9 @@ use anyhow::{Context, Result};
 use e2e::capture::Capture;
 use e2e::lab::Lab;
 use e2e::packet::Seen;
-use e2e::scenario::{DVIPA4, DVIPA6, Options, PEER4, PEER6, Sysplex};
+use e2e::scenario::{DVIPA4, DVIPA6, PEER4, PEER6, Sysplex};
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
-
-fn sysplex(name: &str) -> Result<(Lab, Sysplex)> {
-    let mut lab = Lab::new(name)?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
-    Ok((lab, plex))
-}
 
 /// An IKE message of version 3 and `length` octets: it must be answered with INVALID_MAJOR_VERSION
 /// (RFC 7296 section 2.5), so an answer shows that all of it arrived.
@@ -45,7 +39,7 @@ fn asks(lab: &Lab, from: &str, to: &str) -> Result<Vec<u8>> {
 
 #[test]
 fn an_ike_datagram_of_3000_bytes_in_fragments_is_processed() -> Result<()> {
-    let (lab, _plex) = sysplex("ikefrag")?;
+    let (lab, _plex) = Sysplex::with_one_target("ikefrag")?;
     for (from, to) in [(PEER4, DVIPA4), (PEER6, DVIPA6)] {
         let network = Capture::start(&lab, "DIST", "ext")?;
         let answer = asks(&lab, from, to).with_context(|| format!("{from} to {to}"))?;

@@ -7,10 +7,9 @@
 //! ```
 
 use anyhow::{Context, Result, ensure};
-use e2e::lab::Lab;
-use e2e::scenario::{DVIPA4, Options, PEER4, Sysplex, server, swan_peer};
+use e2e::scenario::{DVIPA4, PEER4, Sysplex, server};
 use e2e::schema::Schema;
-use e2e::{http, swan, wait};
+use e2e::{http, wait};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -39,13 +38,7 @@ const DISPLAYS: [(&str, &str); 17] = [
 
 #[test]
 fn every_report_is_as_documented_in_json_and_complete_in_every_layout() -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
-        return Ok(());
-    }
-    let mut lab = Lab::new("json")?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
-    let peer = swan_peer(&lab)?;
+    let Some((lab, plex, peer)) = Sysplex::with_strongswan("json")? else { return Ok(()) };
     peer.initiate("v4")?;
     wait::until("a page", LIMIT, || http::get(&lab, "PEER", server(false), Duration::from_secs(10)))?;
     let daemon = &plex.daemon;

@@ -7,9 +7,8 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::capture::Capture;
-use e2e::lab::Lab;
 use e2e::packet::Seen;
-use e2e::scenario::{DVIPA4, Options, Sysplex, server, swan_peer};
+use e2e::scenario::{DVIPA4, Sysplex, server, swan_peer};
 use e2e::{http, swan, wait};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,8 +59,7 @@ fn a_scrape_of_a_running_daemon_has_what_happened() -> Result<()> {
         eprintln!("not run: strongSwan with kernel-libipsec is not installed");
         return Ok(());
     }
-    let mut lab = Lab::new("metrics")?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
+    let (lab, plex) = Sysplex::with_one_target("metrics")?;
     let scrape = || Scrape::parse(&plex.daemon.scrape()?);
     let dist = ("stack", "DIST");
 

@@ -9,8 +9,8 @@
 use TunnelStatus as S;
 use anyhow::{Context, Result, ensure};
 use e2e::lab::Lab;
-use e2e::scenario::{DVIPA4, DVIPA6, Options, Sysplex, swan_peer};
-use e2e::swan::{self, Swan};
+use e2e::scenario::{DVIPA4, DVIPA6, Sysplex};
+use e2e::swan::Swan;
 use e2e::wait;
 use nmi_proto::client::{Client, ClientError};
 use nmi_proto::code::{
@@ -35,14 +35,7 @@ struct Scene {
 impl Scene {
     /// The sysplex and strongSwan, which starts nothing; `None`: strongSwan is not installed.
     fn set(name: &str) -> Result<Option<Self>> {
-        if !swan::installed() {
-            eprintln!("not run: strongSwan with kernel-libipsec is not installed");
-            return Ok(None);
-        }
-        let mut lab = Lab::new(name)?;
-        let plex =
-            Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
-        let peer = swan_peer(&lab)?;
+        let Some((lab, plex, peer)) = Sysplex::with_strongswan(name)? else { return Ok(None) };
         let nmi = Client::connect(plex.daemon.socket(), Some(LIMIT))?;
         Ok(Some(Self { _lab: lab, plex, peer, nmi }))
     }

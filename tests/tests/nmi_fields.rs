@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use e2e::capture::Capture;
 use e2e::lab::Lab;
 use e2e::packet::Seen;
-use e2e::scenario::{DVIPA4, DVIPA6, Options, PEER4, Sysplex, server, swan_peer};
+use e2e::scenario::{DVIPA4, DVIPA6, PEER4, Sysplex, server};
 use e2e::swan::Swan;
-use e2e::{http, swan, wait};
+use e2e::{http, wait};
 use nmi_proto::answer::Answer;
 use nmi_proto::client::Client;
 use nmi_proto::code::{
@@ -52,14 +52,7 @@ fn unix() -> u32 {
 impl Scene {
     /// The sysplex and strongSwan, with one tunnel that the peer has asked for; `None`: strongSwan is not installed.
     fn set(name: &str) -> Result<Option<Self>> {
-        if !swan::installed() {
-            eprintln!("not run: strongSwan with kernel-libipsec is not installed");
-            return Ok(None);
-        }
-        let mut lab = Lab::new(name)?;
-        let plex =
-            Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
-        let peer = swan_peer(&lab)?;
+        let Some((lab, plex, peer)) = Sysplex::with_strongswan(name)? else { return Ok(None) };
         let before = unix();
         peer.initiate("v4")?;
         let made = (before, unix());
@@ -403,8 +396,7 @@ fn http_through_the_tunnel(scene: &Scene) -> Result<()> {
 
 #[test]
 fn t55_a_descriptor_that_was_passed_on_has_the_rights_of_whoever_connected() -> Result<()> {
-    let mut lab = Lab::new("passed")?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
+    let (_lab, plex) = Sysplex::with_one_target("passed")?;
     // A child connects as nobody, hands the descriptor to its parent, which is root, and ends: its number may be used
     // again by anybody. The parent asks through it, and through a connection of its own.
     let script = r#"
@@ -454,8 +446,7 @@ print(summary(socket.socket(fileno=fd)), summary(connect()))
 
 #[test]
 fn t59_without_descriptors_new_clients_wait_and_a_second_daemon_refuses_to_start() -> Result<()> {
-    let mut lab = Lab::new("descriptors")?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
+    let (_lab, plex) = Sysplex::with_one_target("descriptors")?;
     let daemon = &plex.daemon;
     let second = std::process::Command::new(e2e::node::binary("iked")?)
         .arg("--config")

@@ -6,9 +6,8 @@
 //! ```
 
 use anyhow::{Context, Result, ensure};
-use e2e::lab::Lab;
 use e2e::process::{check, run};
-use e2e::scenario::{Options, PEER4, Sysplex, server, swan_peer};
+use e2e::scenario::{PEER4, Sysplex, server, swan_peer};
 use e2e::{http, swan, wait};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,8 +62,7 @@ fn tunnels_rates_targets_and_keys_in_a_terminal() -> Result<()> {
         eprintln!("not run: strongSwan with kernel-libipsec or tmux is not installed");
         return Ok(());
     }
-    let mut lab = Lab::new("top")?;
-    let plex = Sysplex::start(&mut lab, &Options { targets: 1, target_ext: false, ..Options::default() })?;
+    let (lab, plex) = Sysplex::with_one_target("top")?;
     let peer = swan_peer(&lab)?;
     peer.initiate("v4")?;
 

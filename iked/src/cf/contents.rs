@@ -69,8 +69,8 @@ impl<C: CouplingFacility> Sysplex<C> {
             (self.paths().phase1(dvipa), self.paths().phase2(dvipa), self.paths().keys(dvipa));
         let ceiling = self.paths().ceiling(dvipa);
         let (phase1, phase2, keys, ceiling_entry) = tokio::try_join!(
-            self.read_prefix(&phase1, newest, |o| Ok(Stored::read(o.format, &o.plaintext)?)),
-            self.read_prefix(&phase2, newest, |o| Ok(Stored::read(o.format, &o.plaintext)?)),
+            self.read_prefix(&phase1, newest, |o| Ok(Stored::of(o)?)),
+            self.read_prefix(&phase2, newest, |o| Ok(Stored::of(o)?)),
             self.read_prefix(&keys, newest, |o| Ok(Secret::new(o.plaintext.to_vec()))),
             self.get(&ceiling),
         )?;

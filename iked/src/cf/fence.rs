@@ -534,7 +534,7 @@ impl<C: CouplingFacility> Sysplex<C> {
     /// It is refused.
     pub fn open<T: Stored>(&self, path: &str, sealed: &[u8]) -> Result<(u64, T), Refusal> {
         let opened = self.key.open(path, sealed)?;
-        Ok((opened.epoch, T::read(opened.format, &opened.plaintext)?))
+        Ok((opened.epoch, T::of(&opened)?))
     }
 }
 

@@ -189,11 +189,13 @@ fn read<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(Place,
     let content = match place {
         Place::Member { .. } => text::<Member>(&opened)?,
         Place::Alive { .. } => text::<Alive>(&opened)?,
-        Place::Owner(_) => Content::Owner(content(&opened)?),
+        Place::Owner(_) => Content::Owner(Stored::of(&opened).map_err(Refusal::from)?),
         Place::Backup(..) => text::<Backup>(&opened)?,
         Place::Ceiling(_) => text::<Ceiling>(&opened)?,
         Place::Record(_, RecordKey::Phase1(_)) => text::<Phase1>(&opened)?,
-        Place::Record(_, RecordKey::Phase2(_)) => Content::Phase2(content(&opened)?),
+        Place::Record(_, RecordKey::Phase2(_)) => {
+            Content::Phase2(Stored::of(&opened).map_err(Refusal::from)?)
+        }
         Place::Record(_, RecordKey::Keys(_)) => {
             Content::Other(format!("Secret({} bytes)", opened.plaintext.len()))
         }
@@ -201,12 +203,8 @@ fn read<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(Place,
     Ok((place, Read { epoch: opened.epoch, old_key: opened.old_key, content }))
 }
 
-fn content<T: Stored>(opened: &Opened) -> Result<T, Refusal> {
-    Ok(T::read(opened.format, &opened.plaintext)?)
-}
-
 fn text<T: Stored + std::fmt::Debug>(opened: &Opened) -> Result<Content, Refusal> {
-    Ok(Content::Other(format!("{:?}", content::<T>(opened)?)))
+    Ok(Content::Other(format!("{:?}", T::of(opened)?)))
 }
 
 /// What was seen so far of a store that is looked through.

@@ -160,16 +160,13 @@ fn is_of_a_kind(path: &str) -> bool {
 
 fn open<C: CouplingFacility>(plex: &Sysplex<C>, entry: &Entry) -> Result<(u64, Content), Refusal> {
     let opened = plex.key().open(&entry.key, &entry.value)?;
-    let (format, octets) = (opened.format, &opened.plaintext);
     let content = match plex.paths().place(&entry.key) {
-        Some(Place::Record(_, RecordKey::Phase1(id))) => {
-            Content::Phase1(id, Box::new(Stored::read(format, octets)?))
+        Some(Place::Record(_, RecordKey::Phase1(id))) => Content::Phase1(id, Box::new(Stored::of(&opened)?)),
+        Some(Place::Record(_, RecordKey::Phase2(id))) => Content::Phase2(id, Box::new(Stored::of(&opened)?)),
+        Some(Place::Record(_, RecordKey::Keys(id))) => {
+            Content::Keys(id, Secret::new(opened.plaintext.to_vec()))
         }
-        Some(Place::Record(_, RecordKey::Phase2(id))) => {
-            Content::Phase2(id, Box::new(Stored::read(format, octets)?))
-        }
-        Some(Place::Record(_, RecordKey::Keys(id))) => Content::Keys(id, Secret::new(octets.to_vec())),
-        Some(Place::Ceiling(_)) => Content::Ceiling(Stored::read(format, octets)?),
+        Some(Place::Ceiling(_)) => Content::Ceiling(Stored::of(&opened)?),
         _ => return Err(Refusal::Key),
     };
     Ok((opened.epoch, content))

@@ -3,7 +3,7 @@
 //! One record for each IKE tunnel (phase 1) and each dynamic tunnel (phase 2). A record's id is computed from
 //! what stays the same when another owner negotiates the tunnel again, so its record takes the old one's place.
 
-use super::seal::{FIRST_FORMAT, SysplexKey};
+use super::seal::{FIRST_FORMAT, Opened, SysplexKey};
 use crate::ike::command::ActivationMethod;
 use crate::ike::rules::IkeOffer;
 use crate::ike::types::{
@@ -242,6 +242,14 @@ pub trait Stored: Serialize + DeserializeOwned {
     /// They are something else.
     fn read(format: u8, octets: &[u8]) -> Result<Self, Malformed> {
         if format == Self::FORMAT { decode(octets) } else { Err(Malformed) }
+    }
+
+    /// The record in an opened value.
+    ///
+    /// # Errors
+    /// As [`Stored::read`].
+    fn of(opened: &Opened) -> Result<Self, Malformed> {
+        Self::read(opened.format, &opened.plaintext)
     }
 }
 

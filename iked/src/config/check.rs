@@ -6,6 +6,7 @@ use super::{
     Sysplex, XcfEntry, profile,
 };
 use crate::cf::seal::SysplexKey;
+use ipnet::IpNet;
 use policy::ike_config::IkeConfig;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -535,12 +536,8 @@ fn is_broadcast(a: IpAddr) -> bool {
 }
 
 /// An address, or address and prefix length.
-fn prefix(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
-    let address: IpAddr = address.parse().ok()?;
-    let width = if address.is_ipv6() { 128 } else { 32 };
-    let length = length.map_or(Some(width), |l| l.parse().ok())?;
-    (length <= width).then_some((address, length))
+fn prefix(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()))
 }
 
 fn port_range(p: &Ports) -> Option<(u16, u16)> {

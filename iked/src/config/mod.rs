@@ -8,6 +8,7 @@ mod check;
 mod file;
 mod profile;
 
+use ipnet::IpNet;
 use stack::control::DefenseMode;
 use std::fmt;
 use std::net::IpAddr;
@@ -222,8 +223,8 @@ pub struct Defense {
     pub max_lifetime_min: u32,
     /// Lines in five minutes, for filters that do not say; 0: as many as the stack writes about anything.
     pub log_limit: u16,
-    /// Addresses of others that they do not touch, and their prefix lengths.
-    pub exclude: Vec<(IpAddr, u8)>,
+    /// Addresses of others that they do not touch.
+    pub exclude: Vec<IpNet>,
 }
 
 impl Default for Defense {
@@ -381,6 +382,16 @@ pub(crate) fn read_bounded(path: &Path) -> Result<String, String> {
         let line = good.iter().filter(|&&b| b == b'\n').count() + 1;
         format!("line {line}: not UTF-8 text")
     })
+}
+
+/// Puts `text` in the place of the file `name` of a folder: who reads it then, or after a crash, has the old text or the new.
+///
+/// # Errors
+/// As of [`std::fs::write`] and [`std::fs::rename`].
+pub(crate) fn replace_file(folder: &Path, name: &str, text: &str) -> std::io::Result<()> {
+    let new = folder.join(format!(".{name}.new"));
+    std::fs::write(&new, text)?;
+    std::fs::rename(&new, folder.join(name))
 }
 
 /// Why there is no configuration.

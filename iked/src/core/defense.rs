@@ -10,12 +10,12 @@ use crate::config::{Config, Name, StackEntry};
 use crate::request::CoreError;
 use crate::request::defense::{
     DEFAULT_LIFETIME_MIN, DefenseOrder, DefenseOutcome, DefenseRequest, DefenseResult, DefenseStatus, GLOBAL,
-    Packets, Settings, prefix,
+    Packets, Settings, range,
 };
 use crate::stack_link::{ANSWER_TIME, StackIndex};
 use serde::{Deserialize, Serialize};
 use stack::control::{
-    Answer, DefenseMode, DefenseSet, DefensiveFilter, FilterKind, FilterTotals, FilterView, Question, ToStack,
+    Answer, DefenseMode, DefenseSet, DefensiveFilter, FilterKind, FilterView, Question, ToStack,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -88,18 +88,7 @@ impl Entry {
     }
 
     fn views(&self) -> impl Iterator<Item = FilterView> + '_ {
-        self.filters(0).map(|f| FilterView {
-            kind: FilterKind::Defensive {
-                simulate: f.simulate,
-                global: f.global,
-                log_limit: f.log_limit,
-                expires: f.expires,
-                updated: f.updated,
-            },
-            rule: stack::control::FilterRule { log_deny: f.log, ..f.rule },
-            totals: FilterTotals::default(),
-            created: f.created,
-        })
+        self.filters(0).map(|f| f.view(0))
     }
 }
 
@@ -154,11 +143,9 @@ impl Defenses {
 
     /// Writes the list where the next daemon finds it.
     fn save(&self, folder: &Path) {
-        let (path, new) = (folder.join(FILE), folder.join(".defense.new"));
         let text = toml::to_string(self).map_err(std::io::Error::other);
-        let written = text.and_then(|t| std::fs::write(&new, t)).and_then(|()| std::fs::rename(&new, &path));
-        if let Err(e) = written {
-            warn!("{}: {e}: defensive filters will be forgotten when iked ends", path.display());
+        if let Err(e) = text.and_then(|text| crate::config::replace_file(folder, FILE, &text)) {
+            warn!("{}: {e}: defensive filters will be forgotten when iked ends", folder.join(FILE).display());
         }
     }
 
@@ -208,7 +195,7 @@ impl Defenses {
         own.sort_unstable_by_key(|e| std::cmp::Reverse(e.id));
         DefenseSet {
             mode: entry.defense.mode,
-            excluded: entry.defense.exclude.iter().map(|(a, length)| prefix(*a, *length)).collect(),
+            excluded: entry.defense.exclude.iter().copied().map(range).collect(),
             filters: own.into_iter().flat_map(|e| e.filters(unix)).collect(),
         }
     }

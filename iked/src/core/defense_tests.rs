@@ -30,7 +30,7 @@ fn three() -> Vec<StackEntry> {
 }
 
 fn packets() -> Packets {
-    let one = |a: [u8; 4]| prefix(a.into(), 32);
+    let one = |a: [u8; 4]| range(std::net::IpAddr::from(a).into());
     Packets {
         addresses: Some((one([203, 0, 113, 9]), one([192, 0, 2, 80]))),
         protocol: Some(6),

@@ -15,7 +15,7 @@ use crate::stack_link::StackIndex;
 use crate::takeover::Input;
 use crate::takeover::wire::{Frame, RECORDS, Window, Windows};
 use stack::control::{Answer, Question, SaView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 use tracing::debug;
@@ -126,14 +126,14 @@ impl Core {
         }
         let stack = &self.stacks[index];
         let name = stack.entry.name.clone();
-        let children = stack.engine.children();
-        let of_dvipa = |spi_in| children.iter().any(|c| c.spi_in == spi_in && c.local.ip() == dvipa);
+        let children = stack.engine.children().into_iter().filter(|c| c.local.ip() == dvipa);
+        let of_dvipa: HashSet<u32> = children.map(|c| c.spi_in).collect();
         let window = |sa: SaView| {
             let bytes = sa.in_bytes.max(sa.out_bytes);
             sa.replay.map(|replay| (sa.spi_in, Window { spi_in: sa.spi_in, bytes, replay }))
         };
         let windows: BTreeMap<_, _> =
-            sas.into_iter().filter(|sa| of_dvipa(sa.spi_in)).filter_map(window).collect();
+            sas.into_iter().filter(|sa| of_dvipa.contains(&sa.spi_in)).filter_map(window).collect();
         debug!(%dvipa, epoch, windows = windows.len(), "handed over");
         self.handovers.windows.insert(dvipa, (epoch, windows));
         self.end_leaving(now, dvipa);

@@ -245,9 +245,12 @@ impl Core {
             format!("{target} {}\n", dvipa.map_or_else(|| "*".to_owned(), |d| d.to_string()))
         };
         let text: String = self.quiesced.iter().map(line).collect();
-        let (path, new) = (self.config.state_dir.join(QUIESCED), self.config.state_dir.join(".quiesced.new"));
-        if let Err(e) = std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)) {
-            warn!("{}: {e}: quiesced targets will be forgotten when iked ends", path.display());
+        let folder = &self.config.state_dir;
+        if let Err(e) = crate::config::replace_file(folder, QUIESCED, &text) {
+            warn!(
+                "{}: {e}: quiesced targets will be forgotten when iked ends",
+                folder.join(QUIESCED).display()
+            );
         }
     }
 

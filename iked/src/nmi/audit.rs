@@ -82,6 +82,13 @@ impl Audit {
     }
 }
 
+/// What is said of each of some objects; a request may name a thousand, the log need not.
+pub(super) fn in_few_words<T>(all: &[T], said: impl Fn(&T) -> String) -> String {
+    let shown: Vec<_> = all.iter().take(4).map(said).collect();
+    let more = if all.len() > shown.len() { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,9 @@
 //! Requests about defensive filters: what is asked of the core, and how its outcomes go back (docs/nmi.md section 7.3).
 
+use super::audit::in_few_words;
 use super::session::Failure;
-use crate::request::defense::{DefenseOrder, DefenseOutcome, DefenseResult, Packets, Settings, prefix};
+use crate::request::defense::{DefenseOrder, DefenseOutcome, DefenseResult, Packets, Settings, range};
+use ipnet::IpNet;
 use nmi_proto::code::{DefensiveStatus, Direction, FilterAction, FilterScope, MessageType};
 use nmi_proto::display::DefensiveControl;
 use stack::control::{self, PortRange, Scope};
@@ -34,8 +36,8 @@ fn settings(o: &DefensiveControl) -> Settings {
 }
 
 fn packets(o: &DefensiveControl) -> Option<Packets> {
-    let ((source, source_length), (destination, destination_length)) = (o.source(), o.destination());
-    let both = (prefix(source, source_length), prefix(destination, destination_length));
+    let addresses = |(address, length)| Some(range(IpNet::new(address, length).ok()?));
+    let both = (addresses(o.source())?, addresses(o.destination())?);
     Some(Packets {
         addresses: (!o.both_families).then_some(both),
         protocol: (!o.protocol_any).then_some(o.protocol),
@@ -91,8 +93,5 @@ pub(super) fn summary(all: &[DefensiveControl]) -> String {
         let status = o.status.to_string();
         format!("{} {}", o.name, status.trim_start_matches("NMsec_DEFSTATUS_").to_ascii_lowercase())
     };
-    // A request may name a thousand objects; the log need not.
-    let shown: Vec<_> = all.iter().take(4).map(said).collect();
-    let more = if all.len() > shown.len() { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
+    in_few_words(all, said)
 }

@@ -15,6 +15,7 @@ pub(super) use values::Values;
 
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::request::{CfState, Snapshot, StackInfo, Want};
+use ipnet::IpNet;
 use nmi_proto::code::{CfRecord, DefensiveMode, MessageType, SaState as WireState};
 use nmi_proto::control::{Tunnel, VipaControl};
 use nmi_proto::display::{
@@ -262,10 +263,10 @@ fn stack(info: &StackInfo) -> StackRecord {
             DefenseMode::Simulate => DefensiveMode::SIMULATE,
         },
     };
-    let excluded = |(address, prefix): &(IpAddr, u8)| ExcludedAddress {
-        ipv6: address.is_ipv6(),
-        address: (*address).into(),
-        prefix: *prefix,
+    let excluded = |net: &IpNet| ExcludedAddress {
+        ipv6: net.addr().is_ipv6(),
+        address: net.addr().into(),
+        prefix: net.prefix_len(),
     };
     StackRecord { stack, excluded: info.excluded.iter().map(excluded).collect() }
 }

@@ -437,12 +437,8 @@ impl Session {
                 .ok_or_else(|| internal("an order that the check should have refused"))?;
             let stack = stack.to_owned();
             let outcomes = self.ask_vipa(|reply| VipaRequest::Control { stack, order, reply }).await;
-            match outcomes {
-                Ok(outcomes) => done.extend(outcomes.iter().map(vipa::outcome)),
-                // What was done before is told all the same.
-                Err(failure) if !done.is_empty() => done.push(vipa::failed(object, &failure)),
-                Err(failure) => return Err(failure),
-            }
+            let outcomes = outcomes.map(|all| all.iter().map(vipa::outcome).collect());
+            collect(&mut done, outcomes, |why| Some(vipa::failed(object, why)))?;
         }
         Ok(done)
     }
@@ -468,16 +464,9 @@ impl Session {
             let (stack, user) = (stack.map(str::to_owned), caller.user.name.clone());
             let outcomes =
                 self.ask_defense(|reply| DefenseRequest::Control { stack, user, order, reply }).await;
-            match (outcomes, object) {
-                (Ok(outcomes), object) => {
-                    done.extend(outcomes.iter().map(|o| defense::outcome(object.as_ref(), o)));
-                }
-                // What was done before is told all the same.
-                (Err(failure), Some(object)) if !done.is_empty() => {
-                    done.push(defense::failed(&object, &failure));
-                }
-                (Err(failure), _) => return Err(failure),
-            }
+            let object = object.as_ref();
+            let outcomes = outcomes.map(|all| all.iter().map(|o| defense::outcome(object, o)).collect());
+            collect(&mut done, outcomes, |why| Some(defense::failed(object?, why)))?;
         }
         Ok(done)
     }
@@ -586,6 +575,22 @@ impl Failure {
             }
         }
     }
+}
+
+/// Adds the outcomes of one object to those before. Where it failed, what was done before is told all the same.
+fn collect<T>(
+    done: &mut Vec<T>,
+    outcomes: Result<Vec<T>, Failure>,
+    failed: impl FnOnce(&Failure) -> Option<T>,
+) -> Result<(), Failure> {
+    match outcomes {
+        Ok(outcomes) => done.extend(outcomes),
+        Err(why) => match failed(&why).filter(|_| !done.is_empty()) {
+            Some(failed) => done.push(failed),
+            None => return Err(why),
+        },
+    }
+    Ok(())
 }
 
 fn internal(cause: &str) -> Failure {

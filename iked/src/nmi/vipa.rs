@@ -1,5 +1,6 @@
 //! Requests about DVIPAs: what is asked of the core, and how its outcomes go back (docs/nmi.md section 7.1).
 
+use super::audit::in_few_words;
 use super::session::Failure;
 use crate::request::vipa::{VipaOrder, VipaOutcome, VipaResult};
 use nmi_proto::code::{MessageType, VipaStatus};
@@ -54,8 +55,5 @@ pub(super) fn summary(all: &[VipaControl]) -> String {
         let status = status.trim_start_matches("NMsec_VIPASTATUS_").to_ascii_lowercase();
         format!("{dvipa}{} {status}", o.stack).trim().to_owned()
     };
-    // A request may name a thousand objects; the log need not.
-    let shown: Vec<_> = all.iter().take(4).map(said).collect();
-    let more = if all.len() > shown.len() { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
+    in_few_words(all, said)
 }

@@ -1,9 +1,9 @@
 //! What is asked about defensive filters: what there are, and orders of an operator (docs/nmi.md sections 6.22 and 7.3).
 
 use super::CoreError;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use stack::control::{AddressRange, Direction, FilterAction, FilterRule, FilterView, PortRange, Scope};
-use std::net::IpAddr;
 use tokio::sync::oneshot;
 
 /// Name of the stack that stands for all of them in authorization profiles and in the log.
@@ -119,19 +119,8 @@ impl Packets {
 
 /// The addresses of a prefix: what lies behind its length is not looked at.
 #[must_use]
-pub fn prefix(address: IpAddr, length: u8) -> AddressRange {
-    match address {
-        IpAddr::V4(a) => {
-            let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-            let (low, high) = (a.to_bits() & !host, a.to_bits() | host);
-            AddressRange { low: IpAddr::V4(low.into()), high: IpAddr::V4(high.into()) }
-        }
-        IpAddr::V6(a) => {
-            let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
-            let (low, high) = (a.to_bits() & !host, a.to_bits() | host);
-            AddressRange { low: IpAddr::V6(low.into()), high: IpAddr::V6(high.into()) }
-        }
-    }
+pub fn range(net: IpNet) -> AddressRange {
+    AddressRange { low: net.network(), high: net.broadcast() }
 }
 
 /// A defensive filter as it is displayed.
@@ -184,14 +173,14 @@ mod tests {
     #[test]
     fn a_prefix_is_its_addresses() {
         let shown = |a: &str, n| {
-            let range = prefix(a.parse().unwrap(), n);
+            let range = range(IpNet::new(a.parse().unwrap(), n).unwrap());
             format!("{}-{}", range.low, range.high)
         };
         assert_eq!(shown("10.1.2.3", 32), "10.1.2.3-10.1.2.3");
         assert_eq!(shown("10.1.2.3", 8), "10.0.0.0-10.255.255.255");
-        assert_eq!(prefix([10, 1, 2, 3].into(), 0), AddressRange::ANY_V4);
+        assert_eq!(range("10.1.2.3/0".parse().unwrap()), AddressRange::ANY_V4);
         assert_eq!(shown("2001:db8::7", 126), "2001:db8::4-2001:db8::7");
         assert_eq!(shown("2001:db8::7", 128), "2001:db8::7-2001:db8::7");
-        assert_eq!(prefix("::1".parse().unwrap(), 0), AddressRange::ANY_V6);
+        assert_eq!(range("::1/0".parse().unwrap()), AddressRange::ANY_V6);
     }
 }

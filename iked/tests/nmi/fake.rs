@@ -483,7 +483,7 @@ fn stack_info() -> StackInfo {
         policy_filters: true,
         nat_keepalive_secs: 20,
         defense: wire::DefenseMode::Active,
-        excluded: vec![("198.51.100.0".parse().unwrap(), 24)],
+        excluded: vec!["198.51.100.0/24".parse().unwrap()],
     }
 }
 

@@ -1,6 +1,6 @@
 //! Defensive filters: short-lived filters before policy's, put there by an operator or by what detects intrusions.
 
-use super::{AddressRange, FilterRule};
+use super::{AddressRange, FilterKind, FilterRule, FilterTotals, FilterView};
 use serde::{Deserialize, Serialize};
 
 /// All defensive filters of a stack in search order, the latest first; replaces the ones before. Counters of a filter
@@ -51,4 +51,27 @@ pub struct DefensiveFilter {
     pub updated: u64,
     /// It is a copy of one for all stacks.
     pub global: bool,
+}
+
+impl DefensiveFilter {
+    /// It among the filters in force: the packets that it matched count as what became of them.
+    #[must_use]
+    pub fn view(&self, matched: u64) -> FilterView {
+        let totals = match self.simulate {
+            true => FilterTotals { permits: matched, ..FilterTotals::default() },
+            false => FilterTotals { denies: matched, ..FilterTotals::default() },
+        };
+        FilterView {
+            rule: FilterRule { log_deny: self.log, ..self.rule.clone() },
+            kind: FilterKind::Defensive {
+                simulate: self.simulate,
+                global: self.global,
+                log_limit: self.log_limit,
+                expires: self.expires,
+                updated: self.updated,
+            },
+            totals,
+            created: self.created,
+        }
+    }
 }

@@ -46,7 +46,7 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_chmod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
-    // Programs and processes. `clone3` hides its flags behind a pointer; libraries fall back to `clone` without it.
+    // Programs and processes.
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_kill,

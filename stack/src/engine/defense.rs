@@ -11,8 +11,7 @@ use super::log::{LogLimit, Topic};
 use super::verdict::DropReason;
 use super::{Engine, Line, subject, with_suppressed};
 use crate::control::{
-    AddressRange, DefenseMode, DefenseSet, DefensiveFilter, Direction, FilterAction, FilterKind, FilterRule,
-    FilterTotals, FilterView,
+    AddressRange, DefenseMode, DefenseSet, DefensiveFilter, Direction, FilterAction, FilterRule, FilterView,
 };
 use crate::wire::packet::Parsed;
 use std::net::IpAddr;
@@ -49,8 +48,8 @@ impl Allowance {
 /// A filter in force.
 #[derive(Debug)]
 struct Filter {
+    /// It simulates too where the stack's mode says so.
     wanted: DefensiveFilter,
-    simulate: bool,
     ends: Instant,
     matched: u64,
     allowance: Allowance,
@@ -116,7 +115,8 @@ impl Defense {
             let (matched, allowance) = same.map_or_else(Default::default, |f| (f.matched, f.allowance));
             let simulate = wanted.simulate || set.mode == DefenseMode::Simulate;
             let ends = now.checked_add(Duration::from_millis(wanted.remaining_ms)).unwrap_or(now);
-            self.filters.push(Filter { wanted, simulate, ends, matched, allowance });
+            let wanted = DefensiveFilter { simulate, ..wanted };
+            self.filters.push(Filter { wanted, ends, matched, allowance });
         }
         self.compile();
         self.expire(now);
@@ -125,7 +125,7 @@ impl Defense {
     fn compile(&mut self) {
         let each = || self.filters.iter().enumerate();
         self.all = Search::new(each());
-        self.blocking = Search::new(each().filter(|(_, f)| !f.simulate));
+        self.blocking = Search::new(each().filter(|(_, f)| !f.wanted.simulate));
         self.of_fragments = each().filter(|(_, f)| f.wanted.rule.fragments_only).map(|(i, _)| i).collect();
         self.next_end = self.filters.iter().map(|f| f.ends).min();
     }
@@ -147,25 +147,7 @@ impl Defense {
     /// What is shown of them.
     #[must_use]
     pub fn view(&self) -> Vec<FilterView> {
-        let view = |f: &Filter| {
-            let totals = match f.simulate {
-                true => FilterTotals { permits: f.matched, ..FilterTotals::default() },
-                false => FilterTotals { denies: f.matched, ..FilterTotals::default() },
-            };
-            FilterView {
-                rule: FilterRule { log_deny: f.wanted.log, ..f.wanted.rule.clone() },
-                kind: FilterKind::Defensive {
-                    simulate: f.simulate,
-                    global: f.wanted.global,
-                    log_limit: f.wanted.log_limit,
-                    expires: f.wanted.expires,
-                    updated: f.wanted.updated,
-                },
-                totals,
-                created: f.wanted.created,
-            }
-        };
-        self.filters.iter().map(view).collect()
+        self.filters.iter().map(|f| f.wanted.view(f.matched)).collect()
     }
 
     pub(super) fn passes_by(&self, s: &Subject) -> bool {
@@ -178,7 +160,7 @@ impl Defense {
         let Some(first) = self.all.first(s).filter(|_| !self.passes_by(s)) else {
             return Verdict::default();
         };
-        let (simulated, blocked) = match self.filters.get(first).is_some_and(|f| f.simulate) {
+        let (simulated, blocked) = match self.filters.get(first).is_some_and(|f| f.wanted.simulate) {
             // Whatever blocks stands behind it, for it was the first of all.
             true => (Some(first), self.blocking.first(s)),
             false => (None, Some(first)),
@@ -196,7 +178,7 @@ impl Defense {
         let mut verdict = Verdict::default();
         for &place in &self.of_fragments {
             let Some(f) = self.filters.get(place).filter(|f| matches(&f.wanted.rule, s)) else { continue };
-            if !f.simulate {
+            if !f.wanted.simulate {
                 verdict.blocked = Some(place);
                 break;
             }
@@ -227,7 +209,7 @@ impl Defense {
             0 => log.admit(now, Topic::Defense(f.wanted.id))?,
             limit => f.allowance.admit(now, limit).filter(|_| log.has_room(now))?,
         };
-        let did = if f.simulate { "would have dropped" } else { "dropped" };
+        let did = if f.wanted.simulate { "would have dropped" } else { "dropped" };
         let (name, extension) = (&f.wanted.rule.name, f.wanted.rule.extension);
         let line = format!("{did} {}: filter {name}.{extension}, {}", DropReason::DefensiveBlock, Line(s));
         Some((true, with_suppressed(line, suppressed)))

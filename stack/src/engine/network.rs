@@ -1,7 +1,8 @@
 //! From the network: what the sockets of ports 500 and 4500 and of protocol 50 received, and AH, which comes by the TUN.
 //!
-//! IKE goes to `iked` without asking the filters but the defensive ones (it is the bypass of RFC 4301 section 4.4.1, and has its own defences); ESP is
-//! opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of a packet is believed.
+//! IKE goes to `iked` without asking the filters but the defensive ones (it is the bypass of RFC 4301 section 4.4.1, and has
+//! its own defences); ESP is opened, and what was inside goes on to [`super::inbound`]. Until the integrity check nothing of
+//! a packet is believed.
 
 use super::connection::{ConnectionKey, State};
 use super::esp::{Content, OpenError, Opened};

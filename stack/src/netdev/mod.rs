@@ -184,7 +184,8 @@ impl NetDev {
     }
 
     /// First half of a configuration, before the sockets and the engine: takes back what is no longer published,
-    /// then puts routes, rules and `sysctl`s in place, and home addresses where an engine runs already. Rules that are no longer wanted stay until [`Self::publish`].
+    /// then puts routes, rules and `sysctl`s in place, and home addresses where an engine runs already. Rules that are no
+    /// longer wanted stay until [`Self::publish`].
     ///
     /// # Errors
     /// When an interface is missing or the kernel refuses; what was published stays published then, or is withdrawn.
