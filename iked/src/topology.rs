@@ -1,11 +1,10 @@
 //! What each stack is to be, computed from the configuration and from who owns which DVIPA now.
 
 use crate::cf;
-use crate::config::{Config, Distribute, Dvipa, Method, Name, StackEntry};
+use crate::config::{self, Config, Distribute, Dvipa, Name, StackEntry};
 use crate::takeover::{self, Machine};
 use stack::control::{
-    Distribution, Home, KeyBytes, Member, Method as StackMethod, PortRange, Role, StackConfig, SysplexLink,
-    Target, Xcf,
+    Distribution, Home, KeyBytes, Member, PortRange, Role, StackConfig, SysplexLink, Target, Xcf,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -83,7 +82,7 @@ impl Plex<'_> {
                     other_keys: others.to_vec(),
                     heartbeat_ms: HEARTBEAT_MS,
                     missed_heartbeats: MISSED_HEARTBEATS,
-                    gre_in_udp: false,
+                    gre_in_udp: s.gre_in_udp,
                     leased: self.leased,
                 }),
         }
@@ -120,22 +119,20 @@ impl Plex<'_> {
     }
 
     fn distribution(&self, owner: &Name, d: &Dvipa, x: &Distribute) -> Distribution {
-        let target = |name: &Name| Target {
-            name: name.as_str().to_owned(),
-            xcf: if name == owner { None } else { self.xcf(name) },
-            weight: 10,
-            quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(name.clone(), *w))),
+        let target = |config::Target { stack, weight }: &config::Target| Target {
+            name: stack.as_str().to_owned(),
+            xcf: if stack == owner { None } else { self.xcf(stack) },
+            weight: *weight,
+            quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(stack.clone(), *w))),
         };
         // A target of another system that was never seen has no address yet.
-        let there = |name: &&Name| *name == owner || self.xcf(name).is_some();
+        let there = |t: &&config::Target| t.stack == *owner || self.xcf(&t.stack).is_some();
         Distribution {
             protocol: x.protocol,
             ports: x.ports.iter().map(|&(low, high)| PortRange { low, high }).collect(),
-            method: match x.method {
-                Method::RoundRobin => StackMethod::RoundRobin,
-            },
+            method: x.method,
             targets: x.targets.iter().filter(there).map(target).collect(),
-            affinity_secs: 0,
+            affinity_secs: x.affinity_secs,
         }
     }
 }
@@ -146,8 +143,9 @@ pub fn takes_part_in(d: &Dvipa, name: &Name) -> bool {
     d.owner == *name || d.backups.contains(name) || is_target(d, name)
 }
 
-fn is_target(d: &Dvipa, name: &Name) -> bool {
-    d.distribute.iter().any(|x| x.targets.contains(name))
+/// Whether connections to a DVIPA may end on a stack.
+pub(crate) fn is_target(d: &Dvipa, name: &Name) -> bool {
+    d.distribute.iter().any(|x| x.targets.iter().any(|t| t.stack == *name))
 }
 
 #[cfg(test)]
@@ -183,7 +181,7 @@ mod tests {
         let plan = takeover::Plan {
             address: vip,
             candidates: vec![c.dvipas[0].owner.clone(), c.dvipas[0].backups[0].clone()],
-            giveback: crate::config::Giveback::Manual,
+            giveback: config::Giveback::Manual,
         };
         let mut machine = Machine::new(settings, c.stacks.iter().map(|s| s.name.clone()), [plan]);
         let (now, state) = (std::time::Duration::from_secs(1), takeover::StackState::Ready);

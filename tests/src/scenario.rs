@@ -63,6 +63,10 @@ pub struct Options {
     pub spread: Vec<String>,
     /// Ports that are distributed to one target only.
     pub special: Vec<(u16, String)>,
+    /// More `[[dvipa.distribute]]` tables, for the DVIPA of each family.
+    pub distributions: String,
+    /// Packets between stacks go in GRE in UDP.
+    pub gre_in_udp: bool,
     /// Addresses, own and remote, that may talk in clear.
     pub permits: Vec<(String, String)>,
     /// More offers for child SAs, behind the usual ones: HowToEncrypt and HowToAuth. Weak ones are allowed.
@@ -86,6 +90,8 @@ impl Default for Options {
             ports: vec![PORT],
             spread: Vec::new(),
             special: Vec::new(),
+            distributions: String::new(),
+            gre_in_udp: false,
             permits: Vec::new(),
             offers: Vec::new(),
             home: None,
@@ -179,8 +185,10 @@ pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
 /// The files of the sysplex's `iked`.
 #[must_use]
 pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
-    let mut toml = IKE.to_owned()
-        + "[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n";
+    let mut toml = format!(
+        "{IKE}[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\ngre_in_udp = {}\n\n",
+        options.gre_in_udp
+    );
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);
     for (target, host) in targets.iter().zip(21u8..) {
         let network = if options.target_ext { "[\"ext\"]" } else { "[]" };
@@ -196,6 +204,7 @@ pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files 
         for (port, target) in &options.special {
             distribute(&mut toml, &[*port], std::slice::from_ref(target));
         }
+        toml.push_str(&options.distributions);
     }
     let mut pairs = vec![
         Pair { name: "web", local: DVIPA4, remote: &options.peer4, start: "toPeer" },

@@ -349,7 +349,7 @@ mod tests {
         plex.write(&fence, changes).await.unwrap();
         let alive = Alive { start: 1, count: 2, lease_ms: 1000, ended: false };
         plex.renew("SYSA", "OWN", &alive, &[fence]).await.unwrap();
-        let member = Member { xcf: None, start: 1, distributor: true, target: false, capacity: 1 };
+        let member = Member { xcf: None, start: 1, distributor: true, target: false };
         plex.put_leased(plex.paths().member("SYSA", "OWN"), Some(&member)).await.unwrap();
         let backup = Backup { system: "SYSB".into(), stack: "BACK".into() };
         plex.put_leased(plex.paths().backup(vip, 0), Some(&backup)).await.unwrap();

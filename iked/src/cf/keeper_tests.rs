@@ -47,7 +47,7 @@ fn host(store: &Memory, system: &str, continued: bool) -> Host {
 }
 
 fn member(start: u64) -> Member {
-    Member { xcf: Some("10.99.0.1".parse().unwrap()), start, distributor: true, target: true, capacity: 1 }
+    Member { xcf: Some("10.99.0.1".parse().unwrap()), start, distributor: true, target: true }
 }
 
 fn seal_alive(ended: bool) -> Alive {

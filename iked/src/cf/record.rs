@@ -37,8 +37,6 @@ pub struct Member {
     pub distributor: bool,
     /// Connections may be sent to it.
     pub target: bool,
-    /// Weight of its share of new connections where load counts.
-    pub capacity: u32,
 }
 
 /// That a stack lives: rewritten by its system every fifth of its lease.
@@ -590,7 +588,7 @@ pub(crate) mod tests {
             let (system, stack) = names;
             let (start, epoch, n) = numbers;
             let (distributor, target) = flags;
-            same(Member { xcf, start, distributor, target, capacity: n });
+            same(Member { xcf, start, distributor, target });
             same(Alive { start, count: epoch, lease_ms: n, ended: target });
             same(Owner { system: system.clone(), stack: stack.clone(), epoch, released: target });
             same(Backup { system, stack });

@@ -2,8 +2,8 @@
 
 use super::file::{self, File, LogFormat, Ports, Protocol};
 use super::{
-    Config, Defense, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Name, Nmi, Problem, StackEntry,
-    Sysplex, XcfEntry, profile,
+    Config, Defense, Distribute, Dvipa, Etcd, Facility, Ike, Log, MAX_STACKS, Method, Name, Nmi, Problem,
+    StackEntry, Sysplex, Target, XcfEntry, profile,
 };
 use crate::cf::seal::SysplexKey;
 use ipnet::IpNet;
@@ -28,6 +28,10 @@ const MAX_ENDPOINTS: usize = 16;
 const MAX_LIFETIME_MIN: u32 = 366 * 24 * 60;
 /// Addresses that defensive filters do not touch: each packet that one matches is compared with all of them.
 const MAX_EXCLUDED: usize = 10;
+/// Weight of a target for which none is given (VIPADISTRIBUTE).
+const WEIGHT: u8 = 10;
+/// Longest timed affinity in seconds (TIMEDAFFINITY).
+const MAX_AFFINITY_SECS: u32 = 9999;
 /// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
 const MAX_INTERFACE: usize = 15;
 
@@ -180,7 +184,7 @@ impl Checker<'_> {
             *l.get_ref()
         });
         let lease = Duration::from_millis(lease_ms.into());
-        Some(Sysplex { name: name?, key_file, facility, etcd, lease })
+        Some(Sysplex { name: name?, key_file, facility, etcd, lease, gre_in_udp: s.gre_in_udp })
     }
 
     fn etcd(&mut self, at: usize, e: file::Etcd) -> Etcd {
@@ -485,10 +489,29 @@ impl Checker<'_> {
         if d.targets.get_ref().is_empty() {
             self.problem(d.targets.span().start, "targets = []: expected at least one stack");
         }
-        let mut targets: Vec<Name> = Vec::new();
+        let method = self.method(d);
+        let weighs = matches!(method, Method::WeightedActive | Method::Wlm | Method::Maglev);
+        let mut targets: Vec<Target> = Vec::new();
         for t in d.targets.get_ref() {
-            let Some(name) = self.member(t, "target", stacks) else { continue };
-            if targets.contains(&name) {
+            let (stack, weight) = match t.get_ref() {
+                file::Target::Name(stack) => (stack, None),
+                file::Target::Weighted(w) => (&w.stack, Some(w.weight)),
+            };
+            if weight.is_some() && !weighs {
+                let text = "weight goes with the methods weighted-active, wlm and maglev";
+                self.problem(t.span().start, text);
+            }
+            let weight = match weight.map(u8::try_from) {
+                None => WEIGHT,
+                Some(Ok(weight @ 1..)) => weight,
+                Some(_) => {
+                    self.problem(t.span().start, "weight: expected 1 to 255");
+                    continue;
+                }
+            };
+            let stack = Spanned::new(t.span(), stack.clone());
+            let Some(name) = self.member(&stack, "target", stacks) else { continue };
+            if targets.iter().any(|t| t.stack == name) {
                 self.problem(t.span().start, format!("{name} stands twice among the targets"));
             }
             if Some(&name) != owner {
@@ -500,14 +523,42 @@ impl Checker<'_> {
                     self.problem(t.span().start, message);
                 }
             }
-            targets.push(name);
+            targets.push(Target { stack: name, weight });
         }
         let protocol = match d.protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Sctp => 132,
         };
-        Distribute { protocol, ports, method: d.method, targets }
+        let affinity_secs = d.affinity_secs.as_ref().map_or(0, |secs| {
+            if *secs.get_ref() > MAX_AFFINITY_SECS {
+                let text = format!("affinity_secs = {}: expected 0 to {MAX_AFFINITY_SECS}", secs.get_ref());
+                self.problem(secs.span().start, text);
+            }
+            *secs.get_ref()
+        });
+        Distribute { protocol, ports, method, affinity_secs, targets }
+    }
+
+    fn method(&mut self, d: &file::Distribute) -> Method {
+        if d.method != file::Method::HotStandby {
+            for (key, value) in [("autoswitchback", &d.autoswitchback), ("healthswitch", &d.healthswitch)] {
+                if let Some(value) = value {
+                    self.problem(value.span().start, format!("{key} goes with method = \"hot-standby\""));
+                }
+            }
+        }
+        let on = |switch: &Option<Spanned<bool>>| switch.as_ref().is_none_or(|s| *s.get_ref());
+        match d.method {
+            file::Method::RoundRobin => Method::RoundRobin,
+            file::Method::WeightedActive => Method::WeightedActive,
+            file::Method::HotStandby => Method::HotStandby {
+                autoswitchback: on(&d.autoswitchback),
+                healthswitch: on(&d.healthswitch),
+            },
+            file::Method::Wlm => Method::Wlm,
+            file::Method::Maglev => Method::Maglev,
+        }
     }
 
     /// The stack that `s` names, with its name as it stands in its own table.

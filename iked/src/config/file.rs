@@ -1,6 +1,6 @@
 //! The shape of `iked.toml`. Nothing here is checked beyond types; unknown keys are errors everywhere.
 
-use super::{Facility, Giveback, Method, NmiText, Takeover, UdpEncapsulation};
+use super::{Facility, Giveback, NmiText, Takeover, UdpEncapsulation};
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -73,6 +73,8 @@ pub(super) struct Sysplex {
     pub(super) coupling_facility: Spanned<Facility>,
     pub(super) etcd: Option<Spanned<Etcd>>,
     pub(super) lease_ms: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub(super) gre_in_udp: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,7 +146,37 @@ pub(super) struct Distribute {
     pub(super) protocol: Protocol,
     #[serde(default)]
     pub(super) method: Method,
-    pub(super) targets: Spanned<Vec<Spanned<String>>>,
+    /// Hot standby only, as is the next one.
+    pub(super) autoswitchback: Option<Spanned<bool>>,
+    pub(super) healthswitch: Option<Spanned<bool>>,
+    pub(super) affinity_secs: Option<Spanned<u32>>,
+    pub(super) targets: Spanned<Vec<Spanned<Target>>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Method {
+    #[default]
+    RoundRobin,
+    WeightedActive,
+    HotStandby,
+    Wlm,
+    Maglev,
+}
+
+/// `"TGT1"` or `{ stack = "TGT1", weight = 20 }`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected the name of a stack (\"TGT1\") or { stack = \"TGT1\", weight = 20 }")]
+pub(super) enum Target {
+    Name(String),
+    Weighted(Weighted),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Weighted {
+    pub(super) stack: String,
+    pub(super) weight: u32,
 }
 
 /// `443` or `"8000-8099"`.

@@ -10,6 +10,7 @@ mod profile;
 
 use ipnet::IpNet;
 use stack::control::DefenseMode;
+pub use stack::control::Method;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -164,6 +165,8 @@ pub struct Sysplex {
     pub etcd: Option<Etcd>,
     /// How long a renewal lets a stack use its DVIPAs, where another system may take them.
     pub lease: std::time::Duration,
+    /// Packets between stacks go in GRE in UDP (RFC 8086) instead of GRE.
+    pub gre_in_udp: bool,
 }
 
 /// An etcd cluster.
@@ -292,17 +295,19 @@ pub struct Distribute {
     pub ports: Vec<(u16, u16)>,
     /// How a target is chosen.
     pub method: Method,
-    /// Stacks.
-    pub targets: Vec<Name>,
+    /// Seconds for which a client stays with its target after its last connection there; 0: not at all.
+    pub affinity_secs: u32,
+    /// Stacks, the preferred one of a hot standby first.
+    pub targets: Vec<Target>,
 }
 
-/// How a target is chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// The next one in turn.
-    #[default]
-    RoundRobin,
+/// A target of a distribution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The stack.
+    pub stack: Name,
+    /// Its weight, at least 1.
+    pub weight: u8,
 }
 
 /// How IKE messages are repeated until they are answered.

@@ -6,7 +6,7 @@
 
 use super::check::Checker;
 use super::file::{self, Ports, Protocol};
-use super::{Giveback, Method, StackEntry, Takeover};
+use super::{Giveback, StackEntry, Takeover};
 use policy::Source;
 use policy::profile::{self, Moveable, Profile, VipaRole};
 use std::net::IpAddr;
@@ -118,33 +118,57 @@ impl Checker<'_> {
                     format!("VIPADISTRIBUTE {address} in the profile of {}: {what}", owner.stack),
                 );
             };
-            if d.method != profile::Method::RoundRobin {
-                refuse(self, "expected DISTMETHOD ROUNDROBIN, the others are not supported yet");
+            if d.optlocal.is_some_and(|n| n > 0) {
+                refuse(self, "OPTLOCAL is not supported: expected NOOPTLOCAL");
             }
-            if d.ports.is_empty() {
-                refuse(self, "expected PORT with at least one port");
+            if d.sysplex_ports {
+                refuse(self, "SYSPLEXPORTS is not supported");
             }
-            if d.affinity_secs != 0 || d.optlocal.is_some() || d.sysplex_ports {
-                refuse(self, "TIMEDAFFINITY, OPTLOCAL and SYSPLEXPORTS are not supported yet");
+            let (method, switches) = match d.method {
+                // Weights come from the capacity of hosts: servers of one host share it.
+                profile::Method::BaseWlm | profile::Method::ServerWlm => (file::Method::Wlm, None),
+                profile::Method::RoundRobin => (file::Method::RoundRobin, None),
+                profile::Method::WeightedActive => (file::Method::WeightedActive, None),
+                profile::Method::HotStandby { autoswitchback, healthswitch } => {
+                    (file::Method::HotStandby, Some((autoswitchback, healthswitch)))
+                }
+            };
+            let mut named: Vec<&profile::Target> = d.targets.iter().collect();
+            if method == file::Method::HotStandby {
+                // The preferred one, then the backups from the highest rank down.
+                named.sort_by_key(|t| t.backup_rank.map_or((0, 0), |rank| (1, u8::MAX - rank)));
             }
+            let place = |stack: &StackEntry, weight: Option<u8>| {
+                let stack = stack.name.as_str().to_owned();
+                owner.place(match weight {
+                    Some(weight) => file::Target::Weighted(file::Weighted { stack, weight: weight.into() }),
+                    None => file::Target::Name(stack),
+                })
+            };
             let mut targets = Vec::new();
-            if d.targets.is_empty() {
-                let all = stacks.iter().filter(|s| s.xcf.is_some());
-                targets.extend(all.map(|s| owner.place(s.name.as_str().to_owned())));
+            if named.is_empty() {
+                targets.extend(stacks.iter().filter(|s| s.xcf.is_some()).map(|s| place(s, None)));
             }
-            for target in &d.targets {
+            for target in named {
                 let found = stacks.iter().find(|s| s.xcf.as_ref().is_some_and(|x| x.address == target.xcf));
+                let weight = (method == file::Method::WeightedActive).then_some(target.weight);
                 match found {
-                    Some(s) => targets.push(owner.place(s.name.as_str().to_owned())),
+                    Some(stack) => targets.push(place(stack, weight)),
                     None => refuse(self, &format!("no stack has the XCF address {}", target.xcf)),
                 }
             }
-            let ports =
-                d.ports.iter().map(|p| owner.place(Ports::Range(format!("{}-{}", p.low(), p.high()))));
+            // Without PORT: every port on which a server listens.
+            let all = [(1, u16::MAX)];
+            let coded: Vec<_> = d.ports.iter().map(|p| (p.low(), p.high())).collect();
+            let ports = if coded.is_empty() { &all[..] } else { &coded };
+            let ports = ports.iter().map(|(a, b)| owner.place(Ports::Range(format!("{a}-{b}"))));
             made.push(owner.place(file::Distribute {
                 ports: owner.place(ports.collect()),
                 protocol: Protocol::Tcp,
-                method: Method::RoundRobin,
+                method,
+                autoswitchback: switches.map(|(back, _)| owner.place(back)),
+                healthswitch: switches.map(|(_, health)| owner.place(health)),
+                affinity_secs: Some(owner.place(d.affinity_secs)),
                 targets: owner.place(targets),
             }));
         }

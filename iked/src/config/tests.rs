@@ -201,6 +201,42 @@ fn distribution_needs_the_trusted_link() {
 }
 
 #[test]
+fn every_method_with_its_options() {
+    let with = |coded: &str| {
+        let text = format!("{GOOD}\n[[dvipa.distribute]]\nports = [9]\n{coded}\n");
+        let d = Dir::new().parse(&text).unwrap().dvipas[0].distribute.last().unwrap().clone();
+        let weights: Vec<_> = d.targets.iter().map(|t| t.weight).collect();
+        (d.method, d.affinity_secs, weights)
+    };
+    let one = "targets = ['TGT1']";
+    assert_eq!(with(one), (Method::RoundRobin, 0, vec![10]));
+    assert_eq!(with(&format!("affinity_secs = 60\n{one}")), (Method::RoundRobin, 60, vec![10]));
+    let weighted = "method = 'weighted-active'\ntargets = ['TCPCS1', { stack = 'TGT1', weight = 255 }]";
+    assert_eq!(with(weighted), (Method::WeightedActive, 0, vec![10, 255]));
+    let standby = Method::HotStandby { autoswitchback: true, healthswitch: true };
+    assert_eq!(with(&format!("method = 'hot-standby'\n{one}")).0, standby);
+    let stays = "method = 'hot-standby'\nautoswitchback = false\nhealthswitch = false";
+    let standby = Method::HotStandby { autoswitchback: false, healthswitch: false };
+    assert_eq!(with(&format!("{stays}\n{one}")).0, standby);
+    assert_eq!(with(&format!("method = 'wlm'\n{one}")).0, Method::Wlm);
+    assert_eq!(with(&format!("method = 'maglev'\n{one}")).0, Method::Maglev);
+}
+
+#[test]
+fn options_that_do_not_go_with_the_method_are_told() {
+    let errors =
+        |coded: &str| Dir::new().errors(&format!("{GOOD}\n[[dvipa.distribute]]\nports = [9]\n{coded}\n"));
+    insta::assert_snapshot!(errors("targets = [{ stack = 'TGT1', weight = 2 }]"), @"iked.toml:46:12: weight goes with the methods weighted-active, wlm and maglev");
+    insta::assert_snapshot!(errors("healthswitch = true\ntargets = ['TGT1']"), @r#"iked.toml:46:16: healthswitch goes with method = "hot-standby""#);
+    let weight = |w: &str| errors(&format!("method = 'wlm'\ntargets = [{{ stack = 'TGT1', {w} }}]"));
+    insta::assert_snapshot!(weight("weight = 0"), @"iked.toml:47:12: weight: expected 1 to 255");
+    insta::assert_snapshot!(weight("weight = 256"), @"iked.toml:47:12: weight: expected 1 to 255");
+    insta::assert_snapshot!(weight("wait = 1"), @r#"iked.toml:47:11: expected the name of a stack ("TGT1") or { stack = "TGT1", weight = 20 }"#);
+    insta::assert_snapshot!(errors("affinity_secs = 10000\ntargets = ['TGT1']"), @"iked.toml:46:17: affinity_secs = 10000: expected 0 to 9999");
+    insta::assert_snapshot!(errors("method = 'random'\ntargets = ['TGT1']"), @"iked.toml:46:10: unknown variant `random`, expected one of `round-robin`, `weighted-active`, `hot-standby`, `wlm`, `maglev`");
+}
+
+#[test]
 fn a_port_is_distributed_once() {
     let text = format!("{GOOD}\n[[dvipa.distribute]]\nports = [\"8050-9000\"]\ntargets = [\"TGT1\"]\n");
     insta::assert_snapshot!(Dir::new().errors(&text), @"iked.toml:45:9: a port of 203.0.113.10 is already distributed above");
@@ -274,7 +310,31 @@ fn profiles_are_another_spelling() {
     assert_eq!((dvipa.owner.as_str(), dvipa.backups[0].as_str()), ("TCPCS1", "TGT1"));
     assert_eq!(dvipa.giveback, Giveback::WhenIdle);
     assert_eq!(dvipa.distribute[0].ports, [(80, 80), (8000, 8099)]);
-    assert_eq!(dvipa.distribute[0].targets[0].as_str(), "TGT1");
+    assert_eq!(dvipa.distribute[0].targets[0].stack.as_str(), "TGT1");
+}
+
+#[test]
+fn every_method_of_a_profile() {
+    let dir = Dir::new();
+    let distribute = |coded: &str| {
+        let first =
+            D1.replace("DISTMETHOD ROUNDROBIN 203.0.113.10 PORT 80 8000-8099 DESTIP 10.99.0.2", coded);
+        let mut c = dir.parse(&with_profiles(&dir, &first, D2)).unwrap();
+        let d = c.dvipas.remove(0).distribute.remove(0);
+        let targets: Vec<_> = d.targets.iter().map(|t| format!("{} {}", t.stack, t.weight)).collect();
+        (d.method, d.ports, d.affinity_secs, targets.join(", "))
+    };
+    let all = vec![(1, 65_535)];
+    let both = || "TCPCS1 10, TGT1 10".to_owned();
+    assert_eq!(distribute("203.0.113.10 DESTIP ALL"), (Method::Wlm, all.clone(), 0, both()));
+    let server = "DISTMETHOD SERVERWLM TIMEDAFFINITY 60 203.0.113.10 DESTIP ALL";
+    assert_eq!(distribute(server), (Method::Wlm, all, 60, both()));
+    let weighted = "DISTM WEIGHTEDACTIVE 203.0.113.10 PORT 80 DESTIP 10.99.0.1 WEIGHT 99 10.99.0.2";
+    let targets = "TCPCS1 99, TGT1 10".to_owned();
+    assert_eq!(distribute(weighted), (Method::WeightedActive, vec![(80, 80)], 0, targets));
+    let standby = "DISTM HOTSTANDBY NOAUTOSWITCHBACK 203.0.113.10 PORT 80 DESTIP 10.99.0.1 BACKUP 7 10.99.0.2 PREFERRED";
+    let method = Method::HotStandby { autoswitchback: false, healthswitch: true };
+    assert_eq!(distribute(standby), (method, vec![(80, 80)], 0, "TGT1 10, TCPCS1 10".to_owned()));
 }
 
 #[test]
@@ -285,7 +345,8 @@ fn what_a_profile_cannot_mean_is_told() {
         assert!(errors.contains(expected), "{expected:?} is not in: {errors}");
     };
     told(D1, &D2.replace("10.99.0.2", "10.99.0.3"), "the XCF address of TGT1 is 10.99.0.3 in its profile");
-    told(&D1.replace("ROUNDROBIN", "BASEWLM"), D2, "expected DISTMETHOD ROUNDROBIN");
+    told(&D1.replace("ROUNDROBIN", "ROUNDROBIN OPTLOCAL 1"), D2, "OPTLOCAL is not supported");
+    told(&D1.replace("ROUNDROBIN", "ROUNDROBIN SYSPLEXPORTS"), D2, "SYSPLEXPORTS is not supported");
     told(&D1.replace("DESTIP 10.99.0.2", "DESTIP 10.99.0.9"), D2, "no stack has the XCF address 10.99.0.9");
     told(D1, &D2.replace("203.0.113.10", "203.0.113.11"), "no profile here has VIPADEFINE for it");
     told(&D1.replace("VIPADEFINE", "VIPADEFINED"), D2, "the profile of TCPCS1");

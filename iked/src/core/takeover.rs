@@ -20,7 +20,7 @@ use crate::takeover::{
     ClaimFailure, Entry, Expected, Input, Known, Left, Machine, Message, Outcome, Output, Over, Plan,
     Progress as Done, Settings, StackState,
 };
-use crate::topology::Ownership;
+use crate::topology::{Ownership, is_target};
 use stack::control::{FromStack, ToStack};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -266,8 +266,7 @@ impl Core {
             xcf: s.entry.xcf.as_ref().map(|x| x.address),
             start: s.start,
             distributor: part(&|d| d.owner == *stack || d.backups.contains(stack)),
-            target: part(&|d| d.distribute.iter().any(|x| x.targets.contains(stack))),
-            capacity: 100,
+            target: part(&|d| is_target(d, stack)),
         };
         let lease = lease(&self.config);
         self.order(Order::Serve { stack: stack.as_str().to_owned(), member, lease });

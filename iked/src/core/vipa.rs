@@ -13,7 +13,7 @@ use crate::takeover::{
     self, CandidateState, CandidateView, Cause, DvipaView, Entry, Progress, Refusal, Request, StepName,
 };
 use crate::topology;
-use stack::control::{Answer, Heard, Question, TargetView};
+use stack::control::{Answer, Heard, Method, Question, TargetView};
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -158,7 +158,7 @@ impl Core {
         };
         let concerned = |d: &&Dvipa| {
             dvipa.is_none_or(|a| a == d.address)
-                && d.distribute.iter().any(|x| x.targets.iter().any(|t| t.is(target)))
+                && d.distribute.iter().any(|x| x.targets.iter().any(|t| t.stack.is(target)))
         };
         let all: Vec<IpAddr> = self.config.dvipas.iter().filter(concerned).map(|d| d.address).collect();
         let Ok(name) = config::Name::parse(target) else {
@@ -277,7 +277,8 @@ impl Core {
 
     fn targets(&self, now: Now, d: &Dvipa) -> Vec<TargetStatus> {
         let owner = self.owners.get(&d.address).map(|o| &o.stack);
-        let row = |x: &Distribute, ports: (u16, u16), name: &config::Name| {
+        let row = |x: &Distribute, ports: (u16, u16), rank: usize, target: &config::Target| {
+            let name = &target.stack;
             let stack = self.stacks.iter().find(|s| s.entry.name == *name);
             let there = || self.takeovers.members.get(name).and_then(|(_, m)| m.xcf);
             let xcf = stack.and_then(|s| s.entry.xcf.as_ref()).map(|x| x.address).or_else(there);
@@ -292,28 +293,45 @@ impl Core {
                 dvipa: d.address,
                 protocol: x.protocol,
                 ports,
-                method: match x.method {
-                    config::Method::RoundRobin => DistributionMethod::RoundRobin,
-                },
+                method: method_of(x.method),
                 target: name.as_str().to_owned(),
                 xcf: xcf.filter(|_| owner != Some(name)),
                 path_up: heard.map(|(_, h)| h.alive),
                 heard: heard.map(|(at, _)| at),
                 ready: heard.map(|(_, h)| servers(h)),
-                weight: None,
+                weight: weight_of(x.method, target.weight, heard.map(|(_, h)| h.capacity)),
                 quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(name.clone(), *w))),
-                preferred: false,
+                preferred: matches!(x.method, Method::HotStandby { .. }) && rank == 0,
                 connections: None,
-                affinity: Duration::ZERO,
+                affinity: Duration::from_secs(x.affinity_secs.into()),
             }
         };
         let mut rows = Vec::new();
         for x in &d.distribute {
             for ports in &x.ports {
-                rows.extend(x.targets.iter().map(|target| row(x, *ports, target)));
+                rows.extend(x.targets.iter().enumerate().map(|(rank, target)| row(x, *ports, rank, target)));
             }
         }
         rows
+    }
+}
+
+const fn method_of(method: Method) -> DistributionMethod {
+    match method {
+        Method::RoundRobin => DistributionMethod::RoundRobin,
+        Method::WeightedActive => DistributionMethod::WeightedActive,
+        Method::HotStandby { .. } => DistributionMethod::HotStandby,
+        Method::Wlm => DistributionMethod::Wlm,
+        Method::Maglev => DistributionMethod::Maglev,
+    }
+}
+
+/// The weight that counts for a target of a `capacity` that was heard here; the owner's own stack knows better.
+fn weight_of(method: Method, weight: u8, capacity: Option<u8>) -> Option<u32> {
+    match method {
+        Method::RoundRobin | Method::HotStandby { .. } => None,
+        Method::WeightedActive | Method::Maglev => Some(weight.into()),
+        Method::Wlm => capacity.map(|c| u32::from(weight) * u32::from(c) / 100),
     }
 }
 
@@ -394,12 +412,23 @@ async fn with_counts(all: Asked<TargetStatus>, reply: Reply<TargetStatus>) {
             views = answered(question).await.map(|v| (status.dvipa, v));
         }
         if let Some((_, views)) = views.as_ref().filter(|(dvipa, _)| *dvipa == status.dvipa) {
-            let mine = views.iter().filter(|v| {
-                v.dvipa == status.dvipa
-                    && v.target == status.target
-                    && (status.ports.0..=status.ports.1).contains(&v.port)
-            });
-            status.connections = Some(mine.fold((0, 0), |(a, t), v| (a + v.active, t + v.total)));
+            let mine: Vec<&TargetView> = views
+                .iter()
+                .filter(|v| {
+                    v.dvipa == status.dvipa
+                        && v.protocol == status.protocol
+                        && v.target == status.target
+                        && (status.ports.0..=status.ports.1).contains(&v.port)
+                })
+                .collect();
+            status.connections = Some(mine.iter().fold((0, 0), |(a, t), v| (a + v.active, t + v.total)));
+            // What the owner distributes by, of itself too.
+            if let Some(v) = mine.first() {
+                let has_weight =
+                    !matches!(status.method, DistributionMethod::RoundRobin | DistributionMethod::HotStandby);
+                status.weight = has_weight.then_some(v.weight.into());
+                status.ready = v.ready.or(status.ready);
+            }
         }
         done.push(status);
     }

@@ -697,6 +697,7 @@ fn snapshot(filters: u32) -> Snapshot {
         ],
         targets: vec![wire::TargetView {
             dvipa,
+            protocol: 6,
             port: 80,
             target: "TGT1".into(),
             active: 4,

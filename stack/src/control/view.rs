@@ -290,17 +290,19 @@ pub struct DropView {
 pub struct TargetView {
     /// The DVIPA.
     pub dvipa: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
     /// Port (low end of the range that was hit).
     pub port: u16,
     /// Stack name of the target.
     pub target: String,
-    /// Connections in the table.
+    /// Connections that have not ended.
     pub active: u64,
     /// Connections since the start.
     pub total: u64,
     /// Servers that listen there; `None`: nothing was heard of it.
     pub ready: Option<u32>,
-    /// Weight in force.
+    /// Weight in force; 0 where the method has none.
     pub weight: u8,
     /// It gets no new connections.
     pub quiesced: bool,

@@ -162,7 +162,7 @@ struct List {
 /// Connections of one line of target counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// In the table.
+    /// That have not ended.
     pub active: u64,
     /// Since the start.
     pub total: u64,
@@ -278,10 +278,16 @@ impl Connections {
 
     /// Counts a flow that stood outside of the distribution in a line of it.
     pub fn set_slot(&mut self, id: ConnectionId, slot: u32) {
-        let before = std::mem::replace(&mut self.entries[id.0 as usize].slot, slot);
+        let e = &mut self.entries[id.0 as usize];
+        let (before, ended) = (std::mem::replace(&mut e.slot, slot), e.state == State::Closing);
         if before != slot {
-            self.tally_down(before);
+            if !ended {
+                self.tally_down(before);
+            }
             self.tally_up(slot);
+            if ended {
+                self.tally_down(slot);
+            }
         }
     }
 
@@ -389,6 +395,9 @@ impl Connections {
         let e = &mut self.entries[id.0 as usize];
         (e.state, e.answered) = (state, answered);
         self.link(id.0);
+        if state == State::Closing {
+            self.tally_down(slot);
+        }
         Ok(id)
     }
 
@@ -402,6 +411,13 @@ impl Connections {
         let t = &mut self.tallies[slot as usize];
         t.active += 1;
         t.total += 1;
+    }
+
+    /// A flow that had ended goes on.
+    fn tally_again(&mut self, slot: u32) {
+        if let Some(t) = self.tallies.get_mut(slot as usize).filter(|_| slot != 0) {
+            t.active += 1;
+        }
     }
 
     fn tally_down(&mut self, slot: u32) {
@@ -436,11 +452,18 @@ impl Connections {
                 (state, _) => state,
             }
         };
-        let ended = e.state == State::Closing && before != State::Closing;
+        let (state, slot) = (e.state, e.slot);
+        let ended = state == State::Closing && before != State::Closing;
         if ended && std::mem::take(&mut e.watched) {
             self.ended.push(Ended { key: e.key, at: now });
         }
-        if e.state != before || now.saturating_duration_since(e.last) >= GRAIN {
+        let elapsed = now.saturating_duration_since(e.last);
+        if ended {
+            self.tally_down(slot);
+        } else if before == State::Closing && state != State::Closing {
+            self.tally_again(slot);
+        }
+        if state != before || elapsed >= GRAIN {
             self.unlink(id.0, before);
             self.entries[id.0 as usize].last = now;
             self.link(id.0);
@@ -462,7 +485,9 @@ impl Connections {
         }
         self.free.push(id.0);
         self.entries[id.0 as usize].live = false;
-        self.tally_down(e.slot);
+        if e.state != State::Closing {
+            self.tally_down(e.slot);
+        }
         if let Some(n) = self.locals.get_mut(&e.key.local) {
             *n -= 1;
             if *n == 0 {

@@ -265,7 +265,7 @@ fn vip() -> IpAddr {
 }
 
 fn member() -> Member {
-    Member { xcf: None, start: 1, distributor: true, target: false, capacity: 1 }
+    Member { xcf: None, start: 1, distributor: true, target: false }
 }
 
 impl Host {

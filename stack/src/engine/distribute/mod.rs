@@ -346,14 +346,26 @@ impl Distributor {
         })
     }
 
+    /// The weight that counts for a target now; 0 where the method has none.
+    fn weight(&self, method: Method, target: &TargetPlace) -> u8 {
+        match method {
+            Method::RoundRobin | Method::HotStandby { .. } => 0,
+            Method::WeightedActive | Method::Maglev => target.weight,
+            Method::Wlm => {
+                let capacity = u16::from(self.health.capacity(target.place));
+                u8::try_from(u16::from(target.weight) * capacity / 100).unwrap_or(target.weight)
+            }
+        }
+    }
+
     /// Connections by target: the configured lines and those that still have some.
     #[must_use]
     pub fn view(&self, connections: &Connections) -> Vec<TargetView> {
-        let mut configured: HashMap<u32, (&TargetPlace, u8, PortRange)> = HashMap::new();
+        let mut configured: HashMap<u32, (&TargetPlace, &Service, PortRange)> = HashMap::new();
         for s in self.services.values().flatten() {
             for t in &s.targets {
                 let lines = t.slots.iter().zip(&s.ports);
-                configured.extend(lines.map(|(slot, range)| (*slot, (t, s.protocol, *range))));
+                configured.extend(lines.map(|(slot, range)| (*slot, (t, s, *range))));
             }
         }
         (1u32..)
@@ -366,13 +378,15 @@ impl Distributor {
                 }
                 Some(TargetView {
                     dvipa: line.dvipa,
+                    protocol: line.protocol,
                     port: line.port,
                     target: line.target.clone(),
                     active: tally.active,
                     total: tally.total,
-                    ready: now
-                        .and_then(|(t, p, range)| self.health.listeners(t.place, line.dvipa, *p, *range)),
-                    weight: now.map_or(0, |(t, ..)| t.weight),
+                    ready: now.and_then(|(t, _, range)| {
+                        self.health.listeners(t.place, line.dvipa, line.protocol, *range)
+                    }),
+                    weight: now.map_or(0, |(t, s, _)| self.weight(s.method, t)),
                     quiesced: now.is_none_or(|(t, ..)| t.quiesced),
                 })
             })
