@@ -8,6 +8,7 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 use nix::sys::time::{TimeSpec, TimeVal};
+use std::collections::BTreeSet;
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -57,13 +58,20 @@ impl Stream {
         self.sent.saturating_sub(numbers.len() as u64)
     }
 
-    /// Datagrams before the last one that arrived that did not arrive: those under way at the end are not counted.
+    /// Datagrams that did not arrive, before the last one that did: those under way at the end are not counted.
     #[must_use]
     pub fn missing(&self) -> u64 {
-        let mut numbers: Vec<u64> = self.arrived.iter().map(|a| a.0).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.last().map_or(0, |last| last + 1 - numbers.len() as u64)
+        self.missing_since(Duration::ZERO)
+    }
+
+    /// As [`Stream::missing`], of those behind the last one that arrived before `since`, as the clock of [`realtime`] has it:
+    /// the first ones of a stream may come before anybody listens.
+    #[must_use]
+    pub fn missing_since(&self, since: Duration) -> u64 {
+        let before = self.arrived.iter().filter(|(_, at)| *at < since).map(|(number, _)| number + 1);
+        let first = before.max().unwrap_or(0);
+        let arrived: BTreeSet<u64> = self.arrived.iter().map(|a| a.0).filter(|n| *n >= first).collect();
+        arrived.last().map_or(0, |last| last + 1 - first - arrived.len() as u64)
     }
 
     /// Datagrams that arrived more than once.

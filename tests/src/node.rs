@@ -33,22 +33,25 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 /// Builds the programs that [`binary`] finds, where cargo started the one that runs now, with the same profile, and the
-/// packages `more`.
+/// packages `more`; with `etcd`, an `iked` that can use one.
 ///
 /// # Errors
 /// When the build fails.
-pub fn build(more: &[&str]) -> Result<()> {
+pub fn build(more: &[&str], etcd: bool) -> Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
-    let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--bins"]);
-    for package in ["iked", "stack", "ipsec-cli"].iter().chain(more) {
-        command.args(["-p", package]);
-    }
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    ensure!(command.status()?.success(), "the build failed");
-    Ok(())
+    let run = |arguments: &[&str]| -> Result<()> {
+        let mut command = Command::new(&cargo);
+        command.args(["build", "--quiet", "--bins"]).args(arguments);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        ensure!(command.status()?.success(), "the build failed");
+        Ok(())
+    };
+    let packages: Vec<&str> = ["stack", "ipsec-cli"].iter().chain(more).flat_map(|p| ["-p", *p]).collect();
+    run(&packages)?;
+    // By itself: cargo gives a feature of one package to none when several are named.
+    run(if etcd { &["-p", "iked", "--features", "etcd"] } else { &["-p", "iked"] })
 }
 
 /// The files that configure an `iked`.

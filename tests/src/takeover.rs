@@ -126,7 +126,7 @@ impl Report {
         let mut text = String::new();
         let (inbound, outbound) = self.silences();
         let first = self.first_esp.map_or_else(|| "never".to_owned(), ms);
-        let lost = |s: &meter::Stream| format!("{} of {}", s.missing(), s.sent);
+        let lost = |s: &meter::Stream| format!("{} of {}", s.missing_since(self.lost_at), s.sent);
         let _ = writeln!(text, "loss to first ESP of the new owner   {first}");
         let _ = writeln!(text, "silence to the DVIPA, from it        {}, {}", ms(inbound), ms(outbound));
         let _ = writeln!(

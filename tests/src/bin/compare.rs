@@ -58,10 +58,10 @@ enum What {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Throughput { rounds, seconds, file_mb } => {
-            e2e::node::build(&["e2e"]).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000))
+            e2e::node::build(&["e2e"], false).and_then(|()| throughput(rounds, seconds, file_mb * 1_000_000))
         }
         What::Filter => filter(),
-        What::Nmi { tunnels, seconds } => e2e::node::build(&["e2e"])
+        What::Nmi { tunnels, seconds } => e2e::node::build(&["e2e"], false)
             .and_then(|()| e2e::nmi_load::measure(tunnels, Duration::from_secs(seconds))),
     };
     match outcome {

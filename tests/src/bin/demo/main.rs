@@ -18,7 +18,7 @@ use e2e::node::Daemon;
 use e2e::packet::Seen;
 use e2e::scenario::{self, DVIPA4, Options, PEER_HOME4, PEER4, Sysplex};
 use e2e::swan::{self, Swan};
-use e2e::{http, process, say};
+use e2e::{etcd, http, process, say};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -72,9 +72,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Some(Show::Serve { name, port }) => http::serve(name, *port),
-        Some(Show::Takeover(what)) => ready().and_then(|()| takeover::run(what)),
-        Some(Show::Chaos(what)) => ready().and_then(|()| chaos::run(what)),
-        None => ready().and_then(|()| demo(&arguments)),
+        Some(Show::Takeover(what)) => ready(what.needs_etcd()).and_then(|()| takeover::run(what)),
+        Some(Show::Chaos(what)) => ready(true).and_then(|()| chaos::run(what)),
+        None => ready(false).and_then(|()| demo(&arguments)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,9 +86,14 @@ fn main() -> ExitCode {
 }
 
 /// Root, what the system must have, and the programs built.
-fn ready() -> Result<()> {
+fn ready(etcd: bool) -> Result<()> {
     as_root()?;
-    e2e::node::build(&[])
+    let protoc = || Command::new("protoc").arg("--version").output().is_ok();
+    ensure!(
+        !etcd || (etcd::installed() && protoc()),
+        "needs etcd, and protoc to build with it: apt-get install etcd-server etcd-client protobuf-compiler libprotobuf-dev"
+    );
+    e2e::node::build(&[], etcd)
 }
 
 fn step(line: &str) {

@@ -60,6 +60,12 @@ enum Starts {
     Own,
 }
 
+impl Takeover {
+    pub(crate) fn needs_etcd(&self) -> bool {
+        self.cf == Facility::Etcd
+    }
+}
+
 /// Makes the takeovers that are asked for.
 pub(crate) fn run(arguments: &Takeover) -> Result<()> {
     ensure!(
