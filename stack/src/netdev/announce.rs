@@ -33,7 +33,8 @@ impl Announcing {
     pub fn start(announcements: Vec<Announcement>) -> Self {
         match FrameSender::open() {
             Ok(socket) => {
-                send(&socket, &announcements);
+                let socket = PacketSocket(Some(socket));
+                socket.send(&announcements);
                 Self(Some(tokio::spawn(repeat(socket, announcements)).abort_handle()))
             }
             Err(error) => {
@@ -80,22 +81,38 @@ pub(super) fn announcements(
         .collect()
 }
 
-async fn repeat(socket: FrameSender, announcements: Vec<Announcement>) {
+/// A packet socket that is closed aside: the kernel takes some 10 ms for it (it waits until no processor uses the socket any
+/// more), which whoever takes an address over would wait for.
+#[derive(Debug)]
+struct PacketSocket(Option<FrameSender>);
+
+impl PacketSocket {
+    fn send(&self, announcements: &[Announcement]) {
+        let Some(socket) = &self.0 else { return };
+        for a in announcements {
+            for frame in &a.frames {
+                if let Err(error) = socket.send(a.interface, frame) {
+                    tracing::debug!(%error, interface = a.interface, "announcement not sent");
+                }
+            }
+        }
+    }
+}
+
+impl Drop for PacketSocket {
+    fn drop(&mut self) {
+        if let (Some(socket), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(socket));
+        }
+    }
+}
+
+async fn repeat(socket: PacketSocket, announcements: Vec<Announcement>) {
     let mut elapsed = Duration::ZERO;
     for at in REPEATS {
         tokio::time::sleep(at.saturating_sub(elapsed)).await;
         elapsed = at;
-        send(&socket, &announcements);
-    }
-}
-
-fn send(socket: &FrameSender, announcements: &[Announcement]) {
-    for a in announcements {
-        for frame in &a.frames {
-            if let Err(error) = socket.send(a.interface, frame) {
-                tracing::debug!(%error, interface = a.interface, "announcement not sent");
-            }
-        }
+        socket.send(&announcements);
     }
 }
 
