@@ -169,13 +169,14 @@ impl Machine {
         let owner = d.current.clone().filter(|c| c.epoch > owner.epoch).unwrap_or(owner);
         if self.is_local(&owner.stack) {
             let away = d.deactivated.contains(&owner.stack);
+            // Whoever had it at this epoch is that stack alone, and it takes no orders but ours.
+            let silent = d.current.as_ref().is_none_or(|c| c.stack == owner.stack);
             let mut wish = match self.state(&owner.stack) {
-                StackState::Ready if !away => Wish::new(owner.stack, Cause::Restart, now, expected),
-                StackState::Ready => Wish::new(best, Cause::Deactivated, now, expected),
-                StackState::Ended => {
-                    let silent = d.current.as_ref().is_none_or(|c| c.stack == owner.stack);
-                    Wish { silent, ..Wish::new(best, Cause::ProcessEnded, now, expected) }
+                StackState::Ready if !away => {
+                    Wish { silent, ..Wish::new(owner.stack, Cause::Restart, now, expected) }
                 }
+                StackState::Ready => Wish::new(best, Cause::Deactivated, now, expected),
+                StackState::Ended => Wish { silent, ..Wish::new(best, Cause::ProcessEnded, now, expected) },
                 StackState::Unknown | StackState::Lost | StackState::Starting => return,
                 StackState::Configured => return,
             };
