@@ -87,6 +87,8 @@ pub struct NatPorts {
     /// The same by where the client's NAT sends from: what stays when it negotiates again, here or with another owner.
     clients: HashMap<(SocketAddr, Flow), u16, FixedState>,
     of_tunnel: HashMap<u32, usize>,
+    /// Clients' flows and their ports here, of clients that have not come yet, by where their NAT sends from.
+    expected: HashMap<SocketAddr, Vec<(Flow, u16)>, FixedState>,
     swept: Option<Instant>,
     /// Tunnels with translations that were not told.
     news: BTreeSet<u32>,
@@ -102,6 +104,7 @@ impl NatPorts {
             translated: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
             clients: HashMap::with_hasher(FixedState::with_seed(seed ^ 2)),
             of_tunnel: HashMap::new(),
+            expected: HashMap::with_hasher(FixedState::with_seed(seed ^ 3)),
             swept: None,
             news: BTreeSet::new(),
             told: None,
@@ -183,21 +186,18 @@ impl NatPorts {
             let (tunnel, original, endpoint) = (NO_TUNNEL, f.original, f.endpoint);
             self.flows.insert(flow, Resolution { tunnel, original, endpoint, last: now, lasting });
             self.clients.insert((endpoint, own), f.translated);
+            self.expected.entry(endpoint).or_default().push((own, f.translated));
             *self.of_tunnel.entry(NO_TUNNEL).or_default() += 1;
         }
     }
 
     /// A tunnel to a client whose NAT sends from `endpoint`: what was expected of it goes that way.
     pub fn tunnel_came(&mut self, tunnel: u32, endpoint: SocketAddr) {
-        if !self.of_tunnel.contains_key(&NO_TUNNEL) {
-            return;
-        }
-        let of = |(flow, r): (&Flow, &Resolution)| {
-            (r.tunnel == NO_TUNNEL && r.endpoint == endpoint).then(|| (flow.at(r.original), flow.remote.1))
-        };
-        let expected: Vec<(Flow, u16)> = self.flows.iter().filter_map(of).collect();
-        for (own, port) in expected {
-            self.goes_by(tunnel, own, port);
+        for (own, port) in self.expected.remove(&endpoint).unwrap_or_default() {
+            // Some may have ended, or come by another way.
+            if self.flows.get(&own.at(port)).is_some_and(|r| r.awaits(endpoint)) {
+                self.goes_by(tunnel, own, port);
+            }
         }
     }
 
@@ -222,6 +222,7 @@ impl NatPorts {
         self.translated.clear();
         self.clients.clear();
         self.of_tunnel.clear();
+        self.expected.clear();
         self.news.clear();
     }
 
@@ -341,7 +342,7 @@ impl NatPorts {
     /// Lets idle flows go.
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
-        let Self { flows, translated, clients, of_tunnel, news, .. } = self;
+        let Self { flows, translated, clients, of_tunnel, expected, news, .. } = self;
         flows.retain(|flow, r| {
             let limit = if r.lasting { IDLE_TCP } else { IDLE };
             let keep = now.saturating_duration_since(r.last) < limit;
@@ -355,6 +356,10 @@ impl NatPorts {
                 }
             }
             keep
+        });
+        expected.retain(|endpoint, of_client| {
+            of_client.retain(|(own, port)| flows.get(&own.at(*port)).is_some_and(|r| r.awaits(*endpoint)));
+            !of_client.is_empty()
         });
     }
 }
@@ -376,6 +381,11 @@ impl Flow {
 }
 
 impl Resolution {
+    /// Whether its client, behind a NAT that sends from `endpoint`, has not come yet.
+    fn awaits(&self, endpoint: SocketAddr) -> bool {
+        self.tunnel == NO_TUNNEL && self.endpoint == endpoint
+    }
+
     fn seen(&mut self, now: Instant, flags: Option<TcpFlags>) {
         self.last = now;
         if let Some(flags) = flags {
@@ -659,7 +669,7 @@ mod tests {
         n.expect(now, &many);
         assert!(n.flows.len() <= MAX_FLOWS);
         arrive(&mut n, now + IDLE, 1, 6, 5_000).unwrap_or_default();
-        assert!(n.flows.len() <= 1 && n.clients.len() == n.flows.len());
+        assert!(n.flows.len() <= 1 && n.clients.len() == n.flows.len() && n.expected.is_empty());
     }
 
     #[test]
