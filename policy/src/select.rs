@@ -116,6 +116,44 @@ pub fn by_rule<'p>(policy: &'p Policy, start: &LocalDynVpnRule) -> Result<Start<
     finish(policy, rule, local_endpoint, remote_endpoint, traffic)
 }
 
+/// What the selectors of an SA that is negotiated for a packet take from the packet; the rest is the rule's (granularity of
+/// IpLocalStartAction).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OfPacket {
+    /// The address of this side.
+    pub local_ip: bool,
+    /// The address of the other side.
+    pub remote_ip: bool,
+    /// The protocol, where the rule has any.
+    pub protocol: bool,
+    /// The port of this side.
+    pub local_port: bool,
+    /// The port of the other side.
+    pub remote_port: bool,
+}
+
+impl OfPacket {
+    /// For one service of a rule with IpDynVpnAction.
+    #[must_use]
+    pub fn of(rule: &FilterRule, service: &Protocol) -> Self {
+        let coded = rule.local_start.as_deref();
+        let or = |coded: Option<Granularity>, default| coded.map_or(default, |g| g == Granularity::Packet);
+        // Ports not coded: from the rule where it has one port or all, from the packet where it has several.
+        let several = |range: PortRange| !range.is_any() && !range.is_single();
+        let (local, remote) = match *service {
+            Protocol::Ports { source, destination, .. } => (several(source), several(destination)),
+            Protocol::Any | Protocol::Typed { .. } | Protocol::Other(_) | Protocol::Opaque => (false, false),
+        };
+        Self {
+            local_ip: or(coded.and_then(|s| s.local_ip), true),
+            remote_ip: or(coded.and_then(|s| s.remote_ip), true),
+            protocol: *service == Protocol::Any && or(coded.map(|s| s.protocol), false),
+            local_port: or(coded.and_then(|s| s.local_port), local),
+            remote_port: or(coded.and_then(|s| s.remote_port), remote),
+        }
+    }
+}
+
 /// A tunnel that an outbound packet asks for which met the anchor of the rule called `rule`.
 pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<Start<'p>, NoStart> {
     let rule = policy.filter_rule(rule).filter(|r| r.dyn_vpn().is_some()).ok_or(NoStart::NoFilterRule)?;
@@ -134,45 +172,34 @@ pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<
                 && matches_packet(&service.protocol, packet)
         })
         .ok_or(NoStart::NoFilterRule)?;
-    let coded = rule.local_start.as_deref();
-    let address = |granularity: Option<Granularity>, from_rule, from_packet| match granularity
-        .unwrap_or(Granularity::Packet)
-    {
-        Granularity::Rule => from_rule,
-        Granularity::Packet => AddressRange::single(from_packet),
+    let of_packet = OfPacket::of(rule, &service.protocol);
+    let address = |of_packet, of_rule, own| if of_packet { AddressRange::single(own) } else { of_rule };
+    let port = |of_packet, of_rule: PortRange, own| {
+        PortRange::new(own, own).filter(|_| of_packet).unwrap_or(of_rule)
     };
-    let port = |granularity: Option<Granularity>, from_rule: PortRange, from_packet| {
-        // Not coded: from the rule where it has one port or all, from the packet where it has several.
-        let whole = from_rule.is_any() || from_rule.is_single();
-        match granularity.unwrap_or(if whole { Granularity::Rule } else { Granularity::Packet }) {
-            Granularity::Rule => from_rule,
-            Granularity::Packet => PortRange::new(from_packet, from_packet).unwrap_or(from_rule),
-        }
-    };
-    let protocol_from_packet = coded.is_some_and(|s| s.protocol == Granularity::Packet);
-    let (local_port, remote_port) = (coded.and_then(|s| s.local_port), coded.and_then(|s| s.remote_port));
     let protocol = match service.protocol {
-        Protocol::Any if protocol_from_packet => match packet.protocol {
+        Protocol::Any if of_packet.protocol => match packet.protocol {
             number @ (6 | 17 | 132) => Protocol::Ports {
                 number,
-                source: port(local_port, PortRange::ANY, packet.source_port),
-                destination: port(remote_port, PortRange::ANY, packet.destination_port),
+                source: port(of_packet.local_port, PortRange::ANY, packet.source_port),
+                destination: port(of_packet.remote_port, PortRange::ANY, packet.destination_port),
             },
             number @ (1 | 58) => Protocol::Typed { number, kind: None, code: None },
             number => Protocol::Other(number),
         },
         Protocol::Ports { number, source, destination } => Protocol::Ports {
             number,
-            source: port(local_port, source, packet.source_port),
-            destination: port(remote_port, destination, packet.destination_port),
+            source: port(of_packet.local_port, source, packet.source_port),
+            destination: port(of_packet.remote_port, destination, packet.destination_port),
         },
         other => other,
     };
     let traffic = Traffic {
-        local: address(coded.and_then(|s| s.local_ip), local, packet.source),
-        remote: address(coded.and_then(|s| s.remote_ip), remote, packet.destination),
+        local: address(of_packet.local_ip, local, packet.source),
+        remote: address(of_packet.remote_ip, remote, packet.destination),
         protocol,
     };
+    let coded = rule.local_start.as_deref();
     let local_endpoint = coded.and_then(|s| s.local_endpoint).unwrap_or(packet.source);
     let remote_endpoint = coded.and_then(|s| s.remote_endpoint).unwrap_or(packet.destination);
     finish(policy, rule, local_endpoint, remote_endpoint, traffic)

@@ -3,9 +3,10 @@
 use policy::compile::{self, Filter};
 use policy::model::{self, Action, ByteRange, Connect, Discard, Moment, PortRange, Routing};
 use policy::profile::Ipsec;
+use policy::select::OfPacket;
 use policy::{Policy, select};
 use stack::control::{
-    self, AddressRange, Direction, FilterAction, FilterRule, FilterSet, Scope, TcpQualifier,
+    self, AddressRange, Direction, FilterAction, FilterRule, FilterSet, Granularity, Scope, TcpQualifier,
 };
 
 /// Name of the rules that are in force without a policy (ipsec-command.md section 5).
@@ -173,10 +174,35 @@ fn rule(policy: &Policy, filter: &Filter<'_>) -> FilterRule {
         fragments_only: filter.service.fragments_only,
         opaque: filter.opaque,
         by_identity: rule.remote_identity.is_some() && filters_by_identity(policy),
+        granularity: granularity(filter),
         action,
         log_permit,
         log_deny,
         discard_icmp: discard == Discard::Icmp,
+    }
+}
+
+fn granularity(filter: &Filter<'_>) -> Granularity {
+    if filter.rule.dyn_vpn().is_none() {
+        return Granularity::default();
+    }
+    let of_packet = OfPacket::of(filter.rule, &filter.service.protocol);
+    let outbound = Granularity {
+        source_address: of_packet.local_ip,
+        destination_address: of_packet.remote_ip,
+        protocol: of_packet.protocol,
+        source_port: of_packet.local_port,
+        destination_port: of_packet.remote_port,
+    };
+    if !filter.inbound {
+        return outbound;
+    }
+    Granularity {
+        source_address: outbound.destination_address,
+        destination_address: outbound.source_address,
+        source_port: outbound.destination_port,
+        destination_port: outbound.source_port,
+        ..outbound
     }
 }
 

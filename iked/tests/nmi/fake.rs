@@ -609,6 +609,7 @@ fn filter(i: u32) -> wire::FilterView {
             fragments_only: false,
             opaque: false,
             by_identity: false,
+            granularity: wire::Granularity::default(),
             action: wire::FilterAction::Permit,
             log_permit: false,
             log_deny: true,

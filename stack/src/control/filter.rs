@@ -111,6 +111,8 @@ pub struct FilterRule {
     /// An anchor of the tunnels of certain peers only (RemoteIdentity with FilterByIdentity): packets that none of its tunnels
     /// serves are the next ipsec rule's whose tunnel does; without such a tunnel they stay with this rule.
     pub by_identity: bool,
+    /// What of a packet the selectors of an SA are that is negotiated for it.
+    pub granularity: Granularity,
     /// What happens to a packet that matches.
     pub action: FilterAction,
     /// Log permits.
@@ -119,6 +121,22 @@ pub struct FilterRule {
     pub log_deny: bool,
     /// Tell the sender of a denied packet (ICMP administratively prohibited).
     pub discard_icmp: bool,
+}
+
+/// What the selectors of an SA that is negotiated for a packet take from the packet, and not from the rule. The stack only
+/// shows it: whoever negotiates knows it from the policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Granularity {
+    /// Source address.
+    pub source_address: bool,
+    /// Destination address.
+    pub destination_address: bool,
+    /// Protocol.
+    pub protocol: bool,
+    /// Source port.
+    pub source_port: bool,
+    /// Destination port.
+    pub destination_port: bool,
 }
 
 impl FilterRule {
@@ -163,6 +181,7 @@ impl FilterRule {
             fragments_only: false,
             opaque: false,
             by_identity: false,
+            granularity: Granularity::default(),
             action,
             log_permit: false,
             log_deny: false,
