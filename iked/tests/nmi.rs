@@ -189,7 +189,9 @@ fn everybody_is_told_what_he_may_do_and_not_what_others_may() {
             .collect::<Vec<_>>()
     };
     let root = told(fake::ROOT);
-    assert_eq!(flags(&root), [(String::new(), true, false), ("TCPCS1".into(), true, true)]);
+    let all =
+        [(String::new(), true, false), ("TCPCS1".into(), true, true), ("DMD_GLOBAL".into(), true, true)];
+    assert_eq!(flags(&root), all);
     let operator = told(OPERATOR);
     assert_eq!(flags(&operator), [(String::new(), false, false), ("TCPCS1".into(), true, false)]);
     let me = operator[0].caller.as_ref().unwrap();

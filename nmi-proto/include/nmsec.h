@@ -1161,7 +1161,7 @@ NMSEC_SIZE(NMsecTakeoverStep, 20);
 /* Section 6.20, 284 bytes. */
 typedef struct NMsecAuthority {
     uint8_t NMsFlags0[4];                /*   0: bits, see below */
-    char NMsAutStack[24];                /*   4: Stack; blank: requests without a stack */
+    char NMsAutStack[24];                /*   4: Stack; `DMD_GLOBAL`: the defensive filters of all stacks; blank: requests without a stack */
     char NMsAutDisplayBy[128];           /*  28: Profile that decided on displays, blank if none covers the resource */
     char NMsAutControlBy[128];           /* 156: Profile that decided on controls, blank if none covers the resource */
 } NMsecAuthority;

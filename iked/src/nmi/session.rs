@@ -260,7 +260,7 @@ impl Session {
                 }
                 (MessageType::GET_AUTHORITY, _) => {
                     let profiles = Arc::clone(&self.backend.profiles.borrow());
-                    let stacks = stacks.iter().filter(|s| s.active).map(|s| s.name.as_str());
+                    let stacks = stacks.iter().filter(|s| s.active).map(|s| s.name.as_str()).chain([GLOBAL]);
                     Listing::of_authority(authority::of(&self.config.system, &profiles, &caller, stacks))
                 }
                 (MessageType::GET_DROPS, _) => Listing::of_counters(self.counters.occurred()),

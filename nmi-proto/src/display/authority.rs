@@ -13,7 +13,7 @@ structure! {
         [0:0 C "NMsAutDisplay"] display: bool,
         /// Controls are permitted.
         [0:1 C "NMsAutControl"] control: bool,
-        /// Stack; blank: requests without a stack.
+        /// Stack; `DMD_GLOBAL`: the defensive filters of all stacks; blank: requests without a stack.
         [4 C "NMsAutStack"] stack: Text<24>,
         /// Profile that decided on displays, blank if none covers the resource.
         [28 C "NMsAutDisplayBy"] display_by: Text<128>,
