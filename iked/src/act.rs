@@ -10,7 +10,9 @@ use crate::cf::record::{Phase1, Phase2, RecordId};
 use crate::config::Config;
 use crate::core::{Now, Stack};
 use crate::events::What;
+use crate::ike::command::Command;
 use crate::ike::event::{Event, Outcome as Negotiated, Payload, Transmit};
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::rules::IkeOffer;
 use crate::ike::types::{Encryption, Identity, IkeTunnelId, Integrity, StoreTicket, TunnelId};
 use crate::ike::view::{ChildView, IkeSuite};
@@ -140,6 +142,21 @@ pub(crate) fn acquire_failed(stack: &mut Stack, acquire: &Acquire, reason: &str)
     warn!(stack = %stack.entry.name, rule = %acquire.rule, source = %acquire.source,
         destination = %acquire.destination, "on-demand negotiation not started: {reason}");
     stack.send(ToStack::AcquireFailed { id: acquire.id });
+}
+
+/// The stack cannot use an SA that was negotiated: it ends at the peer, too, which would send into nothing.
+pub(crate) fn child_refused(stack: &mut Stack, now: Now, spi_in: u32, reason: &str) {
+    let (name, reason) = (stack.entry.name.clone(), reason.escape_debug());
+    let Some(child) = stack.engine.children().into_iter().find(|c| c.spi_in == spi_in) else {
+        warn!(stack = %name, spi_in = %format_args!("{spi_in:08x}"), "SA refused by the stack: {reason}");
+        return;
+    };
+    let (peer, text) = (child.remote.ip(), format!("the stack cannot use what was negotiated: {reason}"));
+    warn!(stack = %name, %peer, rule = %child.rule, "negotiation failed: {text}");
+    let failed =
+        What::Failed { peer, rule: Some(child.rule), reason: Failure::new(FailureKind::Stack, text) };
+    stack.events.report(now.unix, name.as_str(), failed);
+    stack.engine.handle_command(now.instant, Command::ChildLost { spi_in });
 }
 
 fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners, now: Now, event: Event) {

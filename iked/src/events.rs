@@ -3,6 +3,7 @@
 //! One ring holds the last [`KEPT`] events. A reader that is too slow loses the oldest and is told how many; nobody
 //! waits for a reader.
 
+use crate::ike::failure::Failure;
 use crate::metrics::Meters;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub enum What {
         /// Rule, if known.
         rule: Option<String>,
         /// Why.
-        reason: String,
+        reason: Failure,
     },
     /// A DVIPA has another owner, or none that is known.
     OwnerChanged {

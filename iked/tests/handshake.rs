@@ -2,6 +2,7 @@
 
 use iked::ike::command::Command;
 use iked::ike::event::Event;
+use iked::ike::failure::FailureKind;
 use iked::ike::rules::{Initiation, Rules, Settings};
 use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Pair, Side, initiate, rules};
 use iked::ike::types::{
@@ -339,7 +340,8 @@ fn a_peer_that_is_not_there_is_given_up_and_said_so() {
     let [Event::Failed { acquire: Some(41), reason, .. }] = pair.a.events.as_slice() else {
         panic!("{:?}", pair.a.events)
     };
-    assert!(reason.contains("does not answer IKE_SA_INIT"), "{reason}");
+    assert_eq!(reason.kind, FailureKind::Timeout);
+    assert!(reason.text.contains("does not answer IKE_SA_INIT"), "{reason}");
 }
 
 #[test]

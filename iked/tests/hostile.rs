@@ -239,7 +239,7 @@ fn t10_identities_that_are_nobodys() {
         assert_eq!(answer.payloads.len(), 1);
     }
     let said = host.events.iter().filter_map(|event| match event {
-        Event::Failed { reason, .. } => Some(reason),
+        Event::Failed { reason, .. } => Some(&reason.text),
         Event::Notice { text, .. } => Some(text),
         _ => None,
     });

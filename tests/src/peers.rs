@@ -428,7 +428,7 @@ impl Loop {
             }
             Event::IkeUp(_) => note(&|s| s.ike_up.push(now)),
             Event::ChildUp(_) => note(&|s| s.child_up.push(now)),
-            Event::Failed { reason, .. } => note(&|s| s.failed.push(reason.clone())),
+            Event::Failed { reason, .. } => note(&|s| s.failed.push(reason.text.clone())),
             _ => {}
         }
     }

@@ -164,15 +164,13 @@ impl Core {
             FromStack::Refused { reason } => {
                 warn!(stack = %stack.entry.name, "refused by the stack: {}", reason.escape_debug());
             }
-            FromStack::SaRefused { spi_in, reason } => {
-                let (stack_name, reason) = (&stack.entry.name, reason.escape_debug());
-                match stack.manual.refused(spi_in) {
-                    Some((id, action)) => {
-                        warn!(stack = %stack_name, tunnel = %id, "manual tunnel {action} is not active: {reason}");
-                    }
-                    None => warn!(stack = %stack_name, spi_in, "SA refused by the stack: {reason}"),
+            FromStack::SaRefused { spi_in, reason } => match stack.manual.refused(spi_in) {
+                Some((id, action)) => {
+                    let (name, reason) = (&stack.entry.name, reason.escape_debug());
+                    warn!(stack = %name, tunnel = %id, "manual tunnel {action} is not active: {reason}");
                 }
-            }
+                None => act::child_refused(stack, now, spi_in, &reason),
+            },
             FromStack::Ike(d) => {
                 stack.engine.handle_datagram(now.instant, d.local, d.remote, &d.bytes);
             }

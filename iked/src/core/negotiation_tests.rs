@@ -5,7 +5,9 @@ use super::*;
 use crate::cf::RecordKey;
 use crate::cf::fence::{Contents, Record};
 use crate::cf::record::{Owner, Phase1, Phase2, RecordId};
+use crate::events::What;
 use crate::ike::command::ActivationMethod;
+use crate::ike::failure::FailureKind;
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
 use stack::control::{Acquire, FromStack, PortTranslation, SaNotice};
@@ -45,6 +47,20 @@ async fn an_activation_installs_a_pair_on_both_sides_and_records_it() {
     let shown = lab.display(Want::IkeTunnels).await.unwrap();
     assert_eq!(shown.cf_ike.into_values().collect::<Vec<_>>(), [CfState::Stored]);
     assert_eq!(shown.cf_children.into_values().collect::<Vec<_>>(), [CfState::Stored]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_sa_that_the_stack_refuses_ends_at_both_ends_and_counts_as_failed() {
+    let mut lab = up().await;
+    let mut events = lab.core.events.read();
+    let spi_in = *lab.stacks[OWN].sas.keys().next().unwrap();
+    let refused = FromStack::SaRefused { spi_in, reason: "no room".into() };
+    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(refused)));
+    lab.settle().await;
+    lab.assert_mirrored(0);
+    let What::Failed { reason, .. } = &events.recv().await.unwrap().what else { panic!() };
+    assert_eq!(reason.kind, FailureKind::Stack);
+    assert!(reason.text.contains("no room"), "{reason}");
 }
 
 #[tokio::test(start_paused = true)]

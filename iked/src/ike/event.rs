@@ -3,6 +3,7 @@
 use super::types::{
     Continued, Encryption, IkeTunnelId, Integrity, Mode, Secret, StoreTicket, TrafficSelector, TunnelId,
 };
+use crate::ike::failure::Failure;
 use std::net::{IpAddr, SocketAddr};
 
 /// A datagram to send.
@@ -64,8 +65,8 @@ pub enum Event {
         peer: IpAddr,
         /// Rule concerned, if known.
         rule: Option<String>,
-        /// What was expected and what came ("peer offers AES-CBC-128/…; rule Branch allows …").
-        reason: String,
+        /// Why.
+        reason: Failure,
         /// The stack's acquire, if one started it.
         acquire: Option<u64>,
     },

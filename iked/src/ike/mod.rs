@@ -8,6 +8,7 @@ pub mod crypto;
 mod engine;
 mod error;
 pub mod event;
+pub mod failure;
 mod identity;
 mod lifetime;
 mod natt;

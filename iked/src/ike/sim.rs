@@ -589,7 +589,7 @@ impl Host {
         let mut reasons = Vec::new();
         for event in &self.events {
             if let Event::Failed { reason, .. } = event {
-                reasons.push(reason.as_str());
+                reasons.push(reason.text.as_str());
             }
         }
         reasons

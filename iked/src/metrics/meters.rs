@@ -1,7 +1,7 @@
 //! What is counted where it happens: failed negotiations and takeovers, for the life of the daemon.
 
-use super::reason;
 use crate::events::What;
+use crate::ike::failure::FailureKind;
 use crate::takeover::Entry;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -68,7 +68,7 @@ impl Meters {
     /// Something happened to a stack.
     pub(crate) fn happened(&self, stack: &str, what: &What) {
         if let What::Failed { reason, .. } = what {
-            let labels = FailureLabels { stack: stack.to_owned(), reason: reason::class(reason) };
+            let labels = FailureLabels { stack: stack.to_owned(), reason: reason.kind.as_str() };
             self.failures.get_or_create(&labels).inc();
         }
     }
@@ -96,7 +96,7 @@ impl Meters {
 
     /// Every reason of a stack is shown from the start: a rate over a counter that appears with 1 misses the first.
     pub(super) fn introduce(&self, stack: &str) {
-        for reason in reason::classes() {
+        for reason in FailureKind::ALL.map(FailureKind::as_str) {
             drop(self.failures.get_or_create(&FailureLabels { stack: stack.to_owned(), reason }));
         }
     }

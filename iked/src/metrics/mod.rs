@@ -14,7 +14,6 @@
 mod gather;
 mod http;
 mod meters;
-mod reason;
 
 pub use gather::gather;
 pub use meters::Meters;

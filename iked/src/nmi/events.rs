@@ -152,7 +152,7 @@ fn record(event: &Event, lost: u64) -> WireEvent {
         What::Failed { peer, rule, reason } => {
             (out.ipv6, out.remote) = (peer.is_ipv6(), (*peer).into());
             out.rule = rule.as_deref().unwrap_or_default().into();
-            out.reason = reason.as_str().into();
+            out.reason = reason.text.as_str().into();
         }
         What::OwnerChanged { dvipa, owner, from, epoch } => {
             local(&mut out, *dvipa);

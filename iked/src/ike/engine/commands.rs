@@ -4,6 +4,7 @@ use super::{Engine, established, go_on};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::context::{After, Context, RuleSet, Verdict};
 use crate::ike::event::Event;
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::Initiation;
 use crate::ike::selector::{covered, narrowed};
@@ -32,7 +33,7 @@ impl Engine {
     pub(super) fn initiate(&mut self, initiate: Initiate, item: Option<u64>) {
         if let Err(reason) = self.try_initiate(&initiate, item) {
             match item {
-                Some(item) => self.out.verdicts.push_back((item, Verdict::Refused(reason))),
+                Some(item) => self.out.verdicts.push_back((item, Verdict::Refused(reason.text))),
                 None => self.out.events.push_back(Event::Failed {
                     peer: initiate.remote_endpoint,
                     rule: Some(initiate.rule),
@@ -43,19 +44,20 @@ impl Engine {
         }
     }
 
-    fn try_initiate(&mut self, initiate: &Initiate, item: Option<u64>) -> Result<(), String> {
+    fn try_initiate(&mut self, initiate: &Initiate, item: Option<u64>) -> Result<(), Failure> {
+        let no_rule = |text| Err(Failure::new(FailureKind::NoRule, text));
         let Initiate { local_endpoint, remote_endpoint, .. } = *initiate;
         let Some(rule) = self.rules.child_named(&initiate.rule, &initiate.local, &initiate.remote).cloned()
         else {
-            return Err(format!("no rule {}", initiate.rule));
+            return no_rule(format!("no rule {}", initiate.rule));
         };
         if matches!(rule.initiation, Initiation::RemoteOnly | Initiation::None) {
-            return Err(format!("rule {} does not let this side start", rule.rule));
+            return no_rule(format!("rule {} does not let this side start", rule.rule));
         }
         let local = narrowed(&rule.local, &initiate.local);
         let remote = narrowed(&rule.remote, &initiate.remote);
         if local.is_empty() || remote.is_empty() {
-            return Err(format!("rule {} does not cover what is to be negotiated", rule.rule));
+            return no_rule(format!("rule {} does not cover what is to be negotiated", rule.rule));
         }
         let existing = self.usable(local_endpoint, remote_endpoint);
         if let Some(key) = existing
@@ -72,14 +74,15 @@ impl Engine {
             return Ok(());
         }
         if existing.and_then(|key| self.sas.get(&key)).is_some_and(|sa| sa.tasks.len() >= QUEUE) {
-            return Err("too many negotiations wait for this peer".to_owned());
+            let text = "too many negotiations wait for this peer";
+            return Err(Failure::new(FailureKind::Timeout, text));
         }
         let target = match existing {
             Some(_) => None,
             None => {
                 let mut rules = self.rules.exchange(local_endpoint, remote_endpoint);
                 let Some(exchange) = rules.find(|rule| rule.initiate).cloned() else {
-                    return Err(format!(
+                    return no_rule(format!(
                         "no KeyExchangeRule lets {local_endpoint} negotiate with {remote_endpoint}"
                     ));
                 };
@@ -129,7 +132,8 @@ impl Engine {
         let mut sa = init::start(&mut ctx, target, child);
         if matches!(sa.state, State::Closed) {
             for request in more {
-                request.fail(sa.remote, &mut ctx, "the IKE SA could not be started");
+                let reason = Failure::invalid("the IKE SA could not be started");
+                request.fail(sa.remote, &mut ctx, &reason);
             }
         } else {
             sa.tasks.extend(more.into_iter().map(|request| Task::NewChild(Box::new(request))));
@@ -227,7 +231,7 @@ impl Engine {
                 sa.tasks = kept;
                 for task in gone {
                     if let Task::NewChild(request) = task {
-                        request.fail(sa.remote, ctx, "deactivated");
+                        request.fail(sa.remote, ctx, &Failure::deactivated("deactivated"));
                     }
                 }
                 cancel(sa, ctx, id);
@@ -249,7 +253,9 @@ impl Engine {
                 established.want_delete_ike(sa, ctx, reason);
                 sa.state = established.settle(sa, ctx, Next::Keep);
             }
-            State::Connecting | State::ExpectAuthRequest(_) => sa.state = sa.end(ctx, reason),
+            State::Connecting | State::ExpectAuthRequest(_) => {
+                sa.state = sa.end(ctx, &Failure::deactivated(reason));
+            }
             State::Closed => {}
         });
     }
@@ -410,6 +416,6 @@ fn cancel(sa: &mut IkeSa, ctx: &mut Context<'_>, id: TunnelId) {
     };
     if alone {
         // Nothing else was wanted of this SA, or it starts again for the rest.
-        sa.state = sa.end(ctx, "deactivated");
+        sa.state = sa.end(ctx, &Failure::deactivated("deactivated"));
     }
 }

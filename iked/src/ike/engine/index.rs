@@ -3,6 +3,7 @@
 
 use super::{Engine, Indexed, established, go_on};
 use crate::ike::context::{After, Context};
+use crate::ike::failure::Failure;
 use crate::ike::table::SaKey;
 use crate::ike::v2::child::{self, Child};
 use crate::ike::v2::established::{Established, Next};
@@ -81,7 +82,7 @@ impl Engine {
             return self.delete_ike(key, reason);
         }
         self.with(key, |sa, ctx| {
-            established(sa, ctx, |_, _, _| Next::End(reason.to_owned()));
+            established(sa, ctx, |_, _, _| Next::End(Failure::deactivated(reason)));
         });
     }
 
@@ -152,7 +153,7 @@ impl Engine {
         for task in tasks {
             if let Task::NewChild(request) = task {
                 let peer = SocketAddr::new(IpAddr::from([0; 4]), 0);
-                request.fail(peer, &mut ctx, reason);
+                request.fail(peer, &mut ctx, &Failure::deactivated(reason));
             }
         }
     }

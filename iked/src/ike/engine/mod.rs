@@ -23,6 +23,7 @@ use super::v2::sa::{Exchange, IkeSa, State};
 use super::v2::{informational, shown};
 use super::view::{Census, ChildView, EngineCounters, IkeView};
 use super::wire::{Message, Parsed};
+use crate::ike::failure::{Failure, FailureKind};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -325,7 +326,10 @@ fn timeout(sa: &mut IkeSa, ctx: &mut Context<'_>) {
             if silent || lingers {
                 let reason = match sa.outbound.open().map(|open| &open.exchange) {
                     Some(Exchange::Init(expect)) => expect.given_up(),
-                    _ => format!("peer {} does not answer IKE_AUTH", sa.remote),
+                    _ => {
+                        let text = format!("peer {} does not answer IKE_AUTH", sa.remote);
+                        Failure::new(FailureKind::Timeout, text)
+                    }
                 };
                 sa.state = sa.fail(ctx, &reason);
             }
@@ -335,7 +339,9 @@ fn timeout(sa: &mut IkeSa, ctx: &mut Context<'_>) {
             sa.timers.stop(Timer::Keepalive);
             if sa.timers.expired(Timer::Linger, ctx.now) {
                 ctx.out.counters.remote_failure += 1;
-                sa.state = sa.end(ctx, "peer has not authenticated in time");
+                let unauthenticated =
+                    Failure::new(FailureKind::Timeout, "peer has not authenticated in time");
+                sa.state = sa.end(ctx, &unauthenticated);
                 // Nobody waits for a repeat of an answer to IKE_SA_INIT.
                 sa.timers.stop(Timer::Linger);
             }

@@ -11,6 +11,7 @@ use super::{Engine, established};
 use crate::ike::command::Restore;
 use crate::ike::context::Context;
 use crate::ike::event::Event;
+use crate::ike::failure::Failure;
 use crate::ike::snapshot::{IkeSnapshot, SaRecord};
 use crate::ike::table::SaKey;
 use crate::ike::types::{IkeTunnelId, TunnelId};
@@ -64,7 +65,7 @@ impl Engine {
     pub(super) fn forget_tunnel(&mut self, id: IkeTunnelId) {
         for key in self.keys(|sa| sa.tunnel == id) {
             self.with(key, |sa, ctx| {
-                let reason = "another system goes on with it";
+                let reason = &Failure::deactivated("another system goes on with it");
                 match std::mem::replace(&mut sa.state, State::Closed) {
                     State::Established(established) => sa.state = established.end(sa, ctx, reason),
                     State::Connecting | State::ExpectAuthRequest(_) => sa.state = sa.end(ctx, reason),

@@ -9,6 +9,7 @@ use crate::ike::context::{After, Context};
 use crate::ike::crypto::{self, AuthInput, IkeKeys, Opener, Sealer, psk_auth, verify_psk_auth};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::Lifetime;
 use crate::ike::table::SAS_PER_IDENTITIES;
 use crate::ike::timer::Timer;
@@ -138,7 +139,7 @@ pub(crate) fn start(
         }
         Err(error) => {
             sa.tasks.extend(child.map(Task::NewChild));
-            sa.state = sa.fail(ctx, &format!("rule {}: {error}", rule.name));
+            sa.state = sa.fail(ctx, &Failure::invalid(format!("rule {}: {error}", rule.name)));
         }
     }
 }
@@ -158,8 +159,10 @@ impl ChildRequest {
     }
 }
 
-/// Why an authentication is refused: for the operator. The peer hears AUTHENTICATION_FAILED whatever it is (T17).
-struct Rejected(String);
+/// Somebody is not who a rule wants. The peer hears AUTHENTICATION_FAILED whatever it is (T17).
+fn unproved(text: String) -> Failure {
+    Failure::new(FailureKind::Authentication, text)
+}
 
 impl ExpectAuthResponse {
     /// Takes the answer.
@@ -172,7 +175,7 @@ impl ExpectAuthResponse {
         let found = Found::in_message(message);
         let remote_id = match self.authenticate(sa, ctx, &found) {
             Ok(identity) => identity,
-            Err(Rejected(reason)) => {
+            Err(reason) => {
                 sa.counters.auth_failures += 1;
                 ctx.out.counters.ike.auth_failures += 1;
                 self.tell_failure(sa, ctx, found.error().is_some());
@@ -199,18 +202,21 @@ impl ExpectAuthResponse {
         sa: &mut IkeSa,
         ctx: &Context<'_>,
         found: &Found<'_>,
-    ) -> Result<Identity, Rejected> {
+    ) -> Result<Identity, Failure> {
         let rule = sa.rule.clone();
         let (Some(id), Some(auth)) = (found.id_r, found.auth) else {
-            let answer = match found.error() {
-                Some(error) => format!("peer answers {} to IKE_AUTH", error.kind),
-                None => "answer to IKE_AUTH lacks a payload".to_owned(),
+            let mut reason = match found.error() {
+                Some(error) => {
+                    Failure::notified(error.kind, format!("peer answers {} to IKE_AUTH", error.kind))
+                }
+                None => Failure::invalid("answer to IKE_AUTH lacks a payload"),
             };
-            return Err(Rejected(format!("{answer} (rule {}, our identity {})", rule.name, rule.local_id)));
+            reason.text += &format!(" (rule {}, our identity {})", rule.name, rule.local_id);
+            return Err(reason);
         };
-        let identity = id.identity().map_err(|fault| Rejected(fault.to_string()))?;
+        let identity = id.identity().map_err(|fault| Failure::invalid(fault.to_string()))?;
         if auth.method != AuthMethod::SHARED_KEY {
-            return Err(Rejected(format!(
+            return Err(unproved(format!(
                 "peer authenticates with {}, not with the shared key",
                 auth.method
             )));
@@ -218,13 +224,13 @@ impl ExpectAuthResponse {
         let body = id.body();
         let input = self.transcript.signed(&self.suite, &self.keys, crypto::Role::Responder, &body);
         if !verify_psk_auth(&rule.shared_key, &input, &auth.data) {
-            return Err(Rejected(format!(
+            return Err(unproved(format!(
                 "{identity} did not prove its identity: the shared key of rule {} is another one",
                 rule.name
             )));
         }
         if !rule.remote_id.accepts(&identity) {
-            return Err(Rejected(format!(
+            return Err(unproved(format!(
                 "peer is {identity}; rule {} expects {}",
                 rule.name, rule.remote_id
             )));
@@ -358,7 +364,7 @@ impl ExpectAuthRequest {
         let found = Found::in_message(message);
         let verified = match self.authenticate(sa, ctx, &found) {
             Ok(verified) => verified,
-            Err(Rejected(reason)) => {
+            Err(reason) => {
                 sa.counters.auth_failures += 1;
                 ctx.out.counters.ike.auth_failures += 1;
                 return self.refuse(sa, ctx, message, octets, NotifyType::AUTHENTICATION_FAILED, &reason);
@@ -394,17 +400,17 @@ impl ExpectAuthRequest {
         established.settle(sa, ctx, Next::Keep)
     }
 
-    fn authenticate(&self, sa: &IkeSa, ctx: &Context<'_>, found: &Found<'_>) -> Result<Verified, Rejected> {
+    fn authenticate(&self, sa: &IkeSa, ctx: &Context<'_>, found: &Found<'_>) -> Result<Verified, Failure> {
         let Some(id) = found.id_i else {
-            return Err(Rejected("IKE_AUTH lacks the peer's identity".to_owned()));
+            return Err(Failure::invalid("IKE_AUTH lacks the peer's identity"));
         };
         let Some(auth) = found.auth else {
-            return Err(Rejected("peer wants EAP, which no rule allows".to_owned()));
+            return Err(unproved("peer wants EAP, which no rule allows".to_owned()));
         };
-        let identity = id.identity().map_err(|fault| Rejected(fault.to_string()))?;
+        let identity = id.identity().map_err(|fault| Failure::invalid(fault.to_string()))?;
         let wanted = match found.id_r.map(Id::identity).transpose() {
             Ok(wanted) => wanted,
-            Err(fault) => return Err(Rejected(fault.to_string())),
+            Err(fault) => return Err(Failure::invalid(fault.to_string())),
         };
         let matching = || ctx.exchange_rule(sa.local.ip(), sa.remote.ip(), &identity, wanted.as_ref());
         let rule = matching().find(|rule| rule.respond && rule.lifetime(&self.suite).is_some());
@@ -422,16 +428,16 @@ impl ExpectAuthRequest {
             } else {
                 format!("no KeyExchangeRule for peer {identity}")
             };
-            return Err(Rejected(reason));
+            return Err(Failure::new(FailureKind::NoRule, reason));
         };
         if auth.method != AuthMethod::SHARED_KEY {
-            return Err(Rejected(format!(
+            return Err(unproved(format!(
                 "peer {identity} authenticates with {}; rule {} wants the shared key",
                 auth.method, rule.name
             )));
         }
         if !proved {
-            return Err(Rejected(format!(
+            return Err(unproved(format!(
                 "{identity} did not prove its identity: the shared key of rule {} is another one",
                 rule.name
             )));
@@ -447,7 +453,7 @@ impl ExpectAuthRequest {
         request: &Message,
         octets: &[u8],
         kind: NotifyType,
-        reason: &str,
+        reason: &Failure,
     ) -> State {
         let header = sa.header(ExchangeType::IKE_AUTH, true, request.header.message_id);
         let notify = Payload::Notify(Notify::new(kind, Vec::new()));
@@ -512,6 +518,6 @@ fn grant_first(
 }
 
 /// For the events of a peer that failed.
-pub(crate) fn failed(peer: SocketAddr, rule: Option<String>, reason: String) -> Event {
+pub(crate) fn failed(peer: SocketAddr, rule: Option<String>, reason: Failure) -> Event {
     Event::Failed { peer: peer.ip(), rule, reason, acquire: None }
 }

@@ -8,6 +8,7 @@ use crate::ike::command::ActivationMethod;
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::ChildKeys;
 use crate::ike::event::{ChildInstall, Event};
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::{Lifetime, soft_bytes};
 use crate::ike::proposal::{mismatch, without_groups};
 use crate::ike::rules::{ChildRule, ExchangeRule, Initiation};
@@ -377,18 +378,20 @@ pub(crate) fn accept(
     group: Option<Group>,
     wished: (&[TrafficSelector], &[TrafficSelector]),
     reply: &Reply<'_>,
-) -> Result<(Terms, u32), String> {
+) -> Result<(Terms, u32), Failure> {
     if !sa.rule.lets(peer, rule) {
-        return Err(not_for(rule, peer));
+        return Err(Failure::new(FailureKind::NoRule, not_for(rule, peer)));
     }
     let ours = usable(sa, rule.suites(&[group]));
     let chosen = reply
         .sa
         .accepted_child(&ours)
-        .map_err(|fault| mismatch(reply.sa, &rule.rule, &ours, &[(0, fault)]))?;
+        .map_err(|fault| mismatch(reply.sa, &rule.rule, &ours, &[(0, fault)]))
+        .map_err(|text| Failure::new(FailureKind::NoProposal, text))?;
     let mode = if reply.transport { Mode::Transport } else { Mode::Tunnel };
     if !rule.modes.contains(&mode) || (reply.transport && rule.modes.first() != Some(&Mode::Transport)) {
-        return Err(format!("peer chose {mode:?} mode, which rule {} does not ask for", rule.rule));
+        let text = format!("peer chose {mode:?} mode, which rule {} does not ask for", rule.rule);
+        return Err(Failure::new(FailureKind::NoProposal, text));
     }
     let (local, remote) = (&reply.ts_initiator.selectors, &reply.ts_responder.selectors);
     // A transport mode peer that sees a NAT names the addresses that it sees (section 2.23.1).
@@ -396,11 +399,9 @@ pub(crate) fn accept(
         covered(wished, got) || (reply.transport && sa.nat.encapsulate() && got.len() == wished.len())
     };
     if !as_asked(wished.0, local) || !as_asked(wished.1, remote) {
-        return Err(format!(
-            "peer answers with selectors {} and {} that were not asked for",
-            shown(local),
-            shown(remote)
-        ));
+        let (local, remote) = (shown(local), shown(remote));
+        let text = format!("peer answers with selectors {local} and {remote} that were not asked for");
+        return Err(Failure::new(FailureKind::TrafficSelectors, text));
     }
     let narrow = |wished: &[TrafficSelector], got: &[TrafficSelector]| {
         let inside = narrowed(wished, got);

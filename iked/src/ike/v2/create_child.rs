@@ -9,6 +9,7 @@ use super::{rekey, rekey_ike};
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
+use crate::ike::failure::Failure;
 use crate::ike::lifetime::retry_after;
 use crate::ike::proposal::protocol;
 use crate::ike::snapshot::ExchangeRecord;
@@ -84,12 +85,12 @@ pub(crate) fn with_exchange(
 }
 
 /// The shared secret of an answer to an exchange with our `private`.
-pub(crate) fn agree(private: Option<&PrivateKey>, ke: Option<&Ke>) -> Result<Option<Secret>, String> {
+pub(crate) fn agree(private: Option<&PrivateKey>, ke: Option<&Ke>) -> Result<Option<Secret>, Failure> {
     let Some(private) = private else { return Ok(None) };
     let Some(ke) = ke.filter(|ke| ke.group == private.group().number()) else {
-        return Err("peer answers without a public value of the group agreed on".to_owned());
+        return Err(Failure::invalid("peer answers without a public value of the group agreed on"));
     };
-    private.agree(&ke.value).map(Some).map_err(|error| error.to_string())
+    private.agree(&ke.value).map(Some).map_err(|error| Failure::invalid(error.to_string()))
 }
 
 impl ExpectChild {
@@ -182,7 +183,7 @@ impl ExpectChild {
         };
         if unwanted {
             sa.tasks.push_back(Task::Disown(spi_in));
-            request.fail(sa.remote, ctx, "deactivated");
+            request.fail(sa.remote, ctx, &Failure::deactivated("deactivated"));
             return Next::Keep;
         }
         let draft = Draft {
@@ -227,11 +228,11 @@ fn complete(
     request: &ChildRequest,
     found: &Found<'_>,
     private: Option<&PrivateKey>,
-) -> Result<Completed, String> {
+) -> Result<Completed, Failure> {
     let (Some(proposal), Some(nonce), Some(ts_initiator), Some(ts_responder)) =
         (found.sa, found.nonce, found.ts_i, found.ts_r)
     else {
-        return Err("answer to CREATE_CHILD_SA lacks a payload".to_owned());
+        return Err(Failure::invalid("answer to CREATE_CHILD_SA lacks a payload"));
     };
     let reply = Reply {
         sa: proposal,
@@ -279,14 +280,14 @@ pub(crate) fn retry_or_fail(
     ctx.out.counters.ike.child_local_failure += 1;
     request.refused = true;
     let exchange = if in_own_exchange { "CREATE_CHILD_SA" } else { "IKE_AUTH" };
-    let reason = format!(
+    let text = format!(
         "peer answers {kind} to {exchange}; rule {} offers {} for {} here and {} there",
         request.rule.rule,
         crate::ike::proposal::shown(&request.rule.proposals(0, request.group)),
         child::shown(&request.local),
         child::shown(&request.remote),
     );
-    request.fail(sa.remote, ctx, &reason);
+    request.fail(sa.remote, ctx, &Failure::notified(kind, text));
 }
 
 /// Serves a CREATE_CHILD_SA request: a new child, a rekey of a child, or of the IKE SA.
@@ -327,10 +328,11 @@ pub(crate) fn refused(sa: &mut IkeSa, ctx: &mut Context<'_>, refusal: Refusal) -
         sa.counters.child_remote_failure += 1;
         ctx.out.counters.ike.child_remote_failure += 1;
         if ctx.out.limit.allow(ctx.now, sa.remote.ip(), crate::ike::error::Mistake::Child).is_some() {
+            let (kind, peer) = (refusal.notify.kind, sa.remote.ip());
             ctx.out.events.push_back(Event::Failed {
-                peer: sa.remote.ip(),
+                peer,
                 rule: refusal.rule,
-                reason: format!("{} for peer {}: {}", refusal.notify.kind, sa.remote.ip(), refusal.reason),
+                reason: Failure::notified(kind, format!("{kind} for peer {peer}: {}", refusal.reason)),
                 acquire: None,
             });
         }
@@ -381,7 +383,7 @@ pub(crate) fn grant(
     let grant = child::grant(established, sa, ctx, &asked.wish, occasion)?;
     let private = grant.terms.suite.group.map(|group| PrivateKey::generate(group, ctx.rng));
     let shared = agree(private.as_ref(), asked.wish.ke)
-        .map_err(|reason| Refusal::new(NotifyType::INVALID_SYNTAX, reason))?;
+        .map_err(|reason| Refusal::new(NotifyType::INVALID_SYNTAX, reason.text))?;
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     let nonce = fresh_nonce(ctx.rng);
     let payloads = with_exchange(grant.payloads(spi_in), &nonce, private.as_ref());

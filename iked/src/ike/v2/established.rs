@@ -8,6 +8,7 @@ use crate::ike::context::{After, Context};
 use crate::ike::crypto::{IkeKeys, Opener, Sealer};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
+use crate::ike::failure::Failure;
 use crate::ike::lifetime::Lifetime;
 use crate::ike::timer::Timer;
 use crate::ike::types::{Identity, TunnelId};
@@ -84,7 +85,7 @@ pub(crate) enum Next {
     /// The SA stays.
     Keep,
     /// The SA ends; why.
-    End(String),
+    End(Failure),
 }
 
 /// Exchanges that a peer may ask for: many at once after a start, then a steady rate (threats T32).
@@ -226,7 +227,7 @@ impl Established {
         let message = Message::new(header, Vec::new());
         self.refuse(sa, ctx, &message, octets, Notify::new(kind, data));
         if kind == NotifyType::INVALID_SYNTAX {
-            return Next::End(format!("peer sent an invalid message: {error}"));
+            return Next::End(Failure::invalid(format!("peer sent an invalid message: {error}")));
         }
         ctx.out.notice(ctx.now, sa.remote, Mistake::Malformed, &error.to_string());
         Next::Keep
@@ -244,7 +245,7 @@ impl Established {
             Some(Exchange::RekeyChild(awaited)) => awaited.handle(self, sa, ctx, message),
             Some(Exchange::RekeyIke(awaited)) => awaited.handle(self, sa, ctx, message),
             Some(Exchange::DeleteChild(awaited)) => awaited.handle(self, ctx),
-            Some(Exchange::DeleteIke(awaited)) => Next::End(awaited.reason.to_owned()),
+            Some(Exchange::DeleteIke(awaited)) => Next::End(Failure::deactivated(awaited.reason)),
             Some(Exchange::Liveness | Exchange::Init(_) | Exchange::Auth(_)) | None => Next::Keep,
         }
     }
@@ -333,7 +334,9 @@ impl Established {
 
     fn abandon(&mut self, sa: &IkeSa, ctx: &mut Context<'_>, exchange: Exchange) {
         match exchange {
-            Exchange::NewChild(awaited) => awaited.into_request().fail(sa.remote, ctx, "message too long"),
+            Exchange::NewChild(awaited) => {
+                awaited.into_request().fail(sa.remote, ctx, &Failure::invalid("message too long"));
+            }
             Exchange::RekeyIke(awaited) => {
                 ctx.book.ike_spis.remove(&awaited.spi);
             }
@@ -430,7 +433,7 @@ impl Established {
             return;
         }
         self.standing = IkeStanding::Closing;
-        sa.fail_tasks(ctx, reason);
+        sa.fail_tasks(ctx, &Failure::deactivated(reason));
         sa.tasks.push_back(Task::DeleteIke(reason));
     }
 
@@ -491,9 +494,9 @@ impl Established {
     }
 
     /// The SA ends.
-    pub(crate) fn end(mut self: Box<Self>, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &str) -> State {
+    pub(crate) fn end(mut self: Box<Self>, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &Failure) -> State {
         self.yield_to_rival(sa, ctx);
-        self.remove_children(ctx, reason);
+        self.remove_children(ctx, &reason.text);
         ctx.book.leave_identities(&self.local_id, &self.remote_id, sa.key);
         sa.changed(ctx);
         sa.end(ctx, reason)

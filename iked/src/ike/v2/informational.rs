@@ -6,6 +6,7 @@ use super::found::Found;
 use super::sa::{Exchange, IkeSa};
 use crate::ike::context::Context;
 use crate::ike::error::Mistake;
+use crate::ike::failure::Failure;
 use crate::ike::timer::Timer;
 use crate::ike::wire::payload::{Delete, Deleted};
 use crate::ike::wire::{ExchangeType, Message, NotifyType, Payload, ProtocolId};
@@ -85,7 +86,8 @@ pub(crate) fn respond(
     let found = Found::in_message(message);
     if let Some(error) = found.notify(NotifyType::AUTHENTICATION_FAILED) {
         // Section 2.21.2: the initiator did not take our proof. What it tells us is protected by the keys of this SA.
-        let reason = format!("peer answers {} to our IKE_AUTH", error.kind);
+        let text = format!("peer answers {} to our IKE_AUTH", error.kind);
+        let reason = Failure::notified(error.kind, text);
         established.reply(sa, ctx, message, octets, Vec::new());
         return Next::End(reason);
     }
@@ -96,7 +98,7 @@ pub(crate) fn respond(
             IkeStanding::Replaced => "rekeyed by the peer",
             IkeStanding::Closing => "deleted by both ends",
         };
-        return Next::End(reason.to_owned());
+        return Next::End(Failure::deactivated(reason));
     }
     if established.contested && found.deletes().next().is_some() {
         // They are still at the SA that this one replaces. The peer repeats it, and by then they are here.

@@ -11,6 +11,7 @@ use crate::ike::context::Context;
 use crate::ike::crypto::{self, CookieJar, IkeKeys, PrivateKey};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::natt::{self, NAT_PORT};
 use crate::ike::proposal::{ike_proposals, mismatch};
 use crate::ike::rules::ExchangeRule;
@@ -47,7 +48,7 @@ pub(crate) struct ExpectInitResponse {
     rounds: u32,
     tried: Vec<Group>,
     /// What an unprotected error said, for the operator if nothing better comes.
-    complaint: Option<String>,
+    complaint: Option<Failure>,
 }
 
 impl std::fmt::Debug for ExpectInitResponse {
@@ -100,7 +101,8 @@ pub(crate) fn start(ctx: &mut Context<'_>, target: Target, child: Option<Box<Chi
     });
     let suites = rule.suites();
     let Some(first) = suites.first() else {
-        let reason = format!("rule {} has no usable KeyExchangeOffer", rule.name);
+        let text = format!("rule {} has no usable KeyExchangeOffer", rule.name);
+        let reason = Failure::new(FailureKind::NoRule, text);
         sa.tasks.extend(child.map(super::sa::Task::NewChild));
         sa.state = sa.fail(ctx, &reason);
         return sa;
@@ -141,16 +143,16 @@ impl ExpectInitResponse {
             Ok(octets) => sa.open_request(ctx, octets, Exchange::Init(self)),
             Err(error) => {
                 sa.tasks.extend(self.child.map(super::sa::Task::NewChild));
-                sa.state = sa.fail(ctx, &format!("rule {}: {error}", sa.rule.name.clone()));
+                sa.state = sa.fail(ctx, &Failure::invalid(format!("rule {}: {error}", sa.rule.name.clone())));
             }
         }
     }
 
     /// Why nothing came of it, when the peer is given up.
-    pub(crate) fn given_up(&self) -> String {
+    pub(crate) fn given_up(&self) -> Failure {
         match &self.complaint {
             Some(complaint) => complaint.clone(),
-            None => "peer does not answer IKE_SA_INIT".to_owned(),
+            None => Failure::new(FailureKind::Timeout, "peer does not answer IKE_SA_INIT"),
         }
     }
 }
@@ -194,8 +196,8 @@ pub(crate) fn on_response(
     }
     if let Some(error) = found.error() {
         let offers: Vec<String> = expect.suites.iter().take(4).map(ToString::to_string).collect();
-        expect.complaint =
-            Some(format!("peer answers {} to IKE_SA_INIT; we offer {}", error.kind, offers.join(", ")));
+        let complaint = format!("peer answers {} to IKE_SA_INIT; we offer {}", error.kind, offers.join(", "));
+        expect.complaint = Some(Failure::notified(error.kind, complaint));
         let text = format!("unprotected {} in answer to IKE_SA_INIT", error.kind);
         open.backoff.give_up_after_this();
         ctx.out.notice(ctx.now, from, Mistake::Unprotected, &text);
@@ -206,7 +208,7 @@ pub(crate) fn on_response(
         Err(fault) => {
             expect.complaint = Some(fault.clone());
             sa.count_invalid(ctx);
-            ctx.out.notice(ctx.now, from, Mistake::Init, &fault);
+            ctx.out.notice(ctx.now, from, Mistake::Init, &fault.text);
         }
     }
 }
@@ -226,28 +228,31 @@ struct Accepted {
 }
 
 impl ExpectInitResponse {
-    fn accept(&self, message: &Message, found: &Found<'_>) -> Result<Accepted, String> {
+    fn accept(&self, message: &Message, found: &Found<'_>) -> Result<Accepted, Failure> {
+        let invalid = |text: &str| Err(Failure::invalid(text));
         let (Some(sa), Some(ke), Some(nonce_r)) = (found.sa, found.ke, found.nonce) else {
-            return Err("answer to IKE_SA_INIT lacks a payload".to_owned());
+            return invalid("answer to IKE_SA_INIT lacks a payload");
         };
         let header = message.header;
         if header.spi_r == 0 {
-            return Err("answer to IKE_SA_INIT without a responder's SPI".to_owned());
+            return invalid("answer to IKE_SA_INIT without a responder's SPI");
         }
         // Our own packet back (T08, T15).
         if header.spi_r == header.spi_i
             || nonce_r.as_slice() == self.nonce.as_slice()
             || ke.value == self.private.public()
         {
-            return Err("our own IKE_SA_INIT came back".to_owned());
+            return invalid("our own IKE_SA_INIT came back");
         }
         let chosen = sa
             .accepted_ike(&self.suites)
-            .map_err(|fault| mismatch(sa, "in use", &self.suites, &[(1, fault)]))?;
+            .map_err(|fault| mismatch(sa, "in use", &self.suites, &[(1, fault)]))
+            .map_err(|text| Failure::new(FailureKind::NoProposal, text))?;
         if chosen.suite.group != self.private.group() || ke.group != self.private.group().number() {
-            return Err(format!("peer answers with group {}, not with the one sent", ke.group));
+            let text = format!("peer answers with group {}, not with the one sent", ke.group);
+            return Err(Failure::new(FailureKind::NoProposal, text));
         }
-        let shared = self.private.agree(&ke.value).map_err(|error| error.to_string())?;
+        let shared = self.private.agree(&ke.value).map_err(|error| Failure::invalid(error.to_string()))?;
         let keys = IkeKeys::initial(
             &chosen.suite,
             self.nonce.as_slice(),
@@ -462,7 +467,7 @@ fn choose(
     offer: &Sa,
     local: SocketAddr,
     remote: SocketAddr,
-) -> Result<Choice, (Option<String>, String)> {
+) -> Result<Choice, (Option<String>, Failure)> {
     let mut reason = None;
     for rule in ctx.rules.exchange(local.ip(), remote.ip()).filter(|rule| rule.respond) {
         let ours = rule.suites();
@@ -471,11 +476,14 @@ fn choose(
             Err(faults) => {
                 let text =
                     || format!("peer {}: {}", remote.ip(), mismatch(offer, &rule.name, &ours, &faults));
-                reason.get_or_insert_with(|| (Some(rule.name.clone()), text()));
+                reason.get_or_insert_with(|| {
+                    (Some(rule.name.clone()), Failure::new(FailureKind::NoProposal, text()))
+                });
             }
         }
     }
-    let nobody = || (None, format!("no KeyExchangeRule for peer {} at {}", remote.ip(), local.ip()));
+    let text = || format!("no KeyExchangeRule for peer {} at {}", remote.ip(), local.ip());
+    let nobody = || (None, Failure::new(FailureKind::NoRule, text()));
     Err(reason.unwrap_or_else(nobody))
 }
 

@@ -5,6 +5,7 @@ use super::child::Standing;
 use super::established::{Established, IkeStanding, LOOKS, Next, REST};
 use super::sa::{Exchange, IkeSa, Task};
 use crate::ike::context::{After, Context};
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::timer::Timer;
 use crate::ike::wire::ExchangeType;
 use std::time::Duration;
@@ -22,8 +23,8 @@ pub(crate) fn on_timeout(established: &mut Established, sa: &mut IkeSa, ctx: &mu
     let now = ctx.now;
     if sa.timers.expired(Timer::Retransmit, now) && !sa.retransmit(ctx) {
         let reason = match sa.outbound.open().map(|open| &open.exchange) {
-            Some(Exchange::DeleteIke(ours)) => ours.reason.to_owned(),
-            _ => format!("peer {} does not answer", sa.remote),
+            Some(Exchange::DeleteIke(ours)) => Failure::deactivated(ours.reason),
+            _ => Failure::new(FailureKind::Timeout, format!("peer {} does not answer", sa.remote)),
         };
         return Next::End(reason);
     }
@@ -32,7 +33,9 @@ pub(crate) fn on_timeout(established: &mut Established, sa: &mut IkeSa, ctx: &mu
     }
     if sa.timers.expired(Timer::Linger, now) {
         match established.standing {
-            IkeStanding::Closing => return Next::End("deleted, the peer has not answered".to_owned()),
+            IkeStanding::Closing => {
+                return Next::End(Failure::deactivated("deleted, the peer has not answered"));
+            }
             // The peer has replaced this SA and then forgot it.
             IkeStanding::Serving | IkeStanding::Replaced => {
                 established.want_delete_ike(sa, ctx, "rekeyed by the peer");

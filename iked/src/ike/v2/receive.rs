@@ -7,6 +7,7 @@ use super::window::Arrival;
 use crate::ike::context::Context;
 use crate::ike::crypto::OpenError;
 use crate::ike::error::Mistake;
+use crate::ike::failure::Failure;
 use crate::ike::natt;
 use crate::ike::view::Role;
 use crate::ike::wire::{ExchangeType, Message, NotifyType, Protected};
@@ -140,7 +141,8 @@ fn authenticated(
                 NotifyType::INVALID_SYNTAX
             };
             let request = Message::new(datagram.protected.header, Vec::new());
-            let reason = format!("IKE_AUTH of peer {} cannot be taken apart: {error}", datagram.remote);
+            let text = format!("IKE_AUTH of peer {} cannot be taken apart: {error}", datagram.remote);
+            let reason = Failure::invalid(text);
             expect.refuse(sa, ctx, &request, datagram.octets, kind, &reason)
         }
     }
@@ -170,7 +172,7 @@ fn response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
                     let text = format!("peer's answer cannot be taken apart: {error}");
                     ctx.out.notice(ctx.now, datagram.remote, Mistake::Malformed, &text);
                     established.yield_to_rival(sa, ctx);
-                    sa.fail_open(ctx, &text);
+                    sa.fail_open(ctx, &Failure::invalid(text));
                     established.want_delete_ike(sa, ctx, "peer's answer cannot be taken apart");
                     Next::Keep
                 }
@@ -200,7 +202,8 @@ fn auth_response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>)
         }
         Err(OpenError::Forged) => forged(sa, ctx, datagram),
         Err(OpenError::Content(error)) => {
-            sa.state = sa.fail(ctx, &format!("answer to IKE_AUTH cannot be taken apart: {error}"));
+            let reason = Failure::invalid(format!("answer to IKE_AUTH cannot be taken apart: {error}"));
+            sa.state = sa.fail(ctx, &reason);
         }
     }
 }

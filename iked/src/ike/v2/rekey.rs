@@ -13,6 +13,7 @@ use super::sa::{Exchange, IkeSa, Task};
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::PrivateKey;
 use crate::ike::event::Event;
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::retry_after;
 use crate::ike::rules::ChildRule;
 use crate::ike::snapshot::{ExchangeRecord, RequestRecord};
@@ -239,18 +240,19 @@ impl ExpectChildRekey {
         peer: &Identity,
         sa: &IkeSa,
         found: &Found<'_>,
-    ) -> Result<(child::Terms, u32, Option<Secret>, Nonce), String> {
+    ) -> Result<(child::Terms, u32, Option<Secret>, Nonce), Failure> {
         let (Some(proposal), Some(nonce), Some(ts_initiator), Some(ts_responder)) =
             (found.sa, found.nonce, found.ts_i, found.ts_r)
         else {
-            return Err("answer to a rekey lacks a payload".to_owned());
+            return Err(Failure::invalid("answer to a rekey lacks a payload"));
         };
         let transport = found.has(NotifyType::USE_TRANSPORT_MODE);
         let reply = Reply { sa: proposal, ts_initiator, ts_responder, transport };
         let wished = (self.wished.local.as_slice(), self.wished.remote.as_slice());
         let (terms, spi_out) = child::accept(peer, sa, &self.wished.rule, self.wished.group, wished, &reply)?;
         if terms.mode != self.wished.mode {
-            return Err(format!("peer answers the rekey with {:?} mode", terms.mode));
+            let text = format!("peer answers the rekey with {:?} mode", terms.mode);
+            return Err(Failure::new(FailureKind::NoProposal, text));
         }
         Ok((terms, spi_out, agree(self.private.as_ref(), found.ke)?, nonce.clone()))
     }
@@ -268,7 +270,8 @@ impl ExpectChildRekey {
                     send_child(established, sa, ctx, self.old, wished, true);
                     return;
                 }
-                self.give_up(established, sa, ctx, "peer wants another group");
+                let reason = Failure::notified(error.kind, "peer wants another group");
+                self.give_up(established, sa, ctx, &reason);
             }
             NotifyType::TEMPORARY_FAILURE => self.postpone(established, ctx, PATIENCE),
             NotifyType::NO_ADDITIONAL_SAS if sa.rule.initiate => {
@@ -283,7 +286,10 @@ impl ExpectChildRekey {
                 }
                 established.remove_child(ctx, self.old, "peer does not have it any more");
             }
-            kind => self.give_up(established, sa, ctx, &format!("peer answers {kind} to a rekey")),
+            kind => {
+                let reason = Failure::notified(kind, format!("peer answers {kind} to a rekey"));
+                self.give_up(established, sa, ctx, &reason);
+            }
         }
     }
 
@@ -303,11 +309,17 @@ impl ExpectChildRekey {
         }
     }
 
-    fn give_up(&self, established: &mut Established, sa: &mut IkeSa, ctx: &mut Context<'_>, reason: &str) {
+    fn give_up(
+        &self,
+        established: &mut Established,
+        sa: &mut IkeSa,
+        ctx: &mut Context<'_>,
+        reason: &Failure,
+    ) {
         sa.counters.child_local_failure += 1;
         ctx.out.counters.ike.child_local_failure += 1;
         let rule = self.wished.rule.rule.clone();
-        let reason = format!("rekey of rule {rule}: {reason}");
+        let reason = Failure::new(reason.kind, format!("rekey of rule {rule}: {reason}"));
         ctx.out.events.push_back(Event::Failed {
             peer: sa.remote.ip(),
             rule: Some(rule),

@@ -12,6 +12,7 @@ use super::sa::{Exchange, Held, IkeSa, State, Task};
 use super::window::{Inbound, Outbound};
 use crate::ike::context::{After, Context};
 use crate::ike::crypto::{IkeKeys, PrivateKey};
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::retry_after;
 use crate::ike::proposal::{ike_proposals, mismatch};
 use crate::ike::snapshot::ExchangeRecord;
@@ -126,7 +127,8 @@ impl ExpectIkeRekey {
             Some(error) => Err(Some(error)),
             None => self.complete(established, &found).map_err(|reason| {
                 let text = format!("rekey of the IKE SA: {reason}");
-                ctx.out.events.push_back(super::auth::failed(sa.remote, Some(sa.rule.name.clone()), text));
+                let reason = Failure { text, ..reason };
+                ctx.out.events.push_back(super::auth::failed(sa.remote, Some(sa.rule.name.clone()), reason));
                 None
             }),
         };
@@ -170,18 +172,21 @@ impl ExpectIkeRekey {
         &self,
         old: &Established,
         found: &Found<'_>,
-    ) -> Result<(IkeSuite, IkeKeys, u64, Nonce), String> {
+    ) -> Result<(IkeSuite, IkeKeys, u64, Nonce), Failure> {
         let (Some(offer), Some(ke), Some(nonce)) = (found.sa, found.ke, found.nonce) else {
-            return Err("the answer lacks a payload".to_owned());
+            return Err(Failure::invalid("the answer lacks a payload"));
         };
         let chosen = offer
             .accepted_ike(&self.suites)
-            .map_err(|fault| mismatch(offer, "in use", &self.suites, &[(1, fault)]))?;
-        let spi_r = chosen.spi.ok_or("the answer has no SPI")?;
+            .map_err(|fault| mismatch(offer, "in use", &self.suites, &[(1, fault)]))
+            .map_err(|text| Failure::new(FailureKind::NoProposal, text))?;
+        let spi_r = chosen.spi.ok_or_else(|| Failure::invalid("the answer has no SPI"))?;
         if chosen.suite.group != self.private.group() {
-            return Err("peer took another group than the one sent".to_owned());
+            let text = "peer took another group than the one sent";
+            return Err(Failure::new(FailureKind::NoProposal, text));
         }
-        let shared = agree(Some(&self.private), Some(ke))?.ok_or("no shared secret")?;
+        let shared = agree(Some(&self.private), Some(ke))?;
+        let shared = shared.ok_or_else(|| Failure::invalid("no shared secret"))?;
         let keys = IkeKeys::rekeyed(
             &chosen.suite,
             old.suite.prf,
@@ -227,7 +232,8 @@ impl ExpectIkeRekey {
         } else {
             if let Some(kind) = kind {
                 let text = format!("peer answers {kind} to the rekey of the IKE SA");
-                ctx.out.events.push_back(super::auth::failed(sa.remote, Some(sa.rule.name.clone()), text));
+                let reason = Failure::notified(kind, text);
+                ctx.out.events.push_back(super::auth::failed(sa.remote, Some(sa.rule.name.clone()), reason));
             }
             RETRY
         };

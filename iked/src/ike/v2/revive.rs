@@ -13,6 +13,7 @@ use crate::ike::command::Succession;
 use crate::ike::context::{Context, iv_prefix};
 use crate::ike::crypto::{IkeKeys, IvCounter};
 use crate::ike::event::{ChildInstall, Event};
+use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::{Lifetime, soft_bytes};
 use crate::ike::rules::ChildRule;
 use crate::ike::selector::covered;
@@ -343,11 +344,14 @@ fn make_anew(sa: &mut IkeSa, ctx: &mut Context<'_>, revival: &Revival<'_>, recor
         None => ctx.out.events.push_back(Event::Failed {
             peer: sa.remote.ip(),
             rule: Some(record.rule.clone()),
-            reason: format!(
-                "no rule {} for the tunnel between {} here and {} there that was taken over",
-                record.rule,
-                child::shown(&record.local_selectors),
-                child::shown(&record.remote_selectors),
+            reason: Failure::new(
+                FailureKind::NoRule,
+                format!(
+                    "no rule {} for the tunnel between {} here and {} there that was taken over",
+                    record.rule,
+                    child::shown(&record.local_selectors),
+                    child::shown(&record.remote_selectors),
+                ),
             ),
             acquire: None,
         }),

@@ -18,6 +18,7 @@ use super::rekey_ike::ExpectIkeRekey;
 use super::window::{Inbound, Outbound};
 use crate::ike::context::{Context, Verdict};
 use crate::ike::event::{Event, Payload as SendPayload, Transmit};
+use crate::ike::failure::Failure;
 use crate::ike::rules::{ChildRule, ExchangeRule};
 use crate::ike::table::SaKey;
 use crate::ike::timer::{Backoff, Timer, TimerTable};
@@ -236,25 +237,25 @@ impl ChildRequest {
     }
 
     /// It came to nothing: tells the shell, and the tunnel loses a user.
-    pub(crate) fn fail(self, peer: SocketAddr, ctx: &mut Context<'_>, reason: &str) {
+    pub(crate) fn fail(self, peer: SocketAddr, ctx: &mut Context<'_>, reason: &Failure) {
         let failed = |acquire| Event::Failed {
             peer: peer.ip(),
             rule: Some(self.rule.rule.clone()),
-            reason: reason.to_owned(),
+            reason: reason.clone(),
             acquire,
         };
         if self.acquires.is_empty() && self.items.is_empty() {
             ctx.out.events.push_back(failed(None));
         }
         for item in &self.items {
-            let reason = reason.to_owned();
+            let reason = reason.text.clone();
             let verdict = if self.refused { Verdict::Refused(reason) } else { Verdict::Silent(reason) };
             ctx.out.verdicts.push_back((*item, verdict));
         }
         for acquire in &self.acquires {
             ctx.out.events.push_back(failed(Some(*acquire)));
         }
-        leave_child(self.tunnel, ctx, reason);
+        leave_child(self.tunnel, ctx, &reason.text);
     }
 }
 
@@ -417,7 +418,7 @@ impl IkeSa {
     }
 
     /// The open request comes to nothing.
-    pub(crate) fn fail_open(&mut self, ctx: &mut Context<'_>, reason: &str) {
+    pub(crate) fn fail_open(&mut self, ctx: &mut Context<'_>, reason: &Failure) {
         let waiting = match self.close_request() {
             Some(Exchange::Init(init)) => init.child,
             Some(Exchange::Auth(auth)) => auth.child,
@@ -450,7 +451,7 @@ impl IkeSa {
     }
 
     /// The queued negotiations come to nothing.
-    pub(crate) fn fail_tasks(&mut self, ctx: &mut Context<'_>, reason: &str) {
+    pub(crate) fn fail_tasks(&mut self, ctx: &mut Context<'_>, reason: &Failure) {
         for task in std::mem::take(&mut self.tasks) {
             if let Task::NewChild(request) = task {
                 ctx.out.counters.ike.child_local_failure += 1;
@@ -461,20 +462,20 @@ impl IkeSa {
 
     /// The SA ends: what waits for it fails, its tunnel loses it. It still answers repeats of the last request, so that a
     /// peer whose answer was lost need not guess.
-    pub(crate) fn end(&mut self, ctx: &mut Context<'_>, reason: &str) -> State {
+    pub(crate) fn end(&mut self, ctx: &mut Context<'_>, reason: &Failure) -> State {
         self.fail_open(ctx, reason);
         self.fail_tasks(ctx, reason);
         self.timers = TimerTable::default();
         self.timers.set(Timer::Linger, ctx.now + LINGER);
         if ctx.book.leave_ike(self.tunnel, self.key) {
-            let reason = reason.to_owned();
+            let reason = reason.text.clone();
             ctx.out.events.push_back(Event::IkeDown { id: self.tunnel, reason });
         }
         State::Closed
     }
 
     /// The SA could not be established, by fault of either side.
-    pub(crate) fn fail(&mut self, ctx: &mut Context<'_>, reason: &str) -> State {
+    pub(crate) fn fail(&mut self, ctx: &mut Context<'_>, reason: &Failure) -> State {
         match self.role {
             Role::Initiator => ctx.out.counters.local_failure += 1,
             Role::Responder => ctx.out.counters.remote_failure += 1,
@@ -489,7 +490,7 @@ impl IkeSa {
             ctx.out.events.push_back(Event::Failed {
                 peer: self.remote.ip(),
                 rule: Some(self.rule.name.clone()),
-                reason: reason.to_owned(),
+                reason: reason.clone(),
                 acquire: None,
             });
         }
