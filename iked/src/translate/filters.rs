@@ -274,6 +274,24 @@ mod tests {
     }
 
     #[test]
+    fn granularity_is_what_a_negotiation_on_demand_takes() {
+        let set = filter_set(&policy(SAMPLE), NOON, 1);
+        let addresses =
+            Granularity { source_address: true, destination_address: true, ..Granularity::default() };
+        assert_eq!(set.rules[2].granularity, addresses, "not coded: addresses of the packet");
+        assert_eq!(set.rules[6].granularity, Granularity::default(), "both from the rule");
+        assert_eq!(set.rules[0].granularity, Granularity::default(), "no anchor");
+        let ports = SAMPLE.replace(
+            "LocalIpGranularity   Rule",
+            "RemotePortGranularity Packet\n    LocalIpGranularity   Packet",
+        );
+        let set = filter_set(&policy(&ports), NOON, 1);
+        let out = Granularity { source_address: true, destination_port: true, ..Granularity::default() };
+        let into = Granularity { destination_address: true, source_port: true, ..Granularity::default() };
+        assert_eq!((set.rules[6].granularity, set.rules[7].granularity), (out, into), "mirrored");
+    }
+
+    #[test]
     fn types_logging_and_discard_action_arrive() {
         let set = filter_set(&policy(SAMPLE), NOON, 1);
         let (ping, blocked) = (&set.rules[0], &set.rules[8]);
