@@ -3,11 +3,16 @@
 use super::{Core, Internal, Now};
 use crate::ike::view::Census;
 use crate::request::{CoreError, DvipaInfo, Snapshot, StackInfo, Want};
-use crate::stack_link::{ANSWER_TIME, StackIndex};
+use crate::stack_link::StackIndex;
 use crate::topology;
 use stack::control::{Answer, FilterTotals, Question};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// How long a stack may take: it has the questions of all clients before one, and a hundred thousand SAs to tell of.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Reply = oneshot::Sender<Result<Snapshot, CoreError>>;
 
@@ -50,7 +55,7 @@ impl Core {
         let Some(link) = &self.stacks[index].link else { return };
         let (answer, internal) = (link.ask(question), self.internal.clone());
         tokio::spawn(async move {
-            match tokio::time::timeout(ANSWER_TIME, answer).await {
+            match tokio::time::timeout(PATIENCE, answer).await {
                 Ok(Ok(answer)) => {
                     let pending = Pending { index, want, reply, answer: Some(answer) };
                     let _ = internal.send(Internal::Display(Box::new(pending))).await;
@@ -95,8 +100,8 @@ impl Core {
             ports: Vec::new(),
             traffic: None,
             dvipas: self.dvipas_of(now, index),
-            cf_ike: stack.ledger.ike_states(),
-            cf_children: stack.ledger.child_states(),
+            cf_ike: if both { stack.ledger.ike_states() } else { BTreeMap::new() },
+            cf_children: if both { stack.ledger.child_states() } else { BTreeMap::new() },
         };
         match answer {
             None => {}

@@ -41,6 +41,9 @@ async fn an_activation_installs_a_pair_on_both_sides_and_records_it() {
     assert_eq!(shown.children[0].local_dyn_vpn_rule.as_deref(), Some("toPeer"));
     assert_eq!(shown.children[0].method, ActivationMethod::Command);
     assert_eq!(shown.sas.len(), 1);
+    let census = lab.display(Want::Summary).await.unwrap().census;
+    assert_eq!((census.ike.active, census.children.active), (1, 1));
+    assert!(census.rules_up.iter().eq(["toPeer"]));
     assert!(shown.cf_children.values().all(|s| *s == CfState::Failed), "until it is written");
     let keys = writes.into_iter().map(|(k, _)| k).collect();
     lab.core.on_report(lab.now, Report::Written { dvipa: ip(VIP), keys });

@@ -211,23 +211,6 @@ pub struct Census {
     pub rules_up: std::collections::BTreeSet<String>,
 }
 
-impl Census {
-    /// One more IKE SA.
-    pub const fn add_ike(&mut self, view: &IkeView) {
-        self.ike.add(view.state);
-    }
-
-    /// One more child SA.
-    pub fn add_child(&mut self, view: ChildView) {
-        self.children.add(view.state);
-        if view.state == SaState::Active
-            && let Some(rule) = view.local_dyn_vpn_rule
-        {
-            self.rules_up.insert(rule);
-        }
-    }
-}
-
 /// A child SA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChildView {

@@ -634,8 +634,10 @@ fn snapshot(filters: u32) -> Snapshot {
     let ike = vec![ike(3, "203.0.113.10", now), ike(4, "192.0.2.1", now)];
     let children = vec![child(2, SaState::InNegotiation, now), child(1, SaState::Active, now)];
     let mut census = Census::default();
-    ike.iter().for_each(|v| census.add_ike(v));
-    children.iter().for_each(|v| census.add_child(v.clone()));
+    ike.iter().for_each(|v| census.ike.add(v.state));
+    children.iter().for_each(|v| census.children.add(v.state));
+    let up = children.iter().filter(|v| v.state == SaState::Active);
+    census.rules_up = up.filter_map(|v| v.local_dyn_vpn_rule.clone()).collect();
     Snapshot {
         stack: stack_info(),
         now,

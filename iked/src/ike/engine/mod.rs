@@ -267,12 +267,7 @@ impl Engine {
     pub fn census(&self) -> Census {
         let mut census = Census::default();
         for sa in self.sas.values() {
-            if let Some(view) = shown::ike(sa) {
-                census.add_ike(&view);
-            }
-            for view in shown::children(sa, &self.book) {
-                census.add_child(view);
-            }
+            shown::count(sa, &self.book, &mut census);
         }
         census
     }

@@ -5,7 +5,7 @@ use super::established::{Established, IkeStanding};
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task};
 use crate::ike::table::Book;
 use crate::ike::timer::Timer;
-use crate::ike::view::{ChildView, IkeProgress, IkeSuite, IkeView, Role, SaState};
+use crate::ike::view::{Census, ChildView, IkeProgress, IkeSuite, IkeView, Role, SaState};
 use crate::ike::{command::ActivationMethod, wire};
 use std::time::Duration;
 
@@ -14,9 +14,31 @@ const fn suite(suite: &wire::IkeSuite) -> IkeSuite {
     IkeSuite { encryption, integrity, prf, group }
 }
 
-/// An IKE SA; `None` once it is closed.
-pub(crate) fn ike(sa: &IkeSa) -> Option<IkeView> {
-    let (state, progress) = match &sa.state {
+/// Counts an IKE SA and its children: as [`ike`] and [`children`] show them, without making anything.
+pub(crate) fn count(sa: &IkeSa, book: &Book, census: &mut Census) {
+    if let Some((state, _)) = ike_state(sa) {
+        census.ike.add(state);
+    }
+    let installed = match &sa.state {
+        State::Established(established) => Some(established),
+        State::Connecting | State::ExpectAuthRequest(_) | State::Closed => None,
+    };
+    let installed = installed.into_iter().flat_map(|established| {
+        established.children.values().map(|child| (child.tunnel, child_state(established, child)))
+    });
+    let wanted = requests(sa).into_iter().map(|(request, state)| (request.tunnel, state));
+    for (tunnel, state) in installed.chain(wanted) {
+        census.children.add(state);
+        let rule = book.child_tunnel(tunnel).and_then(|t| t.local_dyn_vpn_rule.as_deref());
+        if let Some(rule) = rule.filter(|rule| state == SaState::Active && !census.rules_up.contains(*rule)) {
+            census.rules_up.insert(rule.to_owned());
+        }
+    }
+}
+
+/// State of an IKE SA; `None` once it is closed.
+fn ike_state(sa: &IkeSa) -> Option<(SaState, IkeProgress)> {
+    Some(match &sa.state {
         State::Connecting => (SaState::InNegotiation, connecting(sa)),
         State::ExpectAuthRequest(_) => (SaState::InNegotiation, IkeProgress::WaitKe),
         State::Established(established) => match established.standing {
@@ -25,7 +47,35 @@ pub(crate) fn ike(sa: &IkeSa) -> Option<IkeView> {
             IkeStanding::Closing => (SaState::HalfClosed, IkeProgress::HalfClosed),
         },
         State::Closed => return None,
+    })
+}
+
+fn child_state(established: &Established, child: &Child) -> SaState {
+    match child.standing {
+        _ if established.standing == IkeStanding::Closing => SaState::HalfClosed,
+        Standing::Serving | Standing::Rekeying | Standing::Replaced { .. } => SaState::Active,
+        Standing::Closing => SaState::HalfClosed,
+    }
+}
+
+/// The children of an IKE SA that are still being negotiated, or wait for it.
+fn requests(sa: &IkeSa) -> Vec<(&ChildRequest, SaState)> {
+    let open = match sa.outbound.open().map(|open| &open.exchange) {
+        Some(Exchange::Init(init)) => init.child.as_deref().map(|request| (request, SaState::Pending)),
+        Some(Exchange::Auth(auth)) => auth.child.as_deref().map(|request| (request, SaState::InNegotiation)),
+        Some(Exchange::NewChild(child)) => Some((child.request(), SaState::InNegotiation)),
+        _ => None,
     };
+    let waiting = sa.tasks.iter().filter_map(|task| match task {
+        Task::NewChild(request) => Some((&**request, SaState::Pending)),
+        _ => None,
+    });
+    open.into_iter().chain(waiting).collect()
+}
+
+/// An IKE SA; `None` once it is closed.
+pub(crate) fn ike(sa: &IkeSa) -> Option<IkeView> {
+    let (state, progress) = ike_state(sa)?;
     let established = match &sa.state {
         State::Established(established) => Some(established),
         State::Connecting | State::ExpectAuthRequest(_) | State::Closed => None,
@@ -78,36 +128,13 @@ pub(crate) fn children(sa: &IkeSa, book: &Book) -> Vec<ChildView> {
     if let State::Established(established) = &sa.state {
         views.extend(established.children.values().map(|child| installed(sa, established, child, book)));
     }
-    match sa.outbound.open().map(|open| &open.exchange) {
-        Some(Exchange::Init(init)) => {
-            views.extend(init.child.as_deref().map(|request| pending(sa, request, SaState::Pending, book)));
-        }
-        Some(Exchange::Auth(auth)) => {
-            views.extend(
-                auth.child.as_deref().map(|request| pending(sa, request, SaState::InNegotiation, book)),
-            );
-        }
-        Some(Exchange::NewChild(child)) => {
-            views.push(pending(sa, child.request(), SaState::InNegotiation, book));
-        }
-        _ => {}
-    }
-    for task in &sa.tasks {
-        if let Task::NewChild(request) = task {
-            views.push(pending(sa, request, SaState::Pending, book));
-        }
-    }
+    views.extend(requests(sa).into_iter().map(|(request, state)| pending(sa, request, state, book)));
     views
 }
 
 fn installed(sa: &IkeSa, established: &Established, child: &Child, book: &Book) -> ChildView {
     let tunnel = book.child_tunnel(child.tunnel);
     let suite = child.terms.suite;
-    let state = match child.standing {
-        _ if established.standing == IkeStanding::Closing => SaState::HalfClosed,
-        Standing::Serving | Standing::Rekeying | Standing::Replaced { .. } => SaState::Active,
-        Standing::Closing => SaState::HalfClosed,
-    };
     ChildView {
         id: child.tunnel,
         generation: child.generation,
@@ -116,7 +143,7 @@ fn installed(sa: &IkeSa, established: &Established, child: &Child, book: &Book) 
         vpn_action: child.terms.rule.vpn_action.clone(),
         local_dyn_vpn_rule: tunnel.and_then(|tunnel| tunnel.local_dyn_vpn_rule.clone()),
         method: tunnel.map_or(ActivationMethod::Remote, |tunnel| tunnel.method),
-        state,
+        state: child_state(established, child),
         role: child.role,
         local: child.local,
         remote: child.remote,
