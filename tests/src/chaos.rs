@@ -8,7 +8,7 @@ use crate::plex::{GATEWAYS, Plex, Shape, TARGETS, swan_peer};
 use crate::random::Random;
 use crate::scenario::{DVIPA4, PEER4, server};
 use crate::wait;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -175,26 +175,8 @@ impl Chaos<'_> {
         Ok(())
     }
 
-    /// The gateway that says it owns the DVIPA, and another one that is ready to.
-    fn owner(&self) -> Result<(&'static str, &'static str)> {
-        wait::until("an owner and a backup", LIMIT, || {
-            let gateways = self.plex.gateways();
-            let state = |stack: &str| -> Result<String> {
-                let all = self.plex.of(stack)?.entries(&format!("-p {stack} vipa display {DVIPA4}"))?;
-                let first = all.first().context("no such DVIPA")?;
-                Ok(first["State"].as_str().unwrap_or_default().to_owned())
-            };
-            let states = gateways.iter().map(|g| Ok((*g, state(g)?))).collect::<Result<Vec<_>>>()?;
-            let with = |wanted: &str| states.iter().find(|(_, s)| s == wanted).map(|(g, _)| *g);
-            match (with("ACTIVE"), with("BACKUP").or_else(|| with("MOVING"))) {
-                (Some(owner), Some(backup)) => Ok((owner, backup)),
-                _ => bail!("{states:?}"),
-            }
-        })
-    }
-
     fn accident(&mut self, tell: &impl Fn(&str)) -> Result<()> {
-        let (owner, backup) = self.owner()?;
+        let (owner, backup) = self.plex.owner_and_backup(LIMIT)?;
         let accident = *self.random.one_of(&ALL).context("there are accidents")?;
         let short = self.random.between(Duration::from_millis(200), Duration::from_millis(1500));
         tell(&format!("{accident:?} while {owner} owns the address"));

@@ -193,6 +193,23 @@ impl Plex {
         entries.into_iter().next().context("no such DVIPA")
     }
 
+    /// The gateway that says it owns the DVIPA, and another one that is ready to.
+    ///
+    /// # Errors
+    /// When there are none within `limit`.
+    pub fn owner_and_backup(&self, limit: Duration) -> Result<(&'static str, &'static str)> {
+        crate::wait::until("an owner and a backup", limit, || {
+            let state =
+                |stack| Ok((stack, self.vipa(stack)?["State"].as_str().unwrap_or_default().to_owned()));
+            let states = self.gateways().into_iter().map(state).collect::<Result<Vec<_>>>()?;
+            let with = |wanted: &str| states.iter().find(|(_, s)| s == wanted).map(|(g, _)| *g);
+            match (with("ACTIVE"), with("BACKUP").or_else(|| with("MOVING"))) {
+                (Some(owner), Some(backup)) => Ok((owner, backup)),
+                _ => bail!("{states:?}"),
+            }
+        })
+    }
+
     /// The files of a daemon with these stacks.
     fn files(&self, lab: &Lab, stacks: &[(&str, u8)]) -> Files {
         let shape = &self.shape;
