@@ -144,18 +144,21 @@ pub(crate) fn acquire_failed(stack: &mut Stack, acquire: &Acquire, reason: &str)
     stack.send(ToStack::AcquireFailed { id: acquire.id });
 }
 
+fn failed(stack: &Stack, now: Now, peer: IpAddr, rule: Option<String>, reason: Failure) {
+    let name = &stack.entry.name;
+    warn!(stack = %name, %peer, rule = rule.as_deref().unwrap_or("-"), "negotiation failed: {reason}");
+    stack.events.report(now.unix, name.as_str(), What::Failed { peer, rule, reason });
+}
+
 /// The stack cannot use an SA that was negotiated: it ends at the peer, too, which would send into nothing.
 pub(crate) fn child_refused(stack: &mut Stack, now: Now, spi_in: u32, reason: &str) {
-    let (name, reason) = (stack.entry.name.clone(), reason.escape_debug());
+    let reason = reason.escape_debug();
     let Some(child) = stack.engine.children().into_iter().find(|c| c.spi_in == spi_in) else {
-        warn!(stack = %name, spi_in = %format_args!("{spi_in:08x}"), "SA refused by the stack: {reason}");
+        warn!(stack = %stack.entry.name, spi_in = %format_args!("{spi_in:08x}"), "SA refused by the stack: {reason}");
         return;
     };
-    let (peer, text) = (child.remote.ip(), format!("the stack cannot use what was negotiated: {reason}"));
-    warn!(stack = %name, %peer, rule = %child.rule, "negotiation failed: {text}");
-    let failed =
-        What::Failed { peer, rule: Some(child.rule), reason: Failure::new(FailureKind::Stack, text) };
-    stack.events.report(now.unix, name.as_str(), failed);
+    let text = format!("the stack cannot use what was negotiated: {reason}");
+    failed(stack, now, child.remote.ip(), Some(child.rule), Failure::new(FailureKind::Stack, text));
     stack.engine.handle_command(now.instant, Command::ChildLost { spi_in });
 }
 
@@ -190,8 +193,7 @@ fn act(stack: &mut Stack, keeper: Option<&mpsc::Sender<Order>>, owners: &Owners,
             order(stack, keeper, orders);
         }
         Event::Failed { peer, rule, reason, acquire } => {
-            warn!(stack = %name, %peer, rule = rule.as_deref().unwrap_or("-"), "negotiation failed: {reason}");
-            stack.events.report(now.unix, name.as_str(), What::Failed { peer, rule, reason });
+            failed(stack, now, peer, rule, reason);
             if let Some(id) = acquire {
                 stack.send(ToStack::AcquireFailed { id });
             }

@@ -12,6 +12,11 @@ pub use read::load;
 use crate::model::{AddressRange, ByteRange, Connect, Direction, PortRange, Routing};
 use std::net::IpAddr;
 
+/// WEIGHT of a target for which none is coded.
+pub const DEFAULT_WEIGHT: u8 = 10;
+/// Most seconds of TIMEDAFFINITY.
+pub const MAX_AFFINITY_SECS: u32 = 9999;
+
 /// What a profile says of one stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {

@@ -8,6 +8,7 @@ use super::{
 use crate::cf::seal::SysplexKey;
 use ipnet::IpNet;
 use policy::ike_config::IkeConfig;
+use policy::profile::{DEFAULT_WEIGHT, MAX_AFFINITY_SECS};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -28,10 +29,6 @@ const MAX_ENDPOINTS: usize = 16;
 const MAX_LIFETIME_MIN: u32 = 366 * 24 * 60;
 /// Addresses that defensive filters do not touch: each packet that one matches is compared with all of them.
 const MAX_EXCLUDED: usize = 10;
-/// Weight of a target for which none is given (VIPADISTRIBUTE).
-const WEIGHT: u8 = 10;
-/// Longest timed affinity in seconds (TIMEDAFFINITY).
-const MAX_AFFINITY_SECS: u32 = 9999;
 /// Longest interface name of Linux (`IFNAMSIZ` less the final zero).
 const MAX_INTERFACE: usize = 15;
 
@@ -490,19 +487,18 @@ impl Checker<'_> {
             self.problem(d.targets.span().start, "targets = []: expected at least one stack");
         }
         let method = self.method(d);
-        let weighs = matches!(method, Method::WeightedActive | Method::Wlm | Method::Maglev);
         let mut targets: Vec<Target> = Vec::new();
         for t in d.targets.get_ref() {
             let (stack, weight) = match t.get_ref() {
                 file::Target::Name(stack) => (stack, None),
                 file::Target::Weighted(w) => (&w.stack, Some(w.weight)),
             };
-            if weight.is_some() && !weighs {
+            if weight.is_some() && !method.has_weights() {
                 let text = "weight goes with the methods weighted-active, wlm and maglev";
                 self.problem(t.span().start, text);
             }
             let weight = match weight.map(u8::try_from) {
-                None => WEIGHT,
+                None => DEFAULT_WEIGHT,
                 Some(Ok(weight @ 1..)) => weight,
                 Some(_) => {
                     self.problem(t.span().start, "weight: expected 1 to 255");

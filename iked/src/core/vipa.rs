@@ -283,6 +283,7 @@ impl Core {
             let there = || self.takeovers.members.get(name).and_then(|(_, m)| m.xcf);
             let xcf = stack.and_then(|s| s.entry.xcf.as_ref()).map(|x| x.address).or_else(there);
             let heard = self.heard_of(now, d, name);
+            let in_force = x.method.weight_in_force(target.weight, heard.map(|(_, h)| h.capacity));
             let servers = |h: &Heard| {
                 let of = h.ready.iter().filter(|r| {
                     r.dvipa == d.address && r.protocol == x.protocol && (ports.0..=ports.1).contains(&r.port)
@@ -299,7 +300,7 @@ impl Core {
                 path_up: heard.map(|(_, h)| h.alive),
                 heard: heard.map(|(at, _)| at),
                 ready: heard.map(|(_, h)| servers(h)),
-                weight: weight_of(x.method, target.weight, heard.map(|(_, h)| h.capacity)),
+                weight: in_force.map(u32::from),
                 quiesced: [None, Some(d.address)].iter().any(|w| self.quiesced.contains(&(name.clone(), *w))),
                 preferred: matches!(x.method, Method::HotStandby { .. }) && rank == 0,
                 connections: None,
@@ -323,15 +324,6 @@ const fn method_of(method: Method) -> DistributionMethod {
         Method::HotStandby { .. } => DistributionMethod::HotStandby,
         Method::Wlm => DistributionMethod::Wlm,
         Method::Maglev => DistributionMethod::Maglev,
-    }
-}
-
-/// The weight that counts for a target of a `capacity` that was heard here; the owner's own stack knows better.
-fn weight_of(method: Method, weight: u8, capacity: Option<u8>) -> Option<u32> {
-    match method {
-        Method::RoundRobin | Method::HotStandby { .. } => None,
-        Method::WeightedActive | Method::Maglev => Some(weight.into()),
-        Method::Wlm => capacity.map(|c| u32::from(weight) * u32::from(c) / 100),
     }
 }
 

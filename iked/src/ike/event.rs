@@ -1,9 +1,9 @@
 //! What the engine tells the shell.
 
+use super::failure::Failure;
 use super::types::{
     Continued, Encryption, IkeTunnelId, Integrity, Mode, Secret, StoreTicket, TrafficSelector, TunnelId,
 };
-use crate::ike::failure::Failure;
 use std::net::{IpAddr, SocketAddr};
 
 /// A datagram to send.

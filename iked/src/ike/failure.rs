@@ -72,12 +72,6 @@ impl FailureKind {
     }
 }
 
-impl fmt::Display for FailureKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 /// Why something came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -1,7 +1,8 @@
 //! Profile text to [`Profile`]. Every fault is reported; reading goes on at the next statement.
 
 use super::{
-    DefaultRule, Distribution, DynamicXcf, Ipsec, Method, Moveable, Profile, Target, Vipa, VipaRole,
+    DEFAULT_WEIGHT, DefaultRule, Distribution, DynamicXcf, Ipsec, MAX_AFFINITY_SECS, Method, Moveable,
+    Profile, Target, Vipa, VipaRole,
 };
 use crate::ast::Word;
 use crate::lex::MAX_WORDS;
@@ -16,8 +17,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const MAX_VIPAS: usize = 1_024;
 /// SECCLASS of a link where it is not coded.
 const LINK_CLASS: u8 = 255;
-/// WEIGHT where it is not coded.
-const WEIGHT: u8 = 10;
 /// Statements of VIPADYNAMIC; in capitals what cannot be left out.
 const VIPA_STATEMENTS: [&str; 7] =
     ["VIPADEFine", "VIPABackup", "VIPADELete", "VIPADISTribute", "VIPARange", "VIPARoute", "VIPASMparms"];
@@ -543,8 +542,9 @@ impl<'a> Reader<'_, 'a, '_> {
                 sysplex_ports = true;
             } else if option("TIMEDAFFinity") {
                 self.next += 1;
-                affinity_secs =
-                    self.value(word, "seconds from 0 to 9999", |text| number(text).filter(|n| *n <= 9_999))?;
+                affinity_secs = self.value(word, "seconds from 0 to 9999", |text| {
+                    number(text).filter(|n| *n <= MAX_AFFINITY_SECS)
+                })?;
             } else {
                 break;
             }
@@ -592,7 +592,7 @@ impl<'a> Reader<'_, 'a, '_> {
         while targets.is_empty() || self.peek().is_some_and(|w| w.text.parse::<IpAddr>().is_ok()) {
             let xcf =
                 self.value(of, "ALL, or the XCF address of a target", |text| text.parse::<IpAddr>().ok())?;
-            let mut target = Target { xcf, weight: WEIGHT, backup_rank: None };
+            let mut target = Target { xcf, weight: DEFAULT_WEIGHT, backup_rank: None };
             if let Some(word) = self.peek().filter(|w| is(w.text, "WEIGHT")) {
                 self.next += 1;
                 target.weight = self.byte(word, 1, 99)?;

@@ -136,6 +136,28 @@ pub enum Method {
     Maglev,
 }
 
+impl Method {
+    /// Whether [`Target::weight`] counts.
+    #[must_use]
+    pub const fn has_weights(self) -> bool {
+        matches!(self, Self::WeightedActive | Self::Wlm | Self::Maglev)
+    }
+
+    /// The weight in force of a target of this weight and reported capacity (0 to 100); `None`: the method has none, or needs
+    /// a capacity that is not known.
+    #[must_use]
+    pub fn weight_in_force(self, weight: u8, capacity: Option<u8>) -> Option<u8> {
+        match self {
+            Self::RoundRobin | Self::HotStandby { .. } => None,
+            Self::WeightedActive | Self::Maglev => Some(weight),
+            Self::Wlm => {
+                let share = u16::from(weight) * u16::from(capacity?) / 100;
+                Some(u8::try_from(share).unwrap_or(weight))
+            }
+        }
+    }
+}
+
 /// A target of a distribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {

@@ -279,15 +279,11 @@ impl Connections {
     /// Counts a flow that stood outside of the distribution in a line of it.
     pub fn set_slot(&mut self, id: ConnectionId, slot: u32) {
         let e = &mut self.entries[id.0 as usize];
-        let (before, ended) = (std::mem::replace(&mut e.slot, slot), e.state == State::Closing);
+        let (before, state) = (std::mem::replace(&mut e.slot, slot), e.state);
         if before != slot {
-            if !ended {
-                self.tally_down(before);
-            }
-            self.tally_up(slot);
-            if ended {
-                self.tally_down(slot);
-            }
+            self.leave_tally(before, state);
+            self.enter_tally(slot, state);
+            self.count(slot);
         }
     }
 
@@ -368,7 +364,7 @@ impl Connections {
         self.index.insert_unique(hasher.hash_one(key), i, |&i| hasher.hash_one(entries[i as usize].key));
         self.link(i);
         *self.locals.entry(key.local).or_default() += 1;
-        self.tally_up(slot);
+        self.count(slot);
         Ok(ConnectionId(i))
     }
 
@@ -395,33 +391,33 @@ impl Connections {
         let e = &mut self.entries[id.0 as usize];
         (e.state, e.answered) = (state, answered);
         self.link(id.0);
-        if state == State::Closing {
-            self.tally_down(slot);
-        }
         Ok(id)
     }
 
-    fn tally_up(&mut self, slot: u32) {
-        if slot == 0 {
-            return;
-        }
+    /// Counts of a slot; flows that are not distributed have none.
+    fn tally_mut(&mut self, slot: u32) -> Option<&mut Tally> {
         if self.tallies.len() <= slot as usize {
             self.tallies.resize(slot as usize + 1, Tally::default());
         }
-        let t = &mut self.tallies[slot as usize];
-        t.active += 1;
-        t.total += 1;
+        self.tallies.get_mut(slot as usize).filter(|_| slot != 0)
     }
 
-    /// A flow that had ended goes on.
-    fn tally_again(&mut self, slot: u32) {
-        if let Some(t) = self.tallies.get_mut(slot as usize).filter(|_| slot != 0) {
+    /// One more flow since the start.
+    fn count(&mut self, slot: u32) {
+        if let Some(t) = self.tally_mut(slot) {
+            t.total += 1;
+        }
+    }
+
+    /// A flow of this state stands in the table: one that has ended is no load.
+    fn enter_tally(&mut self, slot: u32, state: State) {
+        if let Some(t) = self.tally_mut(slot).filter(|_| state != State::Closing) {
             t.active += 1;
         }
     }
 
-    fn tally_down(&mut self, slot: u32) {
-        if let Some(t) = self.tallies.get_mut(slot as usize).filter(|_| slot != 0) {
+    fn leave_tally(&mut self, slot: u32, state: State) {
+        if let Some(t) = self.tally_mut(slot).filter(|_| state != State::Closing) {
             t.active = t.active.saturating_sub(1);
         }
     }
@@ -452,18 +448,11 @@ impl Connections {
                 (state, _) => state,
             }
         };
-        let (state, slot) = (e.state, e.slot);
-        let ended = state == State::Closing && before != State::Closing;
+        let ended = e.state == State::Closing && before != State::Closing;
         if ended && std::mem::take(&mut e.watched) {
             self.ended.push(Ended { key: e.key, at: now });
         }
-        let elapsed = now.saturating_duration_since(e.last);
-        if ended {
-            self.tally_down(slot);
-        } else if before == State::Closing && state != State::Closing {
-            self.tally_again(slot);
-        }
-        if state != before || elapsed >= GRAIN {
+        if e.state != before || now.saturating_duration_since(e.last) >= GRAIN {
             self.unlink(id.0, before);
             self.entries[id.0 as usize].last = now;
             self.link(id.0);
@@ -485,9 +474,6 @@ impl Connections {
         }
         self.free.push(id.0);
         self.entries[id.0 as usize].live = false;
-        if e.state != State::Closing {
-            self.tally_down(e.slot);
-        }
         if let Some(n) = self.locals.get_mut(&e.key.local) {
             *n -= 1;
             if *n == 0 {
@@ -555,8 +541,11 @@ impl Connections {
         true
     }
 
+    /// Puts a flow into the list of its state, and counts it there.
     fn link(&mut self, i: u32) {
-        let list = &mut self.lists[self.entries[i as usize].state as usize];
+        let Connection { slot, state, .. } = self.entries[i as usize];
+        self.enter_tally(slot, state);
+        let list = &mut self.lists[state as usize];
         let tail = list.tail;
         list.tail = i;
         list.len += 1;
@@ -570,8 +559,10 @@ impl Connections {
         e.next = NIL;
     }
 
+    /// Takes a flow out of the list of the state that it had.
     fn unlink(&mut self, i: u32, state: State) {
-        let Connection { previous, next, .. } = self.entries[i as usize];
+        let Connection { previous, next, slot, .. } = self.entries[i as usize];
+        self.leave_tally(slot, state);
         let list = &mut self.lists[state as usize];
         list.len -= 1;
         if previous == NIL {

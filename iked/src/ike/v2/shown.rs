@@ -19,11 +19,7 @@ pub(crate) fn count(sa: &IkeSa, book: &Book, census: &mut Census) {
     if let Some((state, _)) = ike_state(sa) {
         census.ike.add(state);
     }
-    let installed = match &sa.state {
-        State::Established(established) => Some(established),
-        State::Connecting | State::ExpectAuthRequest(_) | State::Closed => None,
-    };
-    let installed = installed.into_iter().flat_map(|established| {
+    let installed = established(sa).into_iter().flat_map(|established| {
         established.children.values().map(|child| (child.tunnel, child_state(established, child)))
     });
     let wanted = requests(sa).into_iter().map(|(request, state)| (request.tunnel, state));
@@ -33,6 +29,13 @@ pub(crate) fn count(sa: &IkeSa, book: &Book, census: &mut Census) {
         if let Some(rule) = rule.filter(|rule| state == SaState::Active && !census.rules_up.contains(*rule)) {
             census.rules_up.insert(rule.to_owned());
         }
+    }
+}
+
+fn established(sa: &IkeSa) -> Option<&Established> {
+    match &sa.state {
+        State::Established(established) => Some(established),
+        State::Connecting | State::ExpectAuthRequest(_) | State::Closed => None,
     }
 }
 
@@ -76,10 +79,7 @@ fn requests(sa: &IkeSa) -> Vec<(&ChildRequest, SaState)> {
 /// An IKE SA; `None` once it is closed.
 pub(crate) fn ike(sa: &IkeSa) -> Option<IkeView> {
     let (state, progress) = ike_state(sa)?;
-    let established = match &sa.state {
-        State::Established(established) => Some(established),
-        State::Connecting | State::ExpectAuthRequest(_) | State::Closed => None,
-    };
+    let established = established(sa);
     let agreed = match (&sa.state, sa.outbound.open().map(|open| &open.exchange)) {
         (State::Established(established), _) => Some(established.suite),
         (State::ExpectAuthRequest(expect), _) => Some(expect.suite),
@@ -125,7 +125,7 @@ fn connecting(sa: &IkeSa) -> IkeProgress {
 /// All children of an IKE SA, those still being negotiated too.
 pub(crate) fn children(sa: &IkeSa, book: &Book) -> Vec<ChildView> {
     let mut views = Vec::new();
-    if let State::Established(established) = &sa.state {
+    if let Some(established) = established(sa) {
         views.extend(established.children.values().map(|child| installed(sa, established, child, book)));
     }
     views.extend(requests(sa).into_iter().map(|(request, state)| pending(sa, request, state, book)));

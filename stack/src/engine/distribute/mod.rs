@@ -346,18 +346,6 @@ impl Distributor {
         })
     }
 
-    /// The weight that counts for a target now; 0 where the method has none.
-    fn weight(&self, method: Method, target: &TargetPlace) -> u8 {
-        match method {
-            Method::RoundRobin | Method::HotStandby { .. } => 0,
-            Method::WeightedActive | Method::Maglev => target.weight,
-            Method::Wlm => {
-                let capacity = u16::from(self.health.capacity(target.place));
-                u8::try_from(u16::from(target.weight) * capacity / 100).unwrap_or(target.weight)
-            }
-        }
-    }
-
     /// Connections by target: the configured lines and those that still have some.
     #[must_use]
     pub fn view(&self, connections: &Connections) -> Vec<TargetView> {
@@ -386,7 +374,10 @@ impl Distributor {
                     ready: now.and_then(|(t, _, range)| {
                         self.health.listeners(t.place, line.dvipa, line.protocol, *range)
                     }),
-                    weight: now.map_or(0, |(t, s, _)| self.weight(s.method, t)),
+                    weight: now.map_or(0, |(t, s, _)| {
+                        let capacity = self.health.capacity(t.place);
+                        s.method.weight_in_force(t.weight, Some(capacity)).unwrap_or(0)
+                    }),
                     quiesced: now.is_none_or(|(t, ..)| t.quiesced),
                 })
             })
