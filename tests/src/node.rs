@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+/// The key of every sysplex that the harness makes.
+pub const SYSPLEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
 /// Path of one of the project's programs, built beside the one that runs now.
 ///
 /// # Errors
@@ -359,7 +362,7 @@ fn write_files(lab: &Lab, system: &str, files: &Files) -> Result<PathBuf> {
     fs::write(dir.join("policy.conf"), &files.policy)?;
     fs::write(dir.join("servauth.toml"), &files.servauth)?;
     let key = dir.join("sysplex.key");
-    fs::write(&key, "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n")?;
+    fs::write(&key, format!("{SYSPLEX_KEY}\n"))?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     fs::set_permissions(dir.join("policy.conf"), fs::Permissions::from_mode(0o600))?;
     Ok(dir)

@@ -127,8 +127,7 @@ impl Sysplex {
     /// # Errors
     /// As [`Sysplex::start`] and [`swan_peer`].
     pub fn with_strongswan(lab: &str) -> Result<Option<(Lab, Self, Swan)>> {
-        if !crate::swan::installed() {
-            eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+        if crate::swan::missing() {
             return Ok(None);
         }
         let (lab, plex) = Self::with_one_target(lab)?;

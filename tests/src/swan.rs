@@ -46,6 +46,16 @@ const WANTED: &[&str] = &[
     "counters",
 ];
 
+/// Whether a test that needs strongSwan cannot be run, which is said.
+#[must_use]
+pub fn missing() -> bool {
+    let missing = !installed();
+    if missing {
+        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    }
+    missing
+}
+
 /// Whether Debian's strongSwan with kernel-libipsec is installed.
 #[must_use]
 pub fn installed() -> bool {

@@ -43,8 +43,7 @@ struct World {
 static WORLD: Shared<World> = Shared::new();
 
 fn test(work: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(());
     }
     WORLD.with(World::new, work)

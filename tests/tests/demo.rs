@@ -29,8 +29,7 @@ fn holds_its_promise(output: &Output) -> Result<()> {
 
 #[test]
 fn with_strongswan_as_peer() -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(());
     }
     holds_its_promise(&demo(&[], &["--peer", "strongswan"])?)

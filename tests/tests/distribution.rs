@@ -73,8 +73,7 @@ struct World {
 static WORLD: Shared<World> = Shared::new();
 
 fn test(work: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(());
     }
     WORLD.with(World::new, work)
@@ -136,12 +135,9 @@ impl World {
     fn hold(&self, port: u16) -> Result<Held> {
         let to = SocketAddr::new(server(false).ip(), port);
         let (target, stream) = self.lab.inside("PEER", move || -> Result<(String, TcpStream)> {
-            let mut stream = TcpStream::connect_timeout(&to, SOON)?;
+            let stream = TcpStream::connect_timeout(&to, SOON)?;
             stream.set_read_timeout(Some(SOON))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: dvipa\r\n\r\n")?;
-            let mut lines = BufReader::new(stream.try_clone()?).lines();
-            let name = lines.find(|line| line.as_ref().map_or(true, |l| l.starts_with("TGT")));
-            Ok((name.context("no answer")??, stream))
+            Ok((who_serves(&stream)?, stream))
         })??;
         Ok(Held { target, stream })
     }
@@ -173,6 +169,14 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Asks once more over a connection, and gives the name of the target that answers.
+fn who_serves(mut stream: &TcpStream) -> Result<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: dvipa\r\n\r\n")?;
+    let mut lines = BufReader::new(stream).lines();
+    let name = lines.find(|line| line.as_ref().map_or(true, |l| l.starts_with("TGT")));
+    Ok(name.context("no answer")??)
 }
 
 fn spread(held: &[Held]) -> BTreeMap<&str, usize> {
@@ -263,11 +267,7 @@ fn maglev_spreads_and_leaves_flows_of_others_when_a_target_goes() -> Result<()> 
         assert!(more.iter().all(|h| h.target != "TGT3"));
         // Those that it has go on.
         for h in &held {
-            let mut stream = &h.stream;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: dvipa\r\n\r\n")?;
-            let mut lines = BufReader::new(stream).lines();
-            let name = lines.find(|line| line.as_ref().map_or(true, |l| l.starts_with("TGT")));
-            assert_eq!(name.context("no answer")??, h.target);
+            assert_eq!(who_serves(&h.stream)?, h.target);
         }
         w.plex.daemon.ipsec("-p DIST vipa resume TGT3")?;
         w.told("TGT3", MAGLEV, "Quiesced", |q| *q == false)

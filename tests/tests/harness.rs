@@ -43,8 +43,7 @@ fn a_capture_sees_cleartext_as_cleartext() -> Result<()> {
 
 #[test]
 fn strongswan_to_strongswan_is_esp_in_udp_and_every_byte_is_checked() -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(());
     }
     let lab = two_hosts()?;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::etcd;
 use e2e::http::PacedDownload;
 use e2e::lab::Lab;
+use e2e::node::SYSPLEX_KEY as OLD;
 use e2e::plex::{Mode, Plex, Shape, swan_peer};
 use e2e::scenario::server;
 use e2e::swan;
@@ -11,8 +12,7 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 const LONG: Duration = Duration::from_secs(600);
-/// The key that the harness has given out, and the one that follows it.
-const OLD: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// The key that follows the one that the harness has given out.
 const NEW: &str = "f0e1d2c3b4a5968778695a4b3c2d1e0ff0e1d2c3b4a5968778695a4b3c2d1e0f";
 
 /// Gives all systems these keys, one after the other. The stacks of SYSC are the targets: connections end there, so that its
@@ -33,10 +33,10 @@ fn give(plex: &mut Plex, keys: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What `iked cf verify` finds on the owner's system.
-fn verify(plex: &Plex) -> Result<String> {
+/// Runs `iked cf …` on the owner's system.
+fn at_owner(plex: &Plex, line: &str) -> Result<String> {
     let (owner, _) = plex.owner_and_backup(SOON)?;
-    plex.of(owner)?.cf("verify")
+    plex.of(owner)?.cf(line)
 }
 
 #[test]
@@ -54,10 +54,9 @@ fn t26_the_sysplex_key_is_changed_and_no_connection_is_lost() -> Result<()> {
 
     give(&mut plex, &[OLD, NEW])?;
     give(&mut plex, &[NEW, OLD])?;
-    let (owner, _) = plex.owner_and_backup(SOON)?;
-    plex.of(owner)?.cf("repair --yes")?;
+    at_owner(&plex, "repair --yes")?;
     give(&mut plex, &[NEW])?;
-    let found = verify(&plex)?;
+    let found = at_owner(&plex, "verify")?;
     ensure!(!found.contains("sealed under"), "{found}");
 
     for ended in PacedDownload::conclude(downloads, SOON)? {

@@ -9,7 +9,7 @@ use e2e::http;
 use e2e::lab::Lab;
 use e2e::node::Daemon;
 use e2e::scenario::{DVIPA4, Options, PEER4, SECRET, Sysplex, server};
-use e2e::swan::{Connection, Swan, installed};
+use e2e::swan::{Connection, Swan, missing};
 use e2e::wait;
 use serde_json::Value;
 use std::time::Duration;
@@ -42,8 +42,7 @@ fn only_tunnel(daemon: &Daemon, stack: &str) -> Result<Value> {
 
 #[test]
 fn strongswan_and_we_agree_on_every_suite_and_carry_traffic_with_it() -> Result<()> {
-    if !installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if missing() {
         return Ok(());
     }
     let mut lab = Lab::new("suites")?;

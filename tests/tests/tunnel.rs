@@ -26,8 +26,7 @@ const SOON: Duration = Duration::from_secs(15);
 
 /// The sysplex with strongSwan as peer, or `None` where that is not installed.
 fn with_swan(name: &str, options: &Options) -> Result<Option<(Lab, Sysplex, Swan)>> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(None);
     }
     let mut lab = Lab::new(name)?;
@@ -69,8 +68,7 @@ fn no_tunnel(daemon: &Daemon, what: &str) -> Result<()> {
 /// The first but one of this file by its name: most of its minute passes while the others run.
 #[test]
 fn a_lifetime_that_ends_is_renewed_under_traffic_before_it_does() -> Result<()> {
-    if !swan::installed() {
-        eprintln!("not run: strongSwan with kernel-libipsec is not installed");
+    if swan::missing() {
         return Ok(());
     }
     let options = Options { targets: 1, child_minutes: 1, ike_minutes: 1, ..Options::default() };
