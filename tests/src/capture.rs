@@ -4,6 +4,7 @@ use crate::lab::Lab;
 use crate::packet::{Frame, Seen};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
 };
@@ -13,11 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Bytes kept of each frame; enough for all headers and the first words of a small answer.
 const SNAP: usize = 256;
 /// Frames kept at most, so that a long download does not fill the memory.
 const MOST: usize = 400_000;
+
+/// What is still on its way when a capture is ended arrives within this time.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Longest time for what waits in the socket when a capture is ended.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running capture.
 #[derive(Debug)]
@@ -52,14 +59,22 @@ impl Capture {
         let (ready, started) = std::sync::mpsc::channel();
         let thread = lab.spawn(node, move || -> Result<Vec<Frame>> {
             let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)?;
-            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, 20_000))?;
+            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(0, PAUSE.subsec_micros().into()))?;
             // Beyond the limit of ordinary users where that is allowed.
             setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20))
                 .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &(4 << 20)))?;
             let index = nix::net::if_::if_nametoindex(interface.as_str()).context(interface)? as usize;
             ready.send(()).context("the starter is gone")?;
             let (mut frames, mut buffer) = (Vec::new(), vec![0u8; 70_000]);
+            let mut ending: Option<Instant> = None;
             loop {
+                if ending.is_none() && stop2.load(Ordering::Relaxed) {
+                    ending = Some(crate::wait::now());
+                }
+                // Heartbeats leave no pause: after this time nothing is waited for, only what is there is taken.
+                if ending.is_some_and(|since| since.elapsed() > PAUSE) {
+                    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+                }
                 match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                     Ok((length, Some(from))) if from.ifindex() == index && frames.len() < MOST => {
                         let frame = Frame::new(&buffer[..length.min(SNAP)], length, crate::wait::now());
@@ -68,9 +83,12 @@ impl Capture {
                         }
                     }
                     Ok(_) => {}
-                    Err(Errno::EAGAIN | Errno::EINTR) if stop2.load(Ordering::Relaxed) => return Ok(frames),
+                    Err(Errno::EAGAIN | Errno::EINTR) if ending.is_some() => return Ok(frames),
                     Err(Errno::EAGAIN | Errno::EINTR) => {}
                     Err(e) => return Err(e).context("capture"),
+                }
+                if ending.is_some_and(|since| since.elapsed() > PATIENCE) {
+                    return Ok(frames);
                 }
             }
         })?;

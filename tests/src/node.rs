@@ -304,6 +304,24 @@ impl Daemon {
         Ok(report.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
+    /// Waits until `owner` has heard of a server on `port` at `count` targets, each DVIPA's own counted, and misses none:
+    /// before that a connection is refused, or goes to another target. Of its own servers nothing is heard.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub fn servers_known(&self, owner: &str, port: u16, count: usize) -> Result<()> {
+        crate::wait::until("servers known to the owner", Duration::from_secs(10), || {
+            let mut targets = self.entries(&format!("-p {owner} vipa targets"))?;
+            targets.retain(|t| t["Ports"].to_string().trim_matches('"') == port.to_string());
+            let heard = |t: &Value| t["ReadyCount"].as_u64() > Some(0) || t["XCFPath"] == "Local";
+            ensure!(
+                targets.len() == count && targets.iter().all(heard),
+                "not {count} are ready: {targets:?}"
+            );
+            Ok(())
+        })
+    }
+
     /// Packets that `stack` dropped for `reason`.
     ///
     /// # Errors

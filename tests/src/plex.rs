@@ -20,7 +20,7 @@ use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
 use crate::peers;
 use crate::policy::{Pair, policy};
 use crate::process::Background;
-use crate::scenario::{DVIPA4, DVIPA6, Options, PEER4, PORT, SECRET, stack_table};
+use crate::scenario::{DVIPA4, DVIPAS, Options, PEER4, PORT, SECRET, stack_table};
 use crate::swan::{Connection, Swan};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -170,18 +170,14 @@ impl Plex {
 
     /// Waits until the first gateway owns the DVIPA and has heard of every server: a connection that comes before is refused.
     fn ready(&self) -> Result<()> {
-        let owner = self.of("DIST")?;
-        crate::wait::until("an owner that knows its servers", SOON, || {
+        let active = || {
             let state = self.vipa("DIST")?;
             ensure!(state["State"] == "ACTIVE", "{state}");
-            // Of its own servers nothing is heard.
-            let heard = |t: &serde_json::Value| t["ReadyCount"].as_u64() > Some(0) || t["XCFPath"] == "Local";
-            let known = owner.entries("-p DIST vipa targets")?;
-            let web = known.iter().filter(|t| t.to_string().contains(DVIPA4) && heard(t)).count();
-            ensure!(web >= self.servers.len(), "{web} targets are ready: {known:?}");
             Ok(())
-        })
-        .with_context(|| self.logs())
+        };
+        crate::wait::until("an owner", SOON, active)
+            .and_then(|()| self.of("DIST")?.servers_known("DIST", PORT, self.servers.len() * DVIPAS.len()))
+            .with_context(|| self.logs())
     }
 
     /// The DVIPA as `stack` shows it.
@@ -236,7 +232,7 @@ impl Plex {
         if shape.local_servers {
             targets.extend(&gateways);
         }
-        for address in [DVIPA4, DVIPA6] {
+        for address in DVIPAS {
             let _ = write!(
                 toml,
                 "[[dvipa]]\naddress = \"{address}\"\nowner = \"{}\"\nbackups = {:?}\ntakeover = \"{}\"\ngiveback = \"{}\"\n\n",

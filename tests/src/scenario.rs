@@ -6,15 +6,16 @@ use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
 use crate::policy::{DENY_ALL, Pair, policy};
 use crate::process::Background;
 use crate::swan::{Connection, Swan};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// The DVIPA, IPv4.
 pub const DVIPA4: &str = "192.0.2.100";
 /// The DVIPA, IPv6.
 pub const DVIPA6: &str = "2001:db8:2::100";
+/// Both.
+pub const DVIPAS: [&str; 2] = [DVIPA4, DVIPA6];
 /// The peer's address on the network.
 pub const PEER4: &str = "192.0.2.11";
 /// The peer's IPv6 address on the network.
@@ -145,17 +146,8 @@ impl Sysplex {
         let daemon = Daemon::start(lab, "SYSA", &sysplex_files(lab, options, &targets), &names)?;
         let servers =
             targets.iter().map(|t| start_server(lab, t, t, PORT)).collect::<Result<Vec<Background>>>()?;
-        // A connection that comes before the owner has heard of a server is refused.
-        crate::wait::until("servers known to the owner", Duration::from_secs(10), || {
-            let report = daemon.json("-p DIST vipa targets")?;
-            let entries = report["entries"].as_array().context("no entries")?;
-            let heard = |t: &&serde_json::Value| {
-                t["ReadyCount"].to_string().trim_matches('"').parse::<u32>().is_ok_and(|n| n > 0)
-            };
-            let known = entries.iter().filter(heard).count();
-            anyhow::ensure!(known >= targets.len(), "{known} targets are ready: {report}");
-            Ok(())
-        })?;
+        let spread = if options.spread.is_empty() { &targets } else { &options.spread };
+        daemon.servers_known("DIST", PORT, spread.len() * DVIPAS.len())?;
         Ok(Self { daemon, servers, targets })
     }
 }
@@ -197,7 +189,7 @@ pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files 
         stack_table(&mut toml, lab, target, network, Some(&format!("10.99.0.{host}")), &home, policy);
     }
     let spread = if options.spread.is_empty() { targets } else { &options.spread };
-    for address in [DVIPA4, DVIPA6] {
+    for address in DVIPAS {
         let _ = write!(toml, "[[dvipa]]\naddress = \"{address}\"\nowner = \"DIST\"\n\n");
         distribute(&mut toml, &options.ports, spread);
         for (port, target) in &options.special {

@@ -190,12 +190,7 @@ fn the_same_source_port_behind_one_napt() -> Result<()> {
     let files = Files { stacks: toml, policy, servauth: SERVAUTH_ROOT_ONLY.to_owned() };
     let plex = Daemon::start(&lab, "SYSA", &files, &["DIST", "TGT1"])?;
     let _server = http::start_server(&lab, "TGT1", "TGT1", PORT)?;
-    wait::until("the server known to the owner", PATIENCE, || {
-        let targets = plex.entries("-p DIST vipa targets")?;
-        let ready = targets.iter().any(|t| t["ReadyCount"].to_string().trim_matches('"') != "0");
-        ensure!(ready, "{targets:?}");
-        Ok(())
-    })?;
+    plex.servers_known("DIST", PORT, 1)?;
 
     let clients = [("ONE", "198.51.100.71"), ("TWO", "198.51.100.72")];
     let daemons = [

@@ -301,13 +301,7 @@ fn distributed_dvipa_with_takeover() -> Result<()> {
     for node in ["D1", "D2"] {
         lab.ip(node, "route add 203.0.113.5/32 via 192.0.2.11")?;
     }
-    wait::until("servers known to the owner", PATIENCE, || {
-        let targets = plex.entries("-p D1 vipa targets")?;
-        let ready =
-            |t: &&Value| t["ReadyCount"].to_string().trim_matches('"').parse::<u32>().is_ok_and(|n| n > 0);
-        ensure!(targets.iter().filter(ready).count() == 2, "{targets:?}");
-        Ok(())
-    })?;
+    plex.servers_known("D1", 443, 2)?;
     let peer = start(&lab, "PEER", "network = [\"ext\"]\nhome = [\"203.0.113.5\"]", "4-dvipa/peer.conf")?;
     lab.ip("PEER", "route add 192.0.2.80/32 dev ext src 203.0.113.5")?;
     let network = Capture::start(&lab, "PEER", "ext")?;
