@@ -1,9 +1,11 @@
 //! The control socket: where it may lie, who may connect, and one connection of `iked` at a time.
 
 use crate::control::{FromStack, ToStack};
+use crate::driver::option;
 use crate::framing::{self, Decoder, FrameError};
 use crate::outbox::Outbox;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -15,6 +17,10 @@ use zeroize::Zeroize;
 const READ_BYTES: usize = 64 << 10;
 /// Octets of encoded messages that wait for a slow `iked` before the outbox holds the rest back.
 const WRITE_BYTES: usize = 1 << 20;
+/// Least descriptor number of the connection. When a process is killed, the kernel lets go of its descriptors from the highest
+/// number down, and of each TUN device and packet socket it takes some 10 ms: `iked`, which waits for the end of this connection
+/// to move our addresses, would learn it last of all.
+const HIGH_NUMBER: i32 = 512;
 
 /// Why the stack cannot be controlled (threats T57).
 #[derive(Debug, Error)]
@@ -86,7 +92,10 @@ impl ControlListener {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?;
             if peer.uid() == own_user() || peer.uid() == 0 {
-                return Ok(Connection::new(stream));
+                let stream = stream.into_std()?;
+                // A process that may have few descriptors goes without.
+                let stream = option::duplicate_from(stream.as_fd(), HIGH_NUMBER).map_or(stream, Into::into);
+                return Ok(Connection::new(UnixStream::from_std(stream)?));
             }
             tracing::warn!(user = peer.uid(), process = peer.pid(), "control connection refused");
         }

@@ -274,7 +274,8 @@ impl Link {
             _ => match self.process {
                 Some(process) => {
                     let gone = async {
-                        while kill(process, None) != Err(nix::errno::Errno::ESRCH) {
+                        let ending = || u32::try_from(process.as_raw()).is_ok_and(is_ending);
+                        while !ending() && kill(process, None) != Err(nix::errno::Errno::ESRCH) {
                             sleep(Duration::from_millis(2)).await;
                         }
                     };

@@ -1,8 +1,12 @@
-//! Socket options with an integer or a name as value.
-#![expect(unsafe_code, reason = "nix has no IP_MTU_DISCOVER, IPV6_FREEBIND, UDP_GRO and SO_*BUFFORCE")]
+//! Socket options with an integer or a name as value, and the number of a descriptor.
+#![expect(
+    unsafe_code,
+    reason = "nix has no IP_MTU_DISCOVER, IPV6_FREEBIND, UDP_GRO and SO_*BUFFORCE, and gives new descriptors as integers"
+)]
 
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use nix::fcntl::{FcntlArg, fcntl};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Sets an option whose value is a C `int`.
 ///
@@ -52,6 +56,16 @@ pub fn bind_to_device(fd: BorrowedFd<'_>, interface: &str) -> nix::Result<()> {
         )
     };
     Errno::result(result).map(drop)
+}
+
+/// The same open file under the first free number from `least` on, closed on exec.
+///
+/// # Errors
+/// When the process may not have descriptors of such numbers.
+pub fn duplicate_from(fd: BorrowedFd<'_>, least: RawFd) -> nix::Result<OwnedFd> {
+    let new = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
+    // SAFETY: the kernel has just given us this descriptor; nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
 /// Buffers of a socket that carries traffic: as large as wanted with `CAP_NET_ADMIN`, else as `rmem_max` allows.
