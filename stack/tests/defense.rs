@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use stack::control::{
     AddressRange, DefenseMode, DefenseSet, DefensiveFilter, Direction, FilterAction, FilterKind, FilterRule,
-    Role, Scope,
+    FilterSet, Role, Scope,
 };
 use stack::engine::io::UdpArrival;
 use std::net::{IpAddr, SocketAddr};
@@ -115,8 +115,8 @@ fn what_goes_out_what_is_forwarded_and_ike_are_judged_too() {
     assert_eq!(w.n("SRV").clear.len(), 1);
 }
 
-#[test]
-fn what_an_sa_opened_is_judged_by_what_was_inside() {
+/// A client with an SA to the server.
+fn protected() -> World {
     let mut w = World::new(vec![
         Node::new("ONE", None, vec![home(PEER, Role::Static)], &[]),
         Node::new("SRV", None, vec![home(DVIPA, Role::Static)], &[]),
@@ -126,6 +126,12 @@ fn what_an_sa_opened_is_judged_by_what_was_inside() {
     let (client, server) = pair(PEER, DVIPA, 0x1010, "R");
     w.sa("ONE", client);
     w.sa("SRV", server);
+    w
+}
+
+#[test]
+fn what_an_sa_opened_is_judged_by_what_was_inside() {
+    let mut w = protected();
     let ask = |w: &mut World| {
         w.n("SRV").app.clear();
         w.send("ONE", ends(PEER, 4000, DVIPA, 80).tcp("S", 1, 0, b""));
@@ -137,4 +143,36 @@ fn what_an_sa_opened_is_judged_by_what_was_inside() {
     assert_eq!(w.dropped("SRV", "defensive_block"), 1);
     defend(&mut w, vec![]);
     assert!(ask(&mut w));
+}
+
+#[test]
+fn with_predecap_a_sealed_packet_is_judged_before_it_is_opened() {
+    let mut w = protected();
+    let ask = |w: &mut World| w.send("ONE", ends(PEER, 4000, DVIPA, 80).tcp("S", 1, 0, b""));
+    let mut esp = filter(1, Direction::Inbound, one(PEER), any4());
+    esp.rule.protocol = Some(50);
+    defend(&mut w, vec![esp]);
+    ask(&mut w);
+    assert_eq!(
+        (w.n("SRV").app.len(), w.dropped("SRV", "defensive_block")),
+        (1, 0),
+        "without PreDecap nobody asks about ESP"
+    );
+    let now = w.now;
+    let rules = both("R", one(DVIPA), one(PEER), IPSEC);
+    let set = FilterSet {
+        epoch: 2,
+        policy: true,
+        logging: true,
+        predecap: true,
+        log_implicit: true,
+        implicit_icmp: false,
+        rules,
+    };
+    w.n("SRV").engine.set_filters(now, 2, set);
+    ask(&mut w);
+    assert_eq!((w.n("SRV").app.len(), w.dropped("SRV", "defensive_block")), (1, 1));
+    defend(&mut w, vec![]);
+    ask(&mut w);
+    assert_eq!((w.n("SRV").app.len(), w.dropped("SRV", "defensive_block")), (2, 1));
 }

@@ -142,6 +142,9 @@ impl Engine {
     }
 
     pub(super) fn open(&mut self, now: Instant, arrival: Arrival, packet: &mut [u8], out: &mut Output) {
+        if self.defend_sealed(now, &arrival, protocol::ESP, out) {
+            return;
+        }
         let spi = match packet.first_chunk() {
             Some(spi) if packet.len() >= crate::wire::esp::HEADER => Ok(u32::from_be_bytes(*spi)),
             _ => Err(DropReason::MalformedEsp),
@@ -192,6 +195,9 @@ impl Engine {
         }
         let arrival = Arrival::Raw(RawArrival { source, destination, tos });
         let Some(packet) = packet.get_mut(..parsed.total_len) else { return };
+        if self.defend_sealed(now, &arrival, protocol::AH, out) {
+            return;
+        }
         let spi = packet.get(header_len..).and_then(Ah::new_checked).map(|header| header.spi());
         let opened = spi.ok_or(DropReason::MalformedAh).and_then(|spi| {
             self.open_checked(arrival, (protocol::AH, spi), out, |sa, notices| {
@@ -330,6 +336,11 @@ impl Engine {
         let through = Through { tunnel: sa.pair().tunnel, max_inner: sa.max_inner(usize::from(mtu)) };
         self.note_first_inbound(notices, out);
         Ok((opened?, through, handle))
+    }
+
+    /// Whether a defensive filter keeps ESP or AH itself back, where the policy wants that to be asked (PreDecap On).
+    fn defend_sealed(&mut self, now: Instant, arrival: &Arrival, protocol: u8, out: &mut Output) -> bool {
+        self.spd.predecap() && self.defend(now, &outer(arrival, protocol), out)
     }
 
     /// The filters on ESP or AH itself, where the policy wants that (PreDecap On).
