@@ -18,7 +18,7 @@
 
 use crate::cf::CfError;
 use crate::cf::keeper::{Keeper, Order, Report, Settings as KeeperSettings, boot_ns};
-use crate::cf::seal::{KeyError, SysplexKey};
+use crate::cf::seal::{KeyError, KeyInForce, SysplexKey};
 use crate::cf::sled::Embedded;
 use crate::config::{Config, Facility, StackEntry, Takeover};
 use crate::core::{Core, Internal, Now};
@@ -39,7 +39,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{error, info};
 
 /// How long the start waits for the coupling facility; then it goes on without.
 const CLAIM_TIME: Duration = Duration::from_secs(3);
@@ -106,6 +106,7 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
     let (report_tx, reports) = mpsc::channel(1024);
     let tasks = TaskTracker::new();
     let sysplex = start_keeper(&config, report_tx, &tasks)?;
+    let key = sysplex.as_ref().map(|(_, key)| key.clone());
     let mut core = Core::new(config.clone(), source, engine, sysplex, internal_tx, now());
     let (management, requests) = management::start(&config, &tasks, core.events())?;
     management.policy_loaded();
@@ -132,6 +133,9 @@ pub async fn run(config: Config, source: Box<dyn PolicySource>) -> Result<(), St
             () = tokio::time::sleep_until(deadline.into()) => core.on_deadline(now()),
             wish = signals.next() => if wish == Wish::Reload {
                 core.reload(now());
+                if let Some(next) = next_key(&config, key.as_ref()) {
+                    core.change_key(next);
+                }
                 inputs.management.reload();
             } else {
                 if closing.is_some() {
@@ -262,9 +266,9 @@ fn start_keeper(
     config: &Config,
     reports: mpsc::Sender<Report>,
     tasks: &TaskTracker,
-) -> Result<Option<(mpsc::Sender<Order>, SysplexKey)>, StartError> {
+) -> Result<Option<(mpsc::Sender<Order>, KeyInForce)>, StartError> {
     let Some(sysplex) = &config.sysplex else { return Ok(None) };
-    let key = SysplexKey::load(&sysplex.key_file)?;
+    let key = KeyInForce::from(SysplexKey::load(&sysplex.key_file)?);
     let (orders_tx, orders) = mpsc::channel(4096);
     let folder = cf_folder(config);
     let settings = KeeperSettings {
@@ -310,6 +314,18 @@ fn start_keeper(
 pub fn etcd(sysplex: &crate::config::Sysplex) -> Result<crate::cf::etcd::Etcd, crate::cf::etcd::EtcdError> {
     let config = sysplex.etcd.as_ref().expect("a checked configuration with etcd says where it is");
     crate::cf::etcd::Etcd::new(config)
+}
+
+/// Reads the key file again; `None`: the key stays as it is.
+fn next_key(config: &Config, key: Option<&KeyInForce>) -> Option<SysplexKey> {
+    let (sysplex, before) = (config.sysplex.as_ref()?, key?.get());
+    match SysplexKey::load_next(&sysplex.key_file, &before) {
+        Ok(next) => (next != *before).then_some(next),
+        Err(e) => {
+            error!("sysplex key not changed: {e}");
+            None
+        }
+    }
 }
 
 /// Where the embedded coupling facility lives.

@@ -114,19 +114,7 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.end_and_start(Signal::SIGKILL)
-    }
-
-    /// Ends it in good order, which moves its DVIPAs to backups and ends its stacks, and starts it again.
-    ///
-    /// # Errors
-    /// As [`Daemon::start`].
-    pub fn restart_in_order(&mut self) -> Result<()> {
-        self.end_and_start(Signal::SIGTERM)
-    }
-
-    fn end_and_start(&mut self, signal: Signal) -> Result<()> {
-        self.end(signal);
+        self.end(Signal::SIGKILL);
         let stacks: Vec<&str> = self.stacks.iter().map(String::as_str).collect();
         let mut again = Self::launch(self.dir.clone(), self.place.clone(), &self.system, &stacks)?;
         // What goes is the old process, not the stacks, which the new one may have taken over: without a folder none are found.

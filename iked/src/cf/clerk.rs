@@ -38,6 +38,8 @@ pub(super) struct Wishes {
     pub(super) records: BTreeMap<RecordKey, Option<Record>>,
     pub(super) release: bool,
     pub(super) clear: bool,
+    /// Another key is in force.
+    pub(super) seal_again: bool,
     /// The daemon ends: what cannot be done now is not done.
     pub(super) closing: bool,
 }
@@ -139,6 +141,9 @@ impl<C: CouplingFacility> Clerk<C> {
     pub(super) async fn run(mut self) {
         self.look();
         loop {
+            if std::mem::take(&mut self.desk.wishes().seal_again) {
+                self.seal_again();
+            }
             let Some(step) = self.next() else {
                 if self.desk.wishes().closing {
                     return;
@@ -146,10 +151,7 @@ impl<C: CouplingFacility> Clerk<C> {
                 let repeat =
                     if C::EXPIRES && !self.backups.is_empty() { LEASED_PERIOD } else { Duration::MAX };
                 if tokio::time::timeout(repeat, self.desk.changed.notified()).await.is_err() {
-                    let mut w = self.desk.wishes();
-                    for (rank, stack) in &self.backups {
-                        w.backups.entry(*rank).or_insert_with(|| Some(stack.clone()));
-                    }
+                    self.repeat_backups();
                 }
                 continue;
             };
@@ -183,6 +185,22 @@ impl<C: CouplingFacility> Clerk<C> {
                 }
             }
         }
+    }
+
+    fn repeat_backups(&self) {
+        let mut w = self.desk.wishes();
+        for (rank, stack) in &self.backups {
+            w.backups.entry(*rank).or_insert_with(|| Some(stack.clone()));
+        }
+    }
+
+    /// Wishes that all records of this system stand under the key that is in force now.
+    fn seal_again(&mut self) {
+        self.repeat_backups();
+        // The owner record and what belongs to it; a mirror may have refused what the key before did not open.
+        (self.doubt, self.reseal) = (self.fence.is_some(), self.fence.is_some());
+        self.mirror = None;
+        self.look();
     }
 
     fn is_idle(&self) -> bool {

@@ -13,7 +13,7 @@ pub use super::contents::{Contents, Refusal};
 use super::mirror::Mirror;
 use super::order::{AliveSeen, Expected, NotOwned, Progress};
 use super::record::{Alive, Ceiling, Owner, Phase1, Phase2, RecordId, Secret, Stored};
-use super::seal::{FIRST_FORMAT, SysplexKey};
+use super::seal::{FIRST_FORMAT, KeyInForce, SysplexKey};
 use super::{
     CALL_TIME, CfError, Change, Condition, CouplingFacility, Entry, MAX_VALUE_BYTES, Outcome, PAGE, Paths,
     RecordKey, Revision, Transaction, Watch,
@@ -30,7 +30,7 @@ use std::time::Duration;
 pub struct Sysplex<C> {
     facility: C,
     paths: Paths,
-    key: SysplexKey,
+    key: KeyInForce,
     known: Known,
 }
 
@@ -173,8 +173,8 @@ pub enum Standing {
 
 impl<C: CouplingFacility> Sysplex<C> {
     /// The sysplex called `name` in `facility`.
-    pub fn new(facility: C, name: &str, key: SysplexKey) -> Self {
-        Self { facility, paths: Paths::new(name), key, known: Known::default() }
+    pub fn new(facility: C, name: &str, key: impl Into<KeyInForce>) -> Self {
+        Self { facility, paths: Paths::new(name), key: key.into(), known: Known::default() }
     }
 
     /// The same, sharing what is known of DVIPAs.
@@ -184,9 +184,9 @@ impl<C: CouplingFacility> Sysplex<C> {
         self
     }
 
-    /// The key, for record ids.
-    pub const fn key(&self) -> &SysplexKey {
-        &self.key
+    /// The key in force.
+    pub fn key(&self) -> Arc<SysplexKey> {
+        self.key.get()
     }
 
     /// Where what is kept.
@@ -521,7 +521,7 @@ impl<C: CouplingFacility> Sysplex<C> {
     ) -> Result<Vec<u8>, FenceError> {
         let mut salt = [0; 32];
         rand::rngs::SysRng.try_fill_bytes(&mut salt).map_err(|e| FenceError::Random(e.to_string()))?;
-        let sealed = self.key.seal(path, format, epoch, salt, octets);
+        let sealed = self.key().seal(path, format, epoch, salt, octets);
         if sealed.len() > MAX_VALUE_BYTES {
             return Err(CfError::TooLarge(sealed.len()).into());
         }
@@ -533,7 +533,7 @@ impl<C: CouplingFacility> Sysplex<C> {
     /// # Errors
     /// It is refused.
     pub fn open<T: Stored>(&self, path: &str, sealed: &[u8]) -> Result<(u64, T), Refusal> {
-        let opened = self.key.open(path, sealed)?;
+        let opened = self.key().open(path, sealed)?;
         Ok((opened.epoch, T::of(&opened)?))
     }
 }

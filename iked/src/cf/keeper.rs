@@ -8,7 +8,7 @@ use super::clerk::{Claim, Clerk, Desk};
 use super::fence::{Fence, FenceError, Known, Sysplex};
 use super::health::Health;
 use super::pulse::{Duty, Pulse};
-use super::seal::SysplexKey;
+use super::seal::KeyInForce;
 use super::{CALL_TIME, CfError, CouplingFacility, RecordKey, spy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -29,7 +29,7 @@ pub struct Settings {
     /// This system.
     pub system: String,
     /// Key of the sysplex.
-    pub key: SysplexKey,
+    pub key: KeyInForce,
     /// DVIPAs with `takeover = "continue"`: for no other are keys or a ceiling ever written.
     pub continued: BTreeSet<IpAddr>,
     /// `CLOCK_BOOTTIME` in nanoseconds.
@@ -62,7 +62,7 @@ pub(super) struct Shared<C> {
     open: Box<dyn Fn() -> Opening<C> + Send + Sync>,
     plex: tokio::sync::Mutex<Option<Sysplex<C>>>,
     name: String,
-    key: SysplexKey,
+    key: KeyInForce,
     pub(super) system: String,
     pub(super) continued: BTreeSet<IpAddr>,
     pub(super) clock: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -196,6 +196,7 @@ impl<C: CouplingFacility> Keeper<C> {
             Order::Release { dvipa } => self.wish(dvipa, |w| w.release = true),
             Order::Backup { dvipa, rank, stack } => self.wish(dvipa, |w| drop(w.backups.insert(rank, stack))),
             Order::Write { dvipa, key, record } => self.wish(dvipa, |w| drop(w.records.insert(key, record))),
+            Order::SealAgain => self.seal_again(),
             Order::ClearOlder(dvipa) => self.wish(dvipa, |w| w.clear = true),
             Order::Keys { dvipa, id, keys, ticket } => {
                 if self.continues(dvipa, &[RecordKey::Keys(id)]).await {
@@ -238,6 +239,16 @@ impl<C: CouplingFacility> Keeper<C> {
                 self.tasks.spawn(Pulse::new(stack.clone(), self.shared.clone(), receiver).run());
                 self.pulses.insert(stack, sender);
             }
+        }
+    }
+
+    /// All write again what they have written; what another one has written is read again.
+    fn seal_again(&self) {
+        for desk in self.clerks.values() {
+            desk.change(|w| w.seal_again = true);
+        }
+        for duty in self.pulses.values().filter(|d| matches!(*d.borrow(), Duty::Serve(..))) {
+            duty.send_modify(|_| {});
         }
     }
 

@@ -4,6 +4,7 @@ use super::super::memory::Memory;
 use super::super::order::AliveSeen;
 use super::super::record::tests::phase1;
 use super::super::record::{Alive, Member, Owner, RecordId, Secret, Stored};
+use super::super::seal::SysplexKey;
 use super::super::{Change, Entry, Outcome, Transaction};
 use super::*;
 use crate::cf::fence::{Contents, Record};
@@ -21,6 +22,7 @@ struct Host {
     reports: mpsc::Receiver<Report>,
     task: tokio::task::JoinHandle<()>,
     clock: Arc<AtomicU64>,
+    key: KeyInForce,
 }
 
 fn vip() -> IpAddr {
@@ -34,16 +36,17 @@ fn host(store: &Memory, system: &str, continued: bool) -> Host {
     let opened = store.clone();
     let clock = Arc::new(AtomicU64::new(1));
     let ticking = clock.clone();
+    let key = KeyInForce::from(KEY);
     let settings = Settings {
         name: "PLEX1".into(),
         system: system.into(),
-        key: KEY,
+        key: key.clone(),
         continued: if continued { BTreeSet::from([vip()]) } else { BTreeSet::new() },
         clock: Box::new(move || ticking.fetch_add(1, SeqCst)),
     };
     let open = move || std::future::ready(Ok(opened.clone()));
     let task = tokio::spawn(Keeper::new(open, settings, report_tx).run(rx));
-    Host { store, orders, reports, task, clock }
+    Host { store, orders, reports, task, clock, key }
 }
 
 fn member(start: u64) -> Member {
@@ -790,4 +793,66 @@ async fn an_orderly_end_of_the_daemon_ends_the_leases_that_it_was_told_to() {
     a.end().await;
     assert!(b.alive("SYSA", "ONE").await.0.ended);
     assert!(!b.alive("SYSA", "TWO").await.0.ended, "that stack goes on without its daemon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t26_a_key_that_is_changed_under_way_seals_everything_again() {
+    let new = SysplexKey::new([8; 32]);
+    let store = Memory::new();
+    let (mut a, mut b) = (host(&store, "SYSA", true), host(&store, "SYSB", true));
+    a.serve("TCPCS1").await;
+    b.serve("TCPCS2").await;
+    b.order(Order::Backup { dvipa: vip(), rank: 0, stack: Some("TCPCS2".into()) }).await;
+    a.claim("TCPCS1").await;
+    a.owned().await;
+    a.write(1, "a").await;
+    a.keys(1, b"key", 1).await;
+    a.order(Order::Ceiling { dvipa: vip(), highest: 100 }).await;
+    a.until(|r| matches!(r, Report::Written { .. }).then_some(())).await;
+    let under_new = |content: &super::super::memory::Content| {
+        content.entries.iter().filter(|(path, (value, _))| new.open(path, value).is_ok()).count()
+    };
+    assert_eq!(under_new(&store.snapshot()), 0);
+    // One system after the other, as docs/coupling-facility.md says: first both can read it, then they write it.
+    for keys in [KEY.with_older(&[[8; 32]]), new.clone().with_older(&[[7; 32]])] {
+        for h in [&mut a, &mut b] {
+            h.key.replace(keys.clone());
+            h.order(Order::SealAgain).await;
+            tokio::time::sleep(2 * LEASE).await;
+        }
+    }
+    let content = store.snapshot();
+    let kinds = [
+        "member/SYSA",
+        "member/SYSB",
+        "alive/SYSA",
+        "alive/SYSB",
+        "owner",
+        "backup",
+        "phase1",
+        "keys",
+        "ceiling",
+    ];
+    for kind in kinds {
+        assert!(
+            content.entries.keys().any(|path| path.contains(kind)),
+            "{kind}: {:?}",
+            content.entries.keys()
+        );
+    }
+    let stale = content.entries.iter().filter(|(path, (value, _))| new.open(path, value).is_err());
+    assert_eq!(stale.map(|(path, _)| path).collect::<Vec<_>>(), [&String::new(); 0]);
+    // The old one can go; nobody has lost anything.
+    for h in [&mut a, &mut b] {
+        h.key.replace(new.clone());
+        h.order(Order::SealAgain).await;
+    }
+    a.write(2, "b").await;
+    a.until(|r| match r {
+        Report::Written { .. } => Some(()),
+        Report::Lost(_) | Report::StoreSetBack { .. } | Report::Failed { .. } => panic!("{r:?}"),
+        _ => None,
+    })
+    .await;
+    b.renewed().await;
 }

@@ -100,6 +100,8 @@ pub enum Order {
         /// Grows with each order of the daemon.
         ticket: u64,
     },
+    /// Another sysplex key is in force: what this system has written is sealed again under it.
+    SealAgain,
     /// Raise the ceiling of the sequence numbers of a DVIPA; only for DVIPAs that continue.
     /// [`Report::CeilingRaised`] follows; until then nothing above the one before may be sent.
     Ceiling {

@@ -19,6 +19,8 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use subtle::ConstantTimeEq;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// The format that every kind of record has had from the beginning.
@@ -48,6 +50,39 @@ impl std::fmt::Debug for SysplexKey {
     }
 }
 
+impl PartialEq for SysplexKey {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&[u8; 32], &[u8; 32])| bool::from(a.ct_eq(b));
+        same((&self.newest, &other.newest))
+            && self.older.len() == other.older.len()
+            && self.older.iter().zip(&other.older).all(same)
+    }
+}
+
+/// The key in force, for all who seal and open with it: another one can take its place while they work.
+#[derive(Debug, Clone)]
+pub struct KeyInForce(Arc<RwLock<Arc<SysplexKey>>>);
+
+impl KeyInForce {
+    /// As it is now.
+    #[must_use]
+    pub fn get(&self) -> Arc<SysplexKey> {
+        // It is replaced in one step.
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another key in force.
+    pub fn replace(&self, key: SysplexKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+    }
+}
+
+impl From<SysplexKey> for KeyInForce {
+    fn from(key: SysplexKey) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(key))))
+    }
+}
+
 /// Why there is no sysplex key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -66,6 +101,15 @@ pub enum KeyError {
         path: PathBuf,
         /// Its mode.
         mode: u32,
+    },
+    /// It does not hold the key that seals until now: nobody could read what stands in the store.
+    #[error(
+        "key file {}: the key in force until now is on none of its lines; keep it below the new one until nothing is sealed under it (iked cf verify)",
+        path.display()
+    )]
+    Unrelated {
+        /// File.
+        path: PathBuf,
     },
     /// It holds no key. The content is not told.
     #[error("key file {}: expected 32 bytes as 64 hexadecimal digits on one line; older keys on lines below it, {MAX_KEYS} keys at most", path.display())]
@@ -105,6 +149,15 @@ impl SysplexKey {
         Self::parse(&text).ok_or_else(|| KeyError::Malformed { path: path.into() })
     }
 
+    /// Reads the key that is to follow `before`.
+    ///
+    /// # Errors
+    /// As [`SysplexKey::load`], and if it cannot open what `before` sealed.
+    pub fn load_next(path: &Path, before: &Self) -> Result<Self, KeyError> {
+        let next = Self::load(path)?;
+        if next.opens_what_seals(before) { Ok(next) } else { Err(KeyError::Unrelated { path: path.into() }) }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut found: Option<Self> = None;
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
@@ -117,6 +170,12 @@ impl SysplexKey {
             }
         }
         found
+    }
+
+    /// Whether what is sealed under the newest of `before` can be opened with this one.
+    #[must_use]
+    pub fn opens_what_seals(&self, before: &Self) -> bool {
+        std::iter::once(&self.newest).chain(&self.older).any(|k| bool::from(k.ct_eq(&before.newest)))
     }
 
     /// A key for another purpose, called `label`, from the newest key and from each older one, in this order.

@@ -128,7 +128,7 @@ impl Core {
             machine: &self.takeovers.machine,
             starts: self.stacks.iter().map(|s| (s.entry.name.clone(), s.start)).collect(),
             remote: &self.takeovers.members,
-            keys: &self.xcf_keys,
+            keys: &self.xcf_keys(),
             leased: super::takeover::lease(&self.config).is_some(),
             quiesced: &self.quiesced,
         };

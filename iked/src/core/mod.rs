@@ -9,6 +9,7 @@ mod control;
 mod defense;
 mod display;
 mod handover;
+mod key;
 pub(crate) mod ledger;
 mod links;
 mod manual;
@@ -19,7 +20,7 @@ mod vipa;
 
 use crate::act;
 use crate::cf::keeper::{Order, Report};
-use crate::cf::seal::SysplexKey;
+use crate::cf::seal::{KeyInForce, SysplexKey};
 use crate::config::{Config, Name, StackEntry};
 use crate::events::{Events, What};
 use crate::ike::Engine;
@@ -31,7 +32,7 @@ use crate::stack_link::{Connection, LinkEvent, StackIndex};
 use crate::takeover::{Input, StackState};
 use crate::topology::Owners;
 use ledger::Ledger;
-use stack::control::{Answer, FilterSet, Heard, KeyBytes, Question, SaView, StackConfig, ToStack};
+use stack::control::{Answer, FilterSet, Heard, Question, SaView, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -143,7 +144,8 @@ pub struct Core {
     handovers: handover::Handovers,
     /// For the messages of stacks to each other.
     /// For messages between stacks, from the newest key of the sysplex on.
-    xcf_keys: Vec<KeyBytes>,
+    /// Key of the sysplex.
+    key: Option<KeyInForce>,
     /// What stacks say of others, and when they said it.
     heard: BTreeMap<(StackIndex, Name), (Instant, Heard)>,
     /// Whether the coupling facility works, and why not.
@@ -163,11 +165,13 @@ impl Core {
         config: Arc<Config>,
         source: Box<dyn PolicySource>,
         mut engine: impl FnMut(&StackEntry, Instant) -> Engine,
-        sysplex: Option<(mpsc::Sender<Order>, SysplexKey)>,
+        sysplex: Option<(mpsc::Sender<Order>, KeyInForce)>,
         internal: mpsc::Sender<Internal>,
         now: Now,
     ) -> Self {
         let (keeper, key) = sysplex.unzip();
+        // Names of records are made with the key that was in force at the beginning: they stay the same when it changes.
+        let naming = key.as_ref().map(|k| SysplexKey::clone(&k.get()));
         let events = Events::default();
         let defaults: Vec<FilterSet> = config.stacks.iter().map(|s| source.default_filters(s)).collect();
         let source: policy::Source = Arc::new(Mutex::new(source));
@@ -193,7 +197,7 @@ impl Core {
                 continued: BTreeMap::new(),
                 installed: BTreeMap::new(),
                 manual: manual::Manual::default(),
-                ledger: Ledger::new(key.clone()),
+                ledger: Ledger::new(naming.clone()),
                 events: events.clone(),
             };
             // Grows over restarts of this daemon too, so that a stack can tell old tables from new ones.
@@ -205,7 +209,6 @@ impl Core {
             stack
         });
         let stacks = stacks.collect();
-        let xcf_keys = key.iter().flat_map(|k| k.derive(b"xcf")).map(|k| KeyBytes(k.to_vec())).collect();
         let takeovers = Takeovers::new(&config);
         let quiesced = takeover::load_quiesced(&config);
         let defenses = defense::Defenses::load(&config, now.unix);
@@ -214,9 +217,9 @@ impl Core {
             stacks,
             owners: Owners::new(),
             takeovers,
-            continuing: continued::Continuing::new(key),
+            continuing: continued::Continuing::new(naming),
             handovers: handover::Handovers::default(),
-            xcf_keys,
+            key,
             heard: BTreeMap::new(),
             facility: None,
             quiesced,

@@ -258,7 +258,7 @@ impl Lab {
             seed += 1;
             Engine::new(Settings::default(), rand::rngs::StdRng::seed_from_u64(seed), at)
         };
-        let sysplex = Some((orders_tx, SysplexKey::new([7; 32])));
+        let sysplex = Some((orders_tx, SysplexKey::new([7; 32]).into()));
         let core = Core::new(Arc::new(config), Box::new(source.clone()), engine, sysplex, internal_tx, now);
         let mut lab = Self {
             core,
@@ -542,8 +542,8 @@ pub(super) fn pair_of(spi_in: u32) -> SaPair {
         udp: None,
         mode: stack::control::Mode::Tunnel,
         suite: stack::control::EspSuite::AesGcm16 { key_bits: 128 },
-        key_in: KeyBytes(vec![]),
-        key_out: KeyBytes(vec![]),
+        key_in: stack::control::KeyBytes(vec![]),
+        key_out: stack::control::KeyBytes(vec![]),
         esn: false,
         replay_window: 64,
         local_selectors: vec![],

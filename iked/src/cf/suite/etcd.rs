@@ -276,7 +276,7 @@ impl Host {
         let settings = Settings {
             name: "PLEX1".into(),
             system: system.into(),
-            key: KEY,
+            key: KEY.into(),
             continued: BTreeSet::from([vip()]),
             clock: Box::new(super::super::keeper::boot_ns),
         };
