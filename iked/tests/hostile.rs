@@ -141,6 +141,8 @@ fn initiate(host: &mut Host) -> Message {
         rule: "hostToHost".to_owned(),
         local_endpoint: OWN,
         remote_endpoint: PEER.ip(),
+        remote_id: None,
+        nat_port: None,
         local: vec![selector(AddressRange { low: OWN, high: OWN })],
         remote: vec![selector(AddressRange { low: PEER.ip(), high: PEER.ip() })],
         local_dyn_vpn_rule: None,

@@ -37,6 +37,8 @@ fn initiate(port: u16) -> Command {
         rule: "hostToHost".to_owned(),
         local_endpoint: OWN,
         remote_endpoint: PEER.ip(),
+        remote_id: None,
+        nat_port: None,
         local: vec![selector(AddressRange { low: OWN, high: OWN })],
         remote: vec![host_of(port)],
         local_dyn_vpn_rule: None,

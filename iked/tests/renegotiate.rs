@@ -3,12 +3,12 @@
 
 mod star;
 
-use iked::ike::command::{Command, Renegotiate, Restore, Succession};
+use iked::ike::command::{Command, Initiate, Renegotiate, Restore, Succession};
 use iked::ike::event::{Event, Outcome};
 use iked::ike::rules::Settings;
 use iked::ike::sim::{ADDRESS_A, rules};
-use iked::ike::types::Secret;
-use star::{LATENCY, Star, address, hub_rules, initiate};
+use iked::ike::types::{AddressRange, Identity, Secret};
+use star::{LATENCY, NAT, Star, address, hub_rules, initiate};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -90,10 +90,7 @@ fn what_is_refused_is_said_at_once_with_its_reason() {
     no_child.child.clear();
     star.peers[2].set_rules(now, no_child);
     let mut all = items(3, 2);
-    all.push(Renegotiate {
-        item: 99,
-        initiate: iked::ike::command::Initiate { rule: "nothing".into(), ..initiate(0, 0) },
-    });
+    all.push(Renegotiate { item: 99, initiate: Initiate { rule: "nothing".into(), ..initiate(0, 0) } });
     star.command(Command::Renegotiate(all));
     star.run_until(Duration::from_secs(10), |star| outcomes(star).len() == 7);
     let outcomes = outcomes(&star);
@@ -121,6 +118,39 @@ fn what_the_peer_has_made_meanwhile_counts() {
     star.events.clear();
     star.command(Command::Renegotiate(vec![wish]));
     assert_eq!((made(&star), star.inits), (1, inits));
+}
+
+/// What the NAT still remembers is used; a port that it has forgotten is tried once, and the peer has to begin.
+#[test]
+fn r16_peers_behind_one_nat_are_reached_by_their_ports() {
+    let mut star = Star::new(3, 1, &Settings::default());
+    star.translated.extend([(0, 40_000), (1, 40_001)]);
+    let mut rules = hub_rules(3, 1);
+    for rule in &mut rules.exchange {
+        rule.remote_location = vec![AddressRange::single(NAT)];
+    }
+    star.hub.set_rules(star.now, rules);
+    let behind = |peer: usize, port| Initiate {
+        remote_endpoint: NAT,
+        remote_id: Some(Identity::Address(address(peer))),
+        nat_port: Some(port),
+        ..initiate(peer, 0)
+    };
+    let ports = [40_000, 40_001, 40_002].into_iter().enumerate();
+    let items = ports.map(|(peer, port)| Renegotiate { item: peer as u64, initiate: behind(peer, port) });
+    star.command(Command::Renegotiate(items.collect()));
+    star.run_until(Duration::from_secs(5), |star| made(star) == 2);
+    let mut found: Vec<_> =
+        star.hub.ike_tunnels().into_iter().filter_map(|v| Some((v.remote.port(), v.remote_id?))).collect();
+    found.sort_by_key(|(port, _)| *port);
+    let own = |port, peer| (port, Identity::Address(address(peer)));
+    assert_eq!(found, [own(40_000, 0), own(40_001, 1)]);
+    assert_eq!(star.inits, 3, "the first message went to the translated port, and another has no cause");
+    star.run_until(Duration::from_secs(600), |star| outcomes(star).len() == 3);
+    assert!(matches!(outcomes(&star)[&2][..], [Outcome::GivenUp(_)]));
+    let tries = star.inits;
+    star.run_until(Duration::from_secs(600), |_| false);
+    assert_eq!(star.inits, tries, "given up");
 }
 
 /// A thousand peers: how long the wire takes, and what it costs (printed with `--nocapture`).

@@ -190,6 +190,27 @@ impl Lab {
         check(&mut command("ip", &format!("-n {} {line}", self.namespace(node)))).map(drop)
     }
 
+    /// Whether [`Lab::masquerade`] can work here.
+    #[must_use]
+    pub fn can_masquerade() -> bool {
+        Path::new("/usr/sbin/nft").exists()
+    }
+
+    /// Makes a node translate the sources (NAPT) of what leaves by `interface`; `what` are matches of nft, and the ports to take.
+    ///
+    /// # Errors
+    /// When nft does not do it.
+    pub fn masquerade(&self, node: &str, interface: &str, what: &str) -> Result<()> {
+        for rule in [
+            "add table ip nat",
+            "add chain ip nat post { type nat hook postrouting priority 100 ; }",
+            &format!("add rule ip nat post oifname {interface} {what}"),
+        ] {
+            check(self.exec(node, Path::new("nft")).args(rule.split_whitespace()))?;
+        }
+        Ok(())
+    }
+
     /// A command that runs inside a node.
     #[must_use]
     pub fn exec(&self, node: &str, program: &Path) -> Command {

@@ -459,6 +459,8 @@ fn initiate(own: IpAddr, dvipa: IpAddr, port: Option<u16>) -> Command {
         rule: "toDvipa".to_owned(),
         local_endpoint: own,
         remote_endpoint: dvipa,
+        remote_id: None,
+        nat_port: None,
         local: vec![local],
         remote: vec![TrafficSelector::all_of(AddressRange::single(dvipa))],
         local_dyn_vpn_rule: None,

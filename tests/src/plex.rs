@@ -80,6 +80,8 @@ pub struct Shape {
     pub local_servers: bool,
     /// A static address of DIST that it protects towards the peer by itself.
     pub own_address: Option<&'static str>,
+    /// IKE and ESP of the peer come from translated ports.
+    pub napt: bool,
     /// Rule, port and filter options of the policy.
     pub options: Options,
 }
@@ -94,6 +96,7 @@ impl Default for Shape {
             giveback: "manual",
             local_servers: false,
             own_address: None,
+            napt: false,
             options: Options::default(),
         }
     }
@@ -163,6 +166,9 @@ impl Plex {
             for (_, stack, _) in gateways {
                 plex.servers.push(start_server(lab, stack, stack, PORT)?);
             }
+        }
+        if plex.shape.napt {
+            lab.masquerade("PEER", "ext", "udp dport { 500, 4500 } masquerade to :40000-40099")?;
         }
         plex.ready()?;
         Ok(plex)

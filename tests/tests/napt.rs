@@ -9,7 +9,6 @@
 use anyhow::{Context, Result, bail, ensure};
 use e2e::lab::Lab;
 use e2e::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
-use e2e::process::check;
 use e2e::scenario::stack_table;
 use e2e::{http, wait};
 use nix::sys::socket::{
@@ -19,7 +18,6 @@ use nix::sys::time::TimeVal;
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::time::Duration;
 
 const DVIPA: &str = "192.0.2.100";
@@ -148,7 +146,7 @@ fn echo(connection: &mut TcpStream, word: &str) -> Result<()> {
 
 #[test]
 fn the_same_source_port_behind_one_napt() -> Result<()> {
-    if !Path::new("/usr/sbin/nft").exists() {
+    if !Lab::can_masquerade() {
         eprintln!("not run: nft is not installed");
         return Ok(());
     }
@@ -171,13 +169,7 @@ fn the_same_source_port_behind_one_napt() -> Result<()> {
     for host in [71, 72] {
         lab.ip("NAT", &format!("route add 198.51.100.{host}/32 via 10.98.0.{host}"))?;
     }
-    for rule in [
-        "add table ip nat",
-        "add chain ip nat post { type nat hook postrouting priority 100 ; }",
-        "add rule ip nat post oifname ext masquerade",
-    ] {
-        check(lab.exec("NAT", Path::new("nft")).args(rule.split_whitespace()))?;
-    }
+    lab.masquerade("NAT", "ext", "masquerade")?;
 
     let mut toml = "[ike]\nretries = 3\ninit_wait_secs = 2\n\n[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\n\n".to_owned();
     stack_table(&mut toml, &lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);

@@ -64,6 +64,25 @@ fn a_dvipa_that_is_moved_to_another_system_loses_no_connection() -> Result<()> {
     takeover("tkofar", shape(Facility::Etcd, Mode::Renegotiate), Loss::Planned, Initiator::Peer)
 }
 
+/// The new owner finds the translated ports in the coupling facility.
+fn behind_a_napt(name: &str, mode: Mode, loss: Loss) -> Result<()> {
+    if !Lab::can_masquerade() {
+        eprintln!("not run: nft is not installed");
+        return Ok(());
+    }
+    takeover(name, Shape { napt: true, ..shape(Facility::Etcd, mode) }, loss, Initiator::Peer)
+}
+
+#[test]
+fn a_peer_behind_a_napt_goes_on_with_its_sas() -> Result<()> {
+    behind_a_napt("tkonatc", Mode::Continue, Loss::System)
+}
+
+#[test]
+fn a_peer_behind_a_napt_is_renegotiated_with() -> Result<()> {
+    behind_a_napt("tkonatr", Mode::Renegotiate, Loss::System)
+}
+
 /// The stack of an owner dies, another system takes the DVIPA, and the stack comes back: what it had is nobody's any more. Its
 /// `iked` once kept it, and took it for alive when the DVIPA came back.
 #[test]

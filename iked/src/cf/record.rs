@@ -136,7 +136,7 @@ pub struct Phase1 {
     pub spi_r: u64,
     /// NAT in front of the owner.
     pub nat_local: bool,
-    /// NAT in front of the peer: the owner cannot initiate to it.
+    /// NAT in front of the peer, which has given it the port of `remote`.
     pub nat_remote: bool,
     /// Re-authentication interval in seconds.
     pub reauth_secs: Option<u64>,

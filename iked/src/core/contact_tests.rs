@@ -20,6 +20,8 @@ fn anew() -> Command {
         rule: "all".into(),
         local_endpoint: ip(PEER),
         remote_endpoint: ip(VIP),
+        remote_id: None,
+        nat_port: None,
         local: vec![selector(PEER)],
         remote: vec![selector(VIP)],
         local_dyn_vpn_rule: None,

@@ -7,7 +7,7 @@ use super::recency::Use;
 use crate::cf::RecordKey;
 use crate::cf::fence::{Contents, Record};
 use crate::cf::keeper::Order;
-use crate::cf::record::{self, Phase2};
+use crate::cf::record::{self, Phase1, Phase2};
 use crate::cf::seal::SysplexKey;
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::IkeOffer;
@@ -228,11 +228,13 @@ impl Ledger {
 }
 
 /// What to negotiate in the place of an earlier owner's dynamic tunnel.
-pub(crate) fn start_again(dvipa: IpAddr, peer: IpAddr, child: &Phase2) -> Initiate {
+pub(crate) fn start_again(dvipa: IpAddr, phase1: &Phase1, child: &Phase2) -> Initiate {
     Initiate {
         rule: child.rule.clone(),
         local_endpoint: dvipa,
-        remote_endpoint: peer,
+        remote_endpoint: phase1.remote.ip(),
+        remote_id: Some(phase1.remote_id.clone()),
+        nat_port: phase1.nat_remote.then_some(phase1.remote.port()),
         local: child.local_selectors.clone(),
         remote: child.remote_selectors.clone(),
         local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),

@@ -12,7 +12,6 @@ use crate::takeover::{Input, StackState};
 use crate::topology::{self, Plex};
 use stack::control::{FromStack, Hello, SaNotice, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -96,7 +95,7 @@ impl Core {
             stack.engine.handle_command(now.instant, Command::ChildLost { spi_in });
             // The newest SA of the tunnel is negotiated again; a peer that would do so itself finds it done.
             let child = children.iter().find(|c| c.spi_in == spi_in && c.state == SaState::Active);
-            if let Some(again) = child.and_then(again) {
+            if let Some(again) = child.map(again) {
                 stack.engine.handle_command(now.instant, Command::Initiate(Box::new(again)));
             }
         }
@@ -250,20 +249,13 @@ fn activate_only_ones(stack: &mut Stack, common: &[u32]) {
     }
 }
 
-/// IKE and ESP in UDP (RFC 3948).
-const NATT_PORT: u16 = 4500;
-
-/// Whether only the peer can begin, being behind a NAT (distributor.md R16). One that left the port as it was may pass what
-/// comes to the port, and some peers only pretend to have one: they are tried, and what does not answer is reported.
-pub(super) fn must_begin(nat_remote: bool, remote: SocketAddr) -> bool {
-    nat_remote && remote.port() != NATT_PORT
-}
-
-fn again(child: &ChildView) -> Option<Initiate> {
-    (!must_begin(child.nat_remote, child.remote)).then(|| Initiate {
+fn again(child: &ChildView) -> Initiate {
+    Initiate {
         rule: child.rule.clone(),
         local_endpoint: child.local.ip(),
         remote_endpoint: child.remote.ip(),
+        remote_id: None,
+        nat_port: child.nat_remote.then_some(child.remote.port()),
         local: child.local_selectors.clone(),
         remote: child.remote_selectors.clone(),
         local_dyn_vpn_rule: child.local_dyn_vpn_rule.clone(),
@@ -273,7 +265,7 @@ fn again(child: &ChildView) -> Option<Initiate> {
         },
         acquire: None,
         initial_contact: true,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The takeover machine in the core: what happens becomes its inputs, what it wants becomes configurations of
 //! stacks, commands of IKE engines, orders to the coupling facility and messages to other systems.
 
-use super::links::must_begin;
 use super::recency::children_in_order;
 use super::{Core, Now};
 use crate::act;
@@ -83,6 +82,7 @@ struct Item {
     dvipa: IpAddr,
     child: RecordKey,
     ike: RecordKey,
+    behind_nat: bool,
 }
 
 /// How long an owner may speak after its last renewal; `None`: every stack is of this system.
@@ -376,13 +376,14 @@ impl Core {
             if self.stacks[index].ledger.stands(dvipa, key) {
                 continue;
             }
-            let mut initiate = super::ledger::start_again(dvipa, phase1.remote.ip(), child);
+            let mut initiate = super::ledger::start_again(dvipa, phase1, child);
             let between = (phase1.local_id.clone(), phase1.remote_id.clone());
             initiate.initial_contact = elsewhere.as_ref().is_some_and(|known| !known.contains(&between));
             self.takeovers.next_item += 1;
             let item = self.takeovers.next_item;
             let ike = RecordKey::Phase1(child.phase1);
-            self.takeovers.items.insert(item, Item { dvipa, child: key, ike });
+            let behind_nat = initiate.nat_port.is_some();
+            self.takeovers.items.insert(item, Item { dvipa, child: key, ike, behind_nat });
             if let Some(was) = goes_on.get(&child.spi_in) {
                 self.continuing.wait(dvipa, *was, item, initiate);
                 continue;
@@ -445,7 +446,7 @@ impl Core {
     /// The record of a negotiation in the place of an earlier owner's SA went on instead.
     pub(super) fn went_on(&mut self, now: Now, items: &[u64]) {
         for item in items {
-            let Some(Item { dvipa, child, ike }) = self.takeovers.items.remove(item) else { continue };
+            let Some(Item { dvipa, child, ike, .. }) = self.takeovers.items.remove(item) else { continue };
             for key in [child, ike] {
                 self.takeover(now, Input::Record { dvipa, key, outcome: Outcome::Continued });
             }
@@ -465,9 +466,14 @@ impl Core {
 
     /// A negotiation of a takeover has ended.
     pub(super) fn renegotiated(&mut self, now: Now, index: StackIndex, item: u64, outcome: Negotiated) {
-        let Some(Item { dvipa, child, ike }) = self.takeovers.items.remove(&item) else { return };
+        let Some(Item { dvipa, child, ike, behind_nat }) = self.takeovers.items.remove(&item) else { return };
         let (outcome, tunnel) = match outcome {
             Negotiated::Made(tunnel) => (Outcome::Remade, Some(tunnel)),
+            // The NAT has forgotten it (distributor.md R16).
+            Negotiated::GivenUp(reason) if behind_nat => {
+                info!(%dvipa, "waits for a peer behind a NAT, which must begin: {}", reason.escape_debug());
+                (Outcome::Waiting(format!("behind a NAT, it must begin: {reason}")), None)
+            }
             Negotiated::Failed(reason) | Negotiated::GivenUp(reason) => {
                 warn!(%dvipa, "not negotiated again: {}", reason.escape_debug());
                 (Outcome::Failed(reason), None)
@@ -737,9 +743,6 @@ impl Core {
 fn why_not(phase1: Option<&Phase1>, child: &Phase2, now: Now) -> Option<Outcome> {
     match phase1 {
         None => Some(Outcome::Dropped("the record of its IKE tunnel is missing".into())),
-        Some(p) if must_begin(p.nat_remote, p.remote) => {
-            Some(Outcome::Waiting(format!("{} is behind a NAT: it must begin", p.remote)))
-        }
         Some(_) if child.vpn_life_ends.is_some_and(|t| t <= now.unix) => {
             Some(Outcome::Dropped("its VpnLife has ended".into()))
         }

@@ -52,6 +52,8 @@ impl Fixed {
             rule: "all".into(),
             local_endpoint: ip(self.local),
             remote_endpoint: ip(self.remote),
+            remote_id: None,
+            nat_port: None,
             local: vec![selector(self.local)],
             remote: vec![selector(self.remote)],
             local_dyn_vpn_rule: name.map(str::to_owned),

@@ -1,7 +1,7 @@
 //! What the shell asks of the engine.
 
 use super::snapshot::IkeSnapshot;
-use super::types::{Continued, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
+use super::types::{Continued, Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -59,6 +59,11 @@ pub struct Initiate {
     pub local_endpoint: IpAddr,
     /// The peer's security endpoint.
     pub remote_endpoint: IpAddr,
+    /// The peer's identity, if it is known already: its KeyExchangeRule is the first that accepts it.
+    pub remote_id: Option<Identity>,
+    /// It is known to be behind a NAT, which has given it this port for its port 4500: what comes from our port 4500 passes there
+    /// as long as the NAT remembers that, so IKE uses these ports from its first message on (RFC 7296 section 2.23).
+    pub nat_port: Option<u16>,
     /// Selectors of this side.
     pub local: Vec<TrafficSelector>,
     /// Selectors of the peer's side.

@@ -234,6 +234,8 @@ pub fn initiate(own: IpAddr, peer: IpAddr) -> Command {
         rule: "hostToHost".to_owned(),
         local_endpoint: own,
         remote_endpoint: peer,
+        remote_id: None,
+        nat_port: None,
         local: vec![TrafficSelector::all_of(AddressRange::single(own))],
         remote: vec![TrafficSelector::all_of(AddressRange::single(peer))],
         local_dyn_vpn_rule: None,

@@ -63,6 +63,8 @@ fn initiate(start: &Start<'_>) -> Initiate {
         rule: start.rule.name.to_string(),
         local_endpoint: start.local_endpoint,
         remote_endpoint: start.remote_endpoint,
+        remote_id: None,
+        nat_port: None,
         local: vec![local],
         remote: vec![remote],
         local_dyn_vpn_rule: None,

@@ -22,6 +22,8 @@ pub(crate) struct Star {
     pub(crate) peers: Vec<Engine>,
     /// Peers that nothing reaches.
     pub(crate) silent: BTreeSet<usize>,
+    /// Peers behind one NAT, which sends what comes from their port 4500 on from [`NAT`] and the port here.
+    pub(crate) translated: BTreeMap<usize, u16>,
     pub(crate) events: Vec<(Instant, Event)>,
     /// Peers in the order in which the hub first sent to them.
     pub(crate) reached: Vec<usize>,
@@ -34,6 +36,9 @@ pub(crate) struct Star {
 
 /// One way through the network.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
+
+/// A NAT before some peers.
+pub(crate) const NAT: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
 pub(crate) fn address(peer: usize) -> IpAddr {
     let number = u32::try_from(peer).expect("few peers");
@@ -48,6 +53,8 @@ pub(crate) fn initiate(peer: usize, child: u16) -> Initiate {
         rule: name(peer, child),
         local_endpoint: ADDRESS_A,
         remote_endpoint: address(peer),
+        remote_id: None,
+        nat_port: None,
         local: vec![local],
         remote: vec![all(address(peer))],
         local_dyn_vpn_rule: None,
@@ -101,6 +108,7 @@ impl Star {
                 .map(|peer| engine(2 + peer as u64, rules(address(peer), ADDRESS_A), &Settings::default()))
                 .collect(),
             silent: BTreeSet::new(),
+            translated: BTreeMap::new(),
             events: Vec::new(),
             reached: Vec::new(),
             stored: BTreeMap::new(),
@@ -141,11 +149,11 @@ impl Star {
             let Some(transmit) = self.hub.poll_transmit() else { return };
             let Payload::Message(bytes) = transmit.payload else { continue };
             self.inits += usize::from(bytes[18] == 34);
-            let peer = peer_of(transmit.remote.ip());
+            let Some((peer, to)) = self.inside(transmit.remote) else { continue };
             if !self.reached.contains(&peer) {
                 self.reached.push(peer);
             }
-            self.send((transmit.local, transmit.remote, bytes));
+            self.send((transmit.local, to, bytes));
         }
     }
 
@@ -153,9 +161,22 @@ impl Star {
         while self.peers[peer].poll_event().is_some() {}
         while let Some(transmit) = self.peers[peer].poll_transmit() {
             if let Payload::Message(bytes) = transmit.payload {
-                self.send((transmit.local, transmit.remote, bytes));
+                let from = match self.translated.get(&peer) {
+                    Some(port) => SocketAddr::new(NAT, *port),
+                    None => transmit.local,
+                };
+                self.send((from, transmit.remote, bytes));
             }
         }
+    }
+
+    /// Which peer a datagram of the hub reaches, and at which address.
+    fn inside(&self, to: SocketAddr) -> Option<(usize, SocketAddr)> {
+        if to.ip() != NAT {
+            return Some((peer_of(to.ip()), to));
+        }
+        let (peer, _) = self.translated.iter().find(|(_, port)| **port == to.port())?;
+        Some((*peer, SocketAddr::new(address(*peer), 4500)))
     }
 
     /// Runs until `done`, for `limit` at most. Returns how long it took.
@@ -180,7 +201,7 @@ impl Star {
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= now) {
             let (source, destination, bytes) = entry.remove();
             if destination.ip() == ADDRESS_A {
-                if !self.silent.contains(&peer_of(source.ip())) {
+                if source.ip() == NAT || !self.silent.contains(&peer_of(source.ip())) {
                     self.hub.handle_datagram(now, destination, source, &bytes);
                     self.drain_hub();
                 }

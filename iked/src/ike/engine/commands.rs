@@ -6,7 +6,8 @@ use crate::ike::context::{After, Context, RuleSet, Verdict};
 use crate::ike::event::Event;
 use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::retry_after;
-use crate::ike::rules::Initiation;
+use crate::ike::natt::NAT_PORT;
+use crate::ike::rules::{ExchangeRule, Initiation};
 use crate::ike::selector::{covered, narrowed};
 use crate::ike::table::{Book, SaKey};
 use crate::ike::timer::Timer;
@@ -46,7 +47,7 @@ impl Engine {
 
     fn try_initiate(&mut self, initiate: &Initiate, item: Option<u64>) -> Result<(), Failure> {
         let no_rule = |text| Err(Failure::new(FailureKind::NoRule, text));
-        let Initiate { local_endpoint, remote_endpoint, .. } = *initiate;
+        let Initiate { local_endpoint, remote_endpoint, nat_port, .. } = *initiate;
         let Some(rule) = self.rules.child_named(&initiate.rule, &initiate.local, &initiate.remote).cloned()
         else {
             return no_rule(format!("no rule {}", initiate.rule));
@@ -59,7 +60,7 @@ impl Engine {
         if local.is_empty() || remote.is_empty() {
             return no_rule(format!("rule {} does not cover what is to be negotiated", rule.rule));
         }
-        let existing = self.usable(local_endpoint, remote_endpoint);
+        let existing = self.usable(local_endpoint, remote_endpoint, nat_port);
         if let Some(key) = existing
             && self.join(key, &rule.rule, &local, &remote, (initiate.acquire, item))
         {
@@ -81,7 +82,10 @@ impl Engine {
             Some(_) => None,
             None => {
                 let mut rules = self.rules.exchange(local_endpoint, remote_endpoint);
-                let Some(exchange) = rules.find(|rule| rule.initiate).cloned() else {
+                let is_of_peer = |rule: &ExchangeRule| {
+                    initiate.remote_id.as_ref().is_none_or(|known| rule.remote_id.accepts(known))
+                };
+                let Some(exchange) = rules.find(|rule| rule.initiate && is_of_peer(rule)).cloned() else {
                     return no_rule(format!(
                         "no KeyExchangeRule lets {local_endpoint} negotiate with {remote_endpoint}"
                     ));
@@ -89,8 +93,8 @@ impl Engine {
                 Some(Target {
                     tunnel: None,
                     rule: exchange,
-                    local: SocketAddr::new(local_endpoint, IKE_PORT),
-                    remote: SocketAddr::new(remote_endpoint, IKE_PORT),
+                    local: SocketAddr::new(local_endpoint, nat_port.map_or(IKE_PORT, |_| NAT_PORT)),
+                    remote: SocketAddr::new(remote_endpoint, nat_port.unwrap_or(IKE_PORT)),
                 })
             }
         };
@@ -143,7 +147,7 @@ impl Engine {
     }
 
     /// An SA that can take one more negotiation: established, or being so.
-    fn usable(&self, local: IpAddr, remote: IpAddr) -> Option<SaKey> {
+    fn usable(&self, local: IpAddr, remote: IpAddr, nat_port: Option<u16>) -> Option<SaKey> {
         let keys = self.by_endpoints.get(&(local, remote))?;
         let is_usable = |key: &&SaKey| match self.sas.get(key).map(|sa| &sa.state) {
             Some(State::Established(established)) => established.serves(),
@@ -153,7 +157,11 @@ impl Engine {
         // One that stands before one that may fail; then the newest.
         let stands =
             |key: &SaKey| matches!(self.sas.get(key).map(|sa| &sa.state), Some(State::Established(_)));
-        keys.iter().filter(is_usable).max_by_key(|key| (stands(key), **key)).copied()
+        // Others may be behind the same NAT.
+        let is_peer = |key: &&SaKey| {
+            nat_port.is_none_or(|port| self.sas.get(key).is_some_and(|sa| sa.remote.port() == port))
+        };
+        keys.iter().filter(is_usable).filter(is_peer).max_by_key(|key| (stands(key), **key)).copied()
     }
 
     /// The tunnel made a moment ago that covers what a packet asks for; of any age where it is to be negotiated again.

@@ -4,10 +4,11 @@
 //! by themselves and hold nobody up (threats T51).
 
 use super::Engine;
-use crate::ike::command::Renegotiate;
+use crate::ike::command::{Initiate, Renegotiate};
 use crate::ike::context::Verdict;
 use crate::ike::event::{Event, Outcome};
 use crate::ike::lifetime::retry_after;
+use crate::ike::natt::NAT_PORT;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ const PLACE: Duration = Duration::from_secs(1);
 /// The first wait before a peer is tried again, which doubles up to the last.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(32);
+
+/// Own endpoint, the peer's, and the port that a NAT has given it.
+type Ends = (IpAddr, IpAddr, Option<u16>);
 
 /// What is still to be negotiated.
 #[derive(Debug, Default)]
@@ -68,10 +72,11 @@ impl Renegotiation {
 
 impl Engine {
     pub(super) fn renegotiate(&mut self, items: Vec<Renegotiate>) {
-        let mut order: Vec<(IpAddr, IpAddr)> = Vec::new();
-        let mut by_peer: HashMap<(IpAddr, IpAddr), Vec<Renegotiate>> = HashMap::new();
+        let mut order: Vec<Ends> = Vec::new();
+        let mut by_peer: HashMap<Ends, Vec<Renegotiate>> = HashMap::new();
         for item in items {
-            let ends = (item.initiate.local_endpoint, item.initiate.remote_endpoint);
+            let Initiate { local_endpoint, remote_endpoint, nat_port, .. } = item.initiate;
+            let ends = (local_endpoint, remote_endpoint, nat_port);
             let of_peer = by_peer.entry(ends).or_default();
             if of_peer.is_empty() {
                 order.push(ends);
@@ -111,7 +116,11 @@ impl Engine {
     }
 
     fn start_peer(&mut self, mut peer: Peer) {
-        peer.until.get_or_insert(self.now + self.settings.renegotiate_for);
+        // What a NAT has forgotten it does not remember again before the peer itself begins: one try says it all. (It may keep
+        // the port, or the peer only pretend to have a NAT; then it is a peer like any other.)
+        let translated = peer.items.iter().any(|one| one.initiate.nat_port.is_some_and(|p| p != NAT_PORT));
+        let patience = if translated { Duration::ZERO } else { self.settings.renegotiate_for };
+        peer.until.get_or_insert(self.now + patience);
         peer.tries += 1;
         let items = peer.items.clone();
         let number = peer.number;
