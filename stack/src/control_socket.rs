@@ -3,7 +3,7 @@
 use crate::control::{FromStack, ToStack};
 use crate::driver::option;
 use crate::framing::{self, Decoder, FrameError};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Waiting};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -214,7 +214,14 @@ impl Connection {
 
     fn fill(&mut self, outbox: &mut Outbox) -> Result<(), ConnectionEnd> {
         while self.write.len() - self.written < WRITE_BYTES {
-            let Some(message) = outbox.pop() else { break };
+            let message = match outbox.pop() {
+                Some(Waiting::Message(message)) => message,
+                Some(Waiting::Frame(frame)) => {
+                    self.write.extend_from_slice(&frame);
+                    continue;
+                }
+                None => break,
+            };
             match framing::encode(&message, &mut self.write) {
                 Ok(()) => {}
                 // An answer that is too long for a frame must not end the connection.

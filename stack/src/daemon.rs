@@ -13,13 +13,15 @@
 use crate::control::{Answer, DropView, FromStack, Hello, PROTOCOL_VERSION, Question, StackConfig, ToStack};
 use crate::control_socket::{Connection, ConnectionEnd, ControlListener};
 use crate::driver::tun::Tun;
-use crate::engine::Links;
+use crate::engine::survey::{Finished, Survey};
+use crate::engine::{Candidates, Links};
 use crate::filter_compiler::Compiler;
+use crate::framing;
 use crate::group_link::{self, GroupHandle};
 use crate::netdev::announce::Announcing;
 use crate::netdev::{self, NetDev, links};
 use crate::outbox::Outbox;
-use crate::worker::{self, Command, WorkerHandle};
+use crate::worker::{self, Command, Told, WorkerHandle};
 use anyhow::{Context, anyhow, bail};
 use futures_util::StreamExt;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -31,6 +33,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 /// Changes of interfaces come in bursts; they are looked at together, this long after the first.
@@ -80,6 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links: None,
         unfinished: None,
         announcing: Vec::new(),
+        answers: JoinSet::new(),
     };
     let mut peer: Option<Connection> = None;
     let mut settle: Option<Instant> = None;
@@ -109,13 +113,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 }
             }
             event = events.recv() => match event {
-                Some(event) => stack.report(event, peer.is_some()),
+                Some(told) => stack.hear(told, peer.is_some()),
                 None => bail!("the packet path ended"),
             },
             news = stack.group.news() => {
                 let news = news?;
                 stack.report(news, peer.is_some());
             }
+            Some(prepared) = stack.answers.join_next() => stack.answer(prepared)?,
             message = link_messages.next() => {
                 let Some((message, _)) = message else { bail!("the kernel closed the netlink socket") };
                 if settle.is_none() && stack.concerns_us(&message.payload) {
@@ -190,6 +195,31 @@ struct Stack {
     unfinished: Option<Instant>,
     /// Announcements under way, and the addresses (with epochs) that were owned when they began.
     announcing: Vec<(BTreeSet<(IpAddr, u64)>, Announcing)>,
+    /// Large answers, made from surveys in threads of their own: heartbeats wait for none.
+    answers: JoinSet<Prepared>,
+}
+
+/// What became of a survey.
+enum Prepared {
+    /// The answer, encoded.
+    Frame(Vec<u8>),
+    /// There is none.
+    Refused(FromStack),
+    /// The engine has to decide.
+    Judge { id: u64, candidates: Candidates },
+}
+
+fn prepare(id: u64, survey: Survey) -> Prepared {
+    match survey.finish() {
+        Finished::Candidates(candidates) => Prepared::Judge { id, candidates },
+        Finished::Answer(answer) => {
+            let mut frame = Vec::new();
+            match framing::encode(&FromStack::Answer { id, answer }, &mut frame) {
+                Ok(()) => Prepared::Frame(frame),
+                Err(error) => Prepared::Refused(FromStack::Refused { reason: error.to_string() }),
+            }
+        }
+    }
 }
 
 fn owners(config: &StackConfig) -> BTreeSet<(IpAddr, u64)> {
@@ -201,12 +231,13 @@ impl Stack {
     async fn greet(
         &mut self,
         mut connection: Connection,
-        events: &mut mpsc::Receiver<FromStack>,
+        events: &mut mpsc::Receiver<Told>,
     ) -> anyhow::Result<Connection> {
         // What is on its way was meant for nobody, or for the one before.
-        while let Ok(event) = events.try_recv() {
-            self.report(event, false);
+        while let Ok(told) = events.try_recv() {
+            self.hear(told, false);
         }
+        self.answers = JoinSet::new();
         self.outbox.disconnected();
         let (reply, greeting) = oneshot::channel();
         self.command(Command::Greeting(reply))?;
@@ -246,6 +277,7 @@ impl Stack {
         }
         *peer = None;
         self.outbox.disconnected();
+        self.answers = JoinSet::new();
         Ok(Next::GoOn)
     }
 
@@ -408,7 +440,27 @@ impl Stack {
         self.outbox.push(FromStack::Log { warning, text }, connected);
     }
 
-    /// Takes an event of the worker over into the outbox.
+    fn hear(&mut self, told: Told, connected: bool) {
+        match told {
+            Told::Message(message) => self.report(message, connected),
+            Told::Surveyed { id, survey } if connected => {
+                self.answers.spawn_blocking(move || prepare(id, survey));
+            }
+            Told::Surveyed { .. } => {}
+        }
+    }
+
+    fn answer(&mut self, prepared: Result<Prepared, JoinError>) -> anyhow::Result<()> {
+        match prepared {
+            Ok(Prepared::Frame(frame)) => self.outbox.push_frame(frame),
+            Ok(Prepared::Refused(message)) => self.outbox.push(message, true),
+            Ok(Prepared::Judge { id, candidates }) => self.command(Command::Judge { id, candidates })?,
+            Err(error) => tracing::error!("an answer to iked could not be made: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Takes a message of the worker over into the outbox.
     fn report(&mut self, mut event: FromStack, connected: bool) {
         if let FromStack::Answer { answer: Answer::Drops(drops), .. } = &mut event {
             drops.append(&mut self.refusals);

@@ -14,12 +14,21 @@ const MAX_RELAYED_BYTES: usize = 16 << 20;
 /// Acquires and notices kept, at most.
 const MAX_NOTICES: usize = 16_384;
 
+/// What waits.
+#[derive(Debug, PartialEq)]
+pub enum Waiting {
+    /// A message.
+    Message(FromStack),
+    /// An answer, as the frame that it is on the connection: it was encoded elsewhere because it is large.
+    Frame(Vec<u8>),
+}
+
 /// The queue.
 #[derive(Debug, Default)]
 pub struct Outbox {
     ike: VecDeque<(u64, FromStack)>,
     ike_bytes: usize,
-    others: VecDeque<(u64, FromStack)>,
+    others: VecDeque<(u64, Waiting)>,
     relayed_bytes: usize,
     next: u64,
     dropped: u64,
@@ -38,7 +47,7 @@ impl Outbox {
                 }
             }
             FromStack::Acquire(_) | FromStack::Sa { .. } => {
-                self.others.push_back((self.next, message));
+                self.others.push_back((self.next, Waiting::Message(message)));
                 while !connected && self.others.len() > MAX_NOTICES {
                     self.others.pop_front();
                     self.dropped += 1;
@@ -50,7 +59,7 @@ impl Outbox {
                     return;
                 }
                 self.relayed_bytes += bytes.len();
-                self.others.push_back((self.next, message));
+                self.others.push_back((self.next, Waiting::Message(message)));
             }
             FromStack::Hello(_)
             | FromStack::Configured { .. }
@@ -65,25 +74,33 @@ impl Outbox {
             | FromStack::Translations { .. }
             | FromStack::Log { .. } => {
                 if connected {
-                    self.others.push_back((self.next, message));
+                    self.others.push_back((self.next, Waiting::Message(message)));
                 }
             }
         }
         self.next += 1;
     }
 
-    /// The oldest message.
-    pub fn pop(&mut self) -> Option<FromStack> {
+    /// Adds the frame of an answer, for whoever is connected now.
+    pub fn push_frame(&mut self, frame: Vec<u8>) {
+        self.others.push_back((self.next, Waiting::Frame(frame)));
+        self.next += 1;
+    }
+
+    /// The oldest.
+    pub fn pop(&mut self) -> Option<Waiting> {
         match (self.ike.front(), self.others.front()) {
             (Some((ike, _)), Some((other, _))) if ike > other => self.pop_other(),
-            (Some(_), _) => self.pop_ike(),
+            (Some(_), _) => self.pop_ike().map(Waiting::Message),
             (None, _) => self.pop_other(),
         }
     }
 
     /// The connection ended: what was meant for it alone is forgotten.
     pub fn disconnected(&mut self) {
-        self.others.retain(|(_, m)| matches!(m, FromStack::Acquire(_) | FromStack::Sa { .. }));
+        let outlives =
+            |w: &Waiting| matches!(w, Waiting::Message(FromStack::Acquire(_) | FromStack::Sa { .. }));
+        self.others.retain(|(_, w)| outlives(w));
         self.relayed_bytes = 0;
     }
 
@@ -93,12 +110,12 @@ impl Outbox {
         self.dropped
     }
 
-    fn pop_other(&mut self) -> Option<FromStack> {
-        let (_, message) = self.others.pop_front()?;
-        if let FromStack::Relayed { bytes, .. } = &message {
+    fn pop_other(&mut self) -> Option<Waiting> {
+        let (_, waiting) = self.others.pop_front()?;
+        if let Waiting::Message(FromStack::Relayed { bytes, .. }) = &waiting {
             self.relayed_bytes -= bytes.len();
         }
-        Some(message)
+        Some(waiting)
     }
 
     fn pop_ike(&mut self) -> Option<FromStack> {
@@ -131,8 +148,11 @@ mod tests {
         for m in [ike(1, 1), sa.clone(), ike(2, 1), log.clone(), ike(3, 1)] {
             o.push(m, true);
         }
+        o.push_frame(vec![7]);
         let got: Vec<_> = std::iter::from_fn(|| o.pop()).collect();
-        assert_eq!(got, [ike(1, 1), sa, ike(2, 1), log, ike(3, 1)]);
+        let sent = [ike(1, 1), sa, ike(2, 1), log, ike(3, 1)].map(Waiting::Message);
+        assert_eq!(got[..5], sent);
+        assert_eq!(got[5..], [Waiting::Frame(vec![7])]);
     }
 
     #[test]
@@ -160,7 +180,7 @@ mod tests {
             o.push(relayed(n), true);
         }
         assert_eq!((o.relayed_bytes, o.dropped()), (MAX_RELAYED_BYTES, 4));
-        assert_eq!(o.pop(), Some(relayed(0)));
+        assert_eq!(o.pop(), Some(Waiting::Message(relayed(0))));
         o.push(relayed(99), true);
         assert_eq!(o.dropped(), 4);
         o.disconnected();
@@ -174,6 +194,6 @@ mod tests {
         o.push(ike(1, 1), true);
         o.disconnected();
         o.push(FromStack::Refused { reason: "late".into() }, false);
-        assert_eq!(std::iter::from_fn(|| o.pop()).collect::<Vec<_>>(), [ike(1, 1)]);
+        assert_eq!(std::iter::from_fn(|| o.pop()).collect::<Vec<_>>(), [Waiting::Message(ike(1, 1))]);
     }
 }

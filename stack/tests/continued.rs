@@ -162,8 +162,8 @@ fn t26_no_number_above_the_ceiling_and_more_is_asked_for_in_time() {
 }
 
 fn view(w: &World, name: &str) -> SaView {
-    match w.nodes[w.node(name)].engine.answer(w.now, Question::Sas) {
-        Some(Answer::Sas(v)) => v[0].clone(),
+    match answer(&w.nodes[w.node(name)].engine, w.now, Question::Sas) {
+        Answer::Sas(v) => v[0].clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -710,8 +710,8 @@ fn claims_12_31_50_a_target_is_an_ipsec_host_of_its_own_at_the_same_time() {
     w.sa("T1", a);
     w.sa("peer", p);
     let sas =
-        |w: &World, n: &str| match w.nodes[w.node(n)].engine.answer(w.now, stack::control::Question::Sas) {
-            Some(stack::control::Answer::Sas(v)) => {
+        |w: &World, n: &str| match answer(&w.nodes[w.node(n)].engine, w.now, stack::control::Question::Sas) {
+            stack::control::Answer::Sas(v) => {
                 v.iter().map(|s| (s.out_packets, s.in_packets)).collect::<Vec<_>>()
             }
             other => panic!("{other:?}"),

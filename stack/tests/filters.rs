@@ -70,10 +70,8 @@ fn ask(w: &mut World, client: usize, flags: &str, data: &[u8]) -> etherparse::Tc
 }
 
 fn ports(w: &World) -> Vec<(u16, u16, u32)> {
-    match w.nodes[w.node("SRV")].engine.answer(w.now, Question::PortTranslations) {
-        Some(Answer::PortTranslations(all)) => {
-            all.iter().map(|p| (p.translated, p.original, p.tunnel)).collect()
-        }
+    match answer(&w.nodes[w.node("SRV")].engine, w.now, Question::PortTranslations) {
+        Answer::PortTranslations(all) => all.iter().map(|p| (p.translated, p.original, p.tunnel)).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -304,8 +302,8 @@ fn counters_and_tunnels_survive_a_table_that_was_compiled_elsewhere() {
 
 /// What a node says of a packet.
 fn ask_about(w: &World, name: &str, test: PacketTest) -> TestedPacket {
-    match w.nodes[w.node(name)].engine.answer(w.now, Question::Test(test)) {
-        Some(Answer::Test(tested)) => *tested,
+    match answer(&w.nodes[w.node(name)].engine, w.now, Question::Test(test)) {
+        Answer::Test(tested) => *tested,
         other => panic!("{other:?}"),
     }
 }

@@ -361,8 +361,7 @@ fn surprised(w: &mut World) -> (&'static str, Ends) {
 /// The SA of D, with its numbers, at B.
 fn hand_over(w: &mut World) {
     let d = w.node("D");
-    let Some(stack::control::Answer::Sas(sas)) =
-        w.nodes[d].engine.answer(w.now, stack::control::Question::Sas)
+    let stack::control::Answer::Sas(sas) = answer(&w.nodes[d].engine, w.now, stack::control::Question::Sas)
     else {
         panic!()
     };

@@ -43,10 +43,12 @@ pub mod sad;
 pub mod segment;
 pub mod spd;
 mod strays;
+pub mod survey;
 pub mod udp_encap;
 pub mod verdict;
 mod view;
 
+pub use packet_test::Candidates;
 pub use roles::Owned;
 pub use sad::InstallError;
 

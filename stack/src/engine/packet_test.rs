@@ -24,9 +24,41 @@ enum Fit {
     Certain,
 }
 
+/// The question, with what only the engine knows of it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    test: PacketTest,
+    /// The directions asked for, and whether the defensive filters pass by such a packet.
+    directions: Vec<(Direction, bool)>,
+    routed: bool,
+}
+
+impl Asked {
+    /// The filters that match the packet, or may.
+    pub(super) fn among(self, filters: Vec<FilterView>) -> Candidates {
+        let fitting = |view: FilterView| {
+            let (_, passed_by) = self.directions.iter().find(|(d, _)| *d == view.rule.direction)?;
+            if *passed_by && matches!(view.kind, FilterKind::Defensive { .. }) {
+                return None;
+            }
+            let fit = fit_of_view(&view, &self.test, self.routed);
+            (fit != Fit::No).then_some((view, fit))
+        };
+        let filters = filters.into_iter().filter_map(fitting).collect();
+        Candidates { asked: self, filters }
+    }
+}
+
+/// The filters that a tested packet matches, or may match, in search order.
+#[derive(Debug)]
+pub struct Candidates {
+    asked: Asked,
+    filters: Vec<(FilterView, Fit)>,
+}
+
 impl Engine {
-    /// Answers the question. Nothing is counted, logged or negotiated.
-    pub(super) fn test(&self, test: &PacketTest) -> TestedPacket {
+    /// Takes a question up. Nothing is counted, logged or negotiated for it.
+    pub(super) fn begin_test(&self, test: &PacketTest) -> Asked {
         let directions = match test.direction {
             Some(one) => vec![one],
             None => vec![Direction::Outbound, Direction::Inbound],
@@ -34,23 +66,16 @@ impl Engine {
         // Local is what one end of is an address of this stack: as for packets.
         let here = |a| self.role(a).is_some() || self.is_xcf(a);
         let routed = !here(test.source) && !here(test.destination);
-        let mut candidates: Vec<(FilterView, Fit)> = Vec::new();
-        for view in self.filters() {
-            if !directions.contains(&view.rule.direction) {
-                continue;
-            }
-            if matches!(view.kind, FilterKind::Defensive { .. })
-                && self.defense.passes_by(&open_subject(test, view.rule.direction, routed))
-            {
-                continue;
-            }
-            let fit = fit_of_view(&view, test, routed);
-            if fit != Fit::No {
-                candidates.push((view, fit));
-            }
-        }
+        let passed_by = |d| (d, self.defense.passes_by(&open_subject(test, d, routed)));
+        Asked { test: *test, directions: directions.into_iter().map(passed_by).collect(), routed }
+    }
+
+    /// Which of the candidates decides, and what happens to the packet.
+    #[must_use]
+    pub fn judge(&self, candidates: Candidates) -> TestedPacket {
+        let Candidates { asked: Asked { test, directions, routed }, filters: mut candidates } = candidates;
         let mut verdicts: Vec<TestVerdict> =
-            directions.iter().filter_map(|d| self.decide(test, *d, routed, &candidates)).collect();
+            directions.iter().filter_map(|(d, _)| self.decide(&test, *d, routed, &candidates)).collect();
         let matching = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
         candidates.truncate(MAX_TEST_FILTERS);
         verdicts.retain(|v| (v.filter as usize) < candidates.len());

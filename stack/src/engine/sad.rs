@@ -188,6 +188,17 @@ impl Sad {
         self.slots.iter().filter_map(|s| s.sa.as_deref())
     }
 
+    /// The pairs at up to `count` places from `from` on. Who walks on finds every pair that stays, once.
+    pub fn at(&self, from: usize, count: usize) -> impl Iterator<Item = &Sa> {
+        self.slots.iter().skip(from).take(count).filter_map(|s| s.sa.as_deref())
+    }
+
+    /// Places there are.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Every pair, in no particular order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Sa> {
         self.slots.iter_mut().filter_map(|s| s.sa.as_deref_mut())

@@ -1,48 +1,51 @@
 //! Answers to `iked`: one moment's view of filters, SAs, drops and connections.
 
 use super::Engine;
+use super::survey::{Filters, Kind, Reply, Survey};
 use crate::control::{
     AddressRange, Answer, Direction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange,
-    PortTranslationView, Question, SaView,
+    PortTranslationView, Question,
 };
 use hashbrown::HashMap;
-use std::time::Instant;
 
 impl Engine {
-    /// Answers a question; `None` for those that the driver answers (`Interfaces`).
+    /// Answers a question, or begins to; `None` for those that the driver answers (`Interfaces`).
     #[must_use]
-    pub fn answer(&self, now: Instant, question: Question) -> Option<Answer> {
-        Some(match question {
-            Question::Summary => Answer::Summary(self.spd.summary()),
-            Question::Filters => Answer::Filters(self.filters()),
-            Question::PortTranslations => Answer::PortTranslations(self.nat.view()),
-            Question::Sas => Answer::Sas(self.sas(now)),
+    pub fn ask(&self, question: Question) -> Option<Reply> {
+        let survey = |kind| Some(Reply::Survey(Survey(kind)));
+        let answer = match question {
             Question::Interfaces => return None,
+            Question::Filters => return survey(Kind::Filters(self.begin_filters())),
+            // All the room at once: to copy millions of octets into a larger one takes longer than a step may.
+            Question::Sas => {
+                let views = Vec::with_capacity(self.sad.places());
+                return survey(Kind::Sas { next: 0, views });
+            }
+            Question::Test(test) => {
+                let (asked, filters) = (self.begin_test(&test), self.begin_filters());
+                return survey(Kind::Test { asked, filters });
+            }
+            Question::Summary => Answer::Summary(self.spd.summary()),
+            Question::PortTranslations => Answer::PortTranslations(self.nat.view()),
             Question::Drops => Answer::Drops(self.drops.view()),
             Question::Distribution => Answer::Distribution(self.distributor.view(&self.connections)),
             Question::Traffic => Answer::Traffic(self.sad.totals()),
             Question::Defense => Answer::Filters(self.defense.view()),
-            Question::Test(test) => Answer::Test(Box::new(self.test(&test))),
-        })
+        };
+        Some(Reply::Answer(answer))
     }
+}
 
-    /// The filters in force, defensive ones first; those of NAT resolution stand before the outbound filter of their tunnel.
-    pub(super) fn filters(&self) -> Vec<FilterView> {
-        let mut all = self.defense.view();
-        all.append(&mut self.filter_table());
-        all
-    }
-
-    fn filter_table(&self) -> Vec<FilterView> {
+impl Filters {
+    /// In search order: defensive ones first; those of NAT resolution stand before the outbound filter of their tunnel.
+    pub(super) fn views(self) -> Vec<FilterView> {
         let mut resolutions: HashMap<u32, Vec<PortTranslationView>> = HashMap::new();
-        for r in self.nat.view() {
+        for r in self.resolutions {
             resolutions.entry(r.tunnel).or_default().push(r);
         }
-        let filters = self.spd.view();
-        if resolutions.is_empty() {
-            return filters;
-        }
-        let mut all = Vec::with_capacity(filters.len());
+        let mut all = self.defense;
+        let filters = self.table.views();
+        all.reserve(filters.len());
         for filter in filters {
             if let (FilterKind::Dynamic(tunnel), Direction::Outbound) = (filter.kind, filter.rule.direction) {
                 let flows = resolutions.remove(&tunnel).unwrap_or_default();
@@ -51,16 +54,6 @@ impl Engine {
             all.push(filter);
         }
         all
-    }
-
-    fn sas(&self, now: Instant) -> Vec<SaView> {
-        let mut views: Vec<SaView> = self
-            .sad
-            .iter()
-            .map(|sa| SaView { outbound_active: self.spd.is_active(sa.pair().spi_in), ..sa.view(now) })
-            .collect();
-        views.sort_unstable_by_key(|v| v.spi_in);
-        views
     }
 }
 

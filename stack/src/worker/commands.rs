@@ -1,8 +1,9 @@
 //! What the control thread and the group want of the engine.
 
 use super::{Command, Ended, Greeting, Worker, unix_seconds};
-use crate::control::{Answer, FromStack, Question, ToStack};
+use crate::control::{Answer, FromStack, ToStack};
 use crate::driver::poll::Poller;
+use crate::engine::survey::Reply;
 use crate::filter_compiler::Exchanged;
 use crate::xcf::message::MAX_PAGE;
 use crate::xcf::order::{EngineOrder, EngineReport};
@@ -26,7 +27,13 @@ impl Worker {
                     // The control thread waits for it, unless it is ending.
                     let _ = done.send(result);
                 }
+                Ok(Command::Judge { id, candidates }) => {
+                    let answer = Answer::Test(Box::new(self.engine.judge(candidates)));
+                    self.tell(FromStack::Answer { id, answer });
+                }
                 Ok(Command::Greeting(reply)) => {
+                    // The connection that asked is over.
+                    self.surveys.clear();
                     let _ = reply.send(Greeting {
                         configured: self.engine.configured(),
                         filter_epoch: self.engine.filter_epoch(),
@@ -77,18 +84,18 @@ impl Worker {
                     self.send_datagram(local, remote, &KEEPALIVE);
                 }
             }
-            ToStack::Ask { id, question } => {
-                let mut answer = self.engine.answer(now, question);
-                if let (Question::Drops, Some(Answer::Drops(drops))) = (question, &mut answer) {
-                    drops.extend(self.drops.view());
+            ToStack::Ask { id, question } => match self.engine.ask(question) {
+                Some(Reply::Answer(mut answer)) => {
+                    if let Answer::Drops(drops) = &mut answer {
+                        drops.extend(self.drops.view());
+                    }
+                    self.tell(FromStack::Answer { id, answer });
                 }
-                match answer {
-                    Some(answer) => self.tell(FromStack::Answer { id, answer }),
-                    None => self.tell(FromStack::Refused {
-                        reason: format!("question {id}: the engine has no answer to {question:?}"),
-                    }),
-                }
-            }
+                Some(Reply::Survey(survey)) => self.surveys.push_back((id, survey)),
+                None => self.tell(FromStack::Refused {
+                    reason: format!("question {id}: the engine has no answer to {question:?}"),
+                }),
+            },
             // The control thread's business; it does not pass them on.
             ToStack::Configure(_) | ToStack::Shutdown | ToStack::Relay { .. } => {}
             ToStack::Defend(set) => self.engine.defend_with(now, *set),

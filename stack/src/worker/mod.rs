@@ -26,11 +26,13 @@ use crate::driver::tun::{HostBuffer, Tun};
 use crate::driver::udp::UdpSocket;
 use crate::engine::filter::Table;
 use crate::engine::io::Output;
-use crate::engine::{Engine, Links};
+use crate::engine::survey::Survey;
+use crate::engine::{Candidates, Engine, Links};
 use crate::filter_compiler::Exchanged;
 use crate::xcf::order::{EngineOrder, EngineReport};
 use drops::DriverDrops;
 use hashbrown::HashMap;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -85,6 +87,13 @@ pub enum Command {
     },
     /// What the other stacks said.
     Group(Vec<EngineOrder>),
+    /// Filters among which the question `id` asks for the one that decides.
+    Judge {
+        /// The question.
+        id: u64,
+        /// The filters.
+        candidates: Candidates,
+    },
     /// What `Hello` says of the engine.
     Greeting(oneshot::Sender<Greeting>),
 }
@@ -98,6 +107,20 @@ pub struct Greeting {
     pub filter_epoch: u64,
     /// Inbound SPIs of the installed pairs.
     pub sas: Vec<u32>,
+}
+
+/// What the worker tells the control thread.
+#[derive(Debug)]
+pub enum Told {
+    /// A message for `iked`.
+    Message(FromStack),
+    /// What the answer to a question is made from.
+    Surveyed {
+        /// The question.
+        id: u64,
+        /// Complete.
+        survey: Survey,
+    },
 }
 
 /// The control thread's end of a running worker.
@@ -130,11 +153,13 @@ struct Raw {
 pub struct Worker {
     engine: Engine,
     out: Output,
-    events: events::Sender<FromStack>,
+    events: events::Sender<Told>,
     reports: events::Sender<EngineReport>,
     /// Reports found no room; the group is to hear of it.
     reports_lost: bool,
     drops: DriverDrops,
+    /// Answers in the making, by question.
+    surveys: VecDeque<(u64, Survey)>,
     mark: u32,
     next_token: u64,
     tun: Option<Tun>,
@@ -157,7 +182,7 @@ pub struct Worker {
 #[derive(Debug)]
 pub struct Said {
     /// What is to be told to `iked`; ends when the worker does.
-    pub events: events::Receiver<FromStack>,
+    pub events: events::Receiver<Told>,
     /// What is to be told to the other stacks.
     pub reports: events::Receiver<EngineReport>,
 }
@@ -191,7 +216,7 @@ pub fn start(seed: u64) -> std::io::Result<(WorkerHandle, Said)> {
 struct Ended;
 
 impl Worker {
-    fn new(seed: u64, events: events::Sender<FromStack>, reports: events::Sender<EngineReport>) -> Self {
+    fn new(seed: u64, events: events::Sender<Told>, reports: events::Sender<EngineReport>) -> Self {
         Self {
             engine: Engine::new(seed),
             out: Output::default(),
@@ -199,6 +224,7 @@ impl Worker {
             reports,
             reports_lost: false,
             drops: DriverDrops::default(),
+            surveys: VecDeque::new(),
             mark: 0,
             next_token: TOKEN_UDP,
             tun: None,
@@ -225,7 +251,11 @@ impl Worker {
     ) -> nix::Result<()> {
         loop {
             let before = Instant::now();
-            let timeout = self.engine.poll_timeout().map(|t| t.saturating_duration_since(before));
+            let timeout = match self.surveys.is_empty() {
+                true => self.engine.poll_timeout().map(|t| t.saturating_duration_since(before)),
+                // Packets first, but no wait for them.
+                false => Some(Duration::ZERO),
+            };
             for token in poller.wait(timeout)? {
                 let now = Instant::now();
                 self.engine.set_boot_time(boot_time());
@@ -250,6 +280,17 @@ impl Worker {
                 self.engine.flush(now, &mut self.out);
                 self.carry_out(now);
             }
+            self.survey(now);
+        }
+    }
+
+    /// Goes a step on with the oldest answer in the making.
+    fn survey(&mut self, now: Instant) {
+        if let Some((_, survey)) = self.surveys.front_mut()
+            && self.engine.survey(now, survey)
+            && let Some((id, survey)) = self.surveys.pop_front()
+        {
+            self.say(Told::Surveyed { id, survey });
         }
     }
 }

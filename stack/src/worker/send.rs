@@ -1,6 +1,6 @@
 //! The way out: what the engine wants is done before the next batch is read.
 
-use super::{Raw, Worker};
+use super::{Raw, Told, Worker};
 use crate::control::{FromStack, IkeDatagram};
 use crate::driver::raw::{Family, RawHow};
 use crate::driver::udp::{self, UdpHow};
@@ -131,8 +131,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn tell(&mut self, event: FromStack) {
-        if self.events.try_send(event).is_err() {
+    pub(super) fn tell(&mut self, message: FromStack) {
+        self.say(Told::Message(message));
+    }
+
+    pub(super) fn say(&mut self, told: Told) {
+        if self.events.try_send(told).is_err() {
             self.drops.control_queue_full += 1;
         }
     }

@@ -8,6 +8,7 @@ use stack::control::{
     SaPair, Selector, StackConfig, SysplexLink, Target, Xcf,
 };
 use stack::engine::io::{Output, RawArrival, ToGroup, UdpArrival, VnetHeader};
+use stack::engine::survey::{Finished, Reply};
 use stack::engine::{Engine, Links};
 use stack::xcf::order::{EngineOrder, TargetState};
 use std::net::{IpAddr, SocketAddr};
@@ -93,22 +94,22 @@ impl Node {
     }
 
     pub fn drops(&self, now: Instant) -> Vec<(String, u64)> {
-        match self.engine.answer(now, Question::Drops) {
-            Some(Answer::Drops(d)) => d.into_iter().map(|d| (d.reason, d.packets)).collect(),
+        match answer(&self.engine, now, Question::Drops) {
+            Answer::Drops(d) => d.into_iter().map(|d| (d.reason, d.packets)).collect(),
             other => panic!("{other:?}"),
         }
     }
 
     pub fn filters(&self, now: Instant) -> Vec<FilterView> {
-        match self.engine.answer(now, Question::Filters) {
-            Some(Answer::Filters(f)) => f,
+        match answer(&self.engine, now, Question::Filters) {
+            Answer::Filters(f) => f,
             other => panic!("{other:?}"),
         }
     }
 
     pub fn distribution(&self, now: Instant) -> Vec<(String, u64, u64)> {
-        match self.engine.answer(now, Question::Distribution) {
-            Some(Answer::Distribution(d)) => d.into_iter().map(|t| (t.target, t.active, t.total)).collect(),
+        match answer(&self.engine, now, Question::Distribution) {
+            Answer::Distribution(d) => d.into_iter().map(|t| (t.target, t.active, t.total)).collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -453,6 +454,19 @@ pub fn both(name: &str, local: AddressRange, remote: AddressRange, action: Filte
 }
 
 pub const IPSEC: FilterAction = FilterAction::Ipsec { on_demand: true };
+
+/// The answer to a question, all of it at once.
+pub fn answer(engine: &Engine, now: Instant, question: Question) -> Answer {
+    let mut survey = match engine.ask(question).expect("the engine's question") {
+        Reply::Answer(answer) => return answer,
+        Reply::Survey(survey) => survey,
+    };
+    while !engine.survey(now, &mut survey) {}
+    match survey.finish() {
+        Finished::Answer(answer) => answer,
+        Finished::Candidates(candidates) => Answer::Test(Box::new(engine.judge(candidates))),
+    }
+}
 
 pub fn one(a: IpAddr) -> AddressRange {
     AddressRange::single(a)

@@ -10,6 +10,7 @@ mod identity;
 mod view;
 
 pub use dynamic::selected;
+pub(super) use view::Survey;
 
 use super::filter::{NEW, Subject, Table};
 use super::verdict::DropReason;

@@ -143,7 +143,9 @@ fn views_show_dynamic_filters_before_their_anchor_and_counters_survive_a_reload(
     spd.outbound(&subject(Direction::Outbound, 1, 9), None).unwrap();
     spd.inbound(&subject(Direction::Inbound, 9, 1), None, None).unwrap_err();
     spd.set_filters(8, table(rules));
-    let view = spd.view();
+    let mut survey = spd.begin_survey();
+    assert!(spd.survey(&mut survey, 10));
+    let view = survey.views();
     let line = |v: &FilterView| (v.rule.name.clone(), v.rule.direction, v.kind);
     let (i, o) = (Direction::Inbound, Direction::Outbound);
     assert_eq!(

@@ -1,12 +1,42 @@
 //! What the filters in force look like to `iked`: generated ones, policy's with the dynamic ones before their anchors, the
 //! implicit ones at the end.
 
-use super::dynamic::Tunnel;
 use super::{IMPLICIT_RULE, NO_SET, Spd, XCF_RULE, side};
 use crate::control::{
-    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange, Scope,
+    AddressRange, Direction, FilterAction, FilterKind, FilterRule, FilterTotals, FilterView, PortRange,
+    Scope, Selector,
 };
+use crate::engine::filter::Table;
 use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// What is known of the filters, from which their views are made.
+#[derive(Debug)]
+pub(in crate::engine) struct Survey {
+    table: Arc<Table>,
+    totals: Vec<FilterTotals>,
+    set_of: Vec<usize>,
+    installed: u64,
+    implicit: [[FilterTotals; 2]; 2],
+    xcf: [FilterTotals; 2],
+    xcf_range: Option<AddressRange>,
+    /// As far as they were copied.
+    tunnels: Vec<Shown>,
+    /// The place to go on at.
+    next: usize,
+}
+
+/// What a tunnel's filters are made of.
+#[derive(Debug)]
+struct Shown {
+    number: u32,
+    set: usize,
+    local: Vec<Selector>,
+    remote: Vec<Selector>,
+    created: u64,
+    order: u64,
+    totals: [FilterTotals; 2],
+}
 
 impl Spd {
     /// Packet totals of all filters.
@@ -15,9 +45,45 @@ impl Spd {
         self.all
     }
 
+    /// Begins a survey of the filters in force.
+    pub(in crate::engine) fn begin_survey(&self) -> Survey {
+        Survey {
+            table: Arc::clone(&self.table),
+            totals: self.totals.clone(),
+            set_of: self.set_of.clone(),
+            installed: self.installed,
+            implicit: self.implicit,
+            xcf: self.xcf,
+            xcf_range: self.xcf_range,
+            tunnels: Vec::with_capacity(self.tunnels.len()),
+            next: 0,
+        }
+    }
+
+    /// Copies up to `count` tunnels more; true: there are no others.
+    pub(in crate::engine) fn survey(&self, survey: &mut Survey, count: usize) -> bool {
+        if !Arc::ptr_eq(&survey.table, &self.table) {
+            // The tunnels hang on other rules now.
+            *survey = self.begin_survey();
+        }
+        let some = self.tunnels.iter().skip(survey.next).take(count).flatten();
+        survey.tunnels.extend(some.map(|t| Shown {
+            number: t.number,
+            set: t.set,
+            local: t.local.clone(),
+            remote: t.remote.clone(),
+            created: t.created,
+            order: t.order,
+            totals: t.totals,
+        }));
+        survey.next += count;
+        survey.next >= self.tunnels.len()
+    }
+}
+
+impl Survey {
     /// The filters in force: the XCF's, policy's with the dynamic ones before their anchors, the implicit ones.
-    #[must_use]
-    pub fn view(&self) -> Vec<FilterView> {
+    pub(in crate::engine) fn views(&self) -> Vec<FilterView> {
         let mut views = Vec::with_capacity(self.table.rules().len() + self.tunnels.len() * 2 + 6);
         if let Some(range) = self.xcf_range {
             for (extension, direction) in (1..).zip([Direction::Outbound, Direction::Inbound]) {
@@ -28,8 +94,8 @@ impl Spd {
                 views.push(FilterView { rule, kind: FilterKind::Common, totals, created: self.installed });
             }
         }
-        let mut by_set: HashMap<usize, Vec<&Tunnel>> = HashMap::new();
-        for t in self.tunnels.iter().flatten() {
+        let mut by_set: HashMap<usize, Vec<&Shown>> = HashMap::new();
+        for t in &self.tunnels {
             by_set.entry(t.set).or_default().push(t);
         }
         for set in by_set.values_mut() {
@@ -67,10 +133,7 @@ impl Spd {
 }
 
 /// The filters that a tunnel has before one anchor: one for each pair of selectors that the anchor can let through.
-fn dynamic_rules<'a>(
-    anchor: &'a FilterRule,
-    t: &'a Tunnel,
-) -> impl Iterator<Item = (usize, FilterRule)> + 'a {
+fn dynamic_rules<'a>(anchor: &'a FilterRule, t: &'a Shown) -> impl Iterator<Item = (usize, FilterRule)> + 'a {
     let pairs = t.local.iter().flat_map(move |l| t.remote.iter().map(move |r| (l, r)));
     pairs.enumerate().filter_map(move |(number, (local, remote))| {
         let (from, to) = match anchor.direction {
