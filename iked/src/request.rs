@@ -140,9 +140,9 @@ pub struct Snapshot {
     pub now: Instant,
     /// The same moment in seconds since 1970 UTC.
     pub unix_now: u64,
-    /// IKE SAs, newest first within a tunnel.
+    /// IKE SAs, in no order that counts.
     pub ike: Vec<IkeView>,
-    /// Child SAs, newest first within a tunnel.
+    /// Child SAs, in no order that counts.
     pub children: Vec<ChildView>,
     /// How many SAs there are.
     pub census: Census,

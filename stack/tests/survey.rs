@@ -4,11 +4,12 @@
 mod common;
 
 use common::*;
-use stack::control::{Answer, FilterKind, FilterView, Question, Role, SaView};
+use stack::control::{Answer, FilterKind, FilterView, LastArrival, Question, Role, SaView};
 use stack::engine::Engine;
 use stack::engine::survey::{Finished, Reply, Survey};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// More than a few steps.
 const PAIRS: u32 = 2_000;
@@ -104,4 +105,33 @@ fn a_table_that_is_exchanged_meanwhile_is_the_one_that_is_shown() {
     tunnels.sort_unstable();
     let twice: Vec<u32> = (0..PAIRS).flat_map(|n| [n, n]).collect();
     assert_eq!(tunnels, twice, "each in both directions");
+}
+
+#[test]
+fn only_what_something_arrived_on_lately_is_told() {
+    let mut w = World::new(vec![
+        Node::new("A", None, vec![home(PEER, Role::Static)], &[]),
+        Node::new("B", None, vec![home(DVIPA, Role::Static)], &[]),
+    ]);
+    w.filters("A", both("R", one(PEER), one(DVIPA), IPSEC));
+    w.filters("B", both("R", one(DVIPA), any4(), IPSEC));
+    let (a, b) = pair(PEER, DVIPA, 0x1000, "R");
+    let heard = b.spi_in;
+    w.sa("A", a);
+    w.sa("B", b);
+    // Another one, of which nobody hears.
+    w.sa("B", pair(STRANGER, DVIPA, 0x2000, "R").1);
+    let lately = |w: &mut World| {
+        let now = w.now;
+        match answer(&w.n("B").engine, now, Question::Arrivals { within_ms: 2_000 }) {
+            Answer::Arrivals(found) => found,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(lately(&mut w).is_empty());
+    w.send("A", ends(PEER, 40_000, DVIPA, 443).tcp("S", 1, 0, b""));
+    w.now += Duration::from_millis(1_500);
+    assert_eq!(lately(&mut w), [LastArrival { spi_in: heard, idle_in_ms: 1_500 }]);
+    w.now += Duration::from_secs(1);
+    assert!(lately(&mut w).is_empty());
 }

@@ -1,8 +1,10 @@
 //! Display requests: what the engine knows, together with what the stack answers, as values of one moment.
 
-use super::{Core, Internal, Now};
-use crate::ike::view::Census;
-use crate::request::{CoreError, DvipaInfo, Snapshot, StackInfo, Want};
+use super::{Core, Internal, Now, Stack};
+use crate::ike::Place;
+use crate::ike::types::{IkeTunnelId, TunnelId};
+use crate::ike::view::{Census, ChildView, IkeView};
+use crate::request::{CfState, CoreError, DvipaInfo, Snapshot, StackInfo, Want};
 use crate::stack_link::StackIndex;
 use crate::topology;
 use stack::control::{Answer, FilterTotals, Question};
@@ -14,6 +16,9 @@ use tokio::sync::oneshot;
 /// How long a stack may take: it has the questions of all clients before one, and a hundred thousand SAs to tell of.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// SAs shown at a time: a millisecond, which IKE and takeovers can wait.
+const AT_ONCE: usize = if cfg!(test) { 1 } else { 512 };
+
 type Reply = oneshot::Sender<Result<Snapshot, CoreError>>;
 
 /// A display request whose answer of the stack is there.
@@ -23,6 +28,35 @@ pub struct Pending {
     want: Want,
     reply: Reply,
     answer: Option<Answer>,
+    shown: Shown,
+}
+
+/// What is known of the SAs in IKE, as far as it was collected.
+#[derive(Debug, Default)]
+struct Shown {
+    ike: Vec<IkeView>,
+    children: Vec<ChildView>,
+    cf_ike: BTreeMap<IkeTunnelId, CfState>,
+    cf_children: BTreeMap<TunnelId, CfState>,
+    next: Option<Place>,
+}
+
+impl Shown {
+    /// Collects some more of a stack; true: that is all.
+    fn collect(&mut self, stack: &Stack) -> bool {
+        let Self { ike, children, cf_ike, cf_children, next } = self;
+        let (ike_before, before) = (ike.len(), children.len());
+        if before == 0 {
+            // All the room at once: to move what is there takes long in the end.
+            children.reserve(stack.installed.len());
+        }
+        *next = stack.engine.show(*next, AT_ONCE, ike, children);
+        let state = |v: &IkeView| Some((v.id, stack.ledger.ike_state(v.id)?));
+        cf_ike.extend(ike[ike_before..].iter().filter_map(state));
+        let state = |v: &ChildView| Some((v.id, stack.ledger.child_state(v.id)?));
+        cf_children.extend(children[before..].iter().filter_map(state));
+        next.is_none()
+    }
 }
 
 /// What has to be asked of the stack.
@@ -49,7 +83,7 @@ impl Core {
             return;
         };
         let Some(question) = question(want) else {
-            self.finish_display(now, Pending { index, want, reply, answer: None });
+            self.go_on_display(now, Pending { index, want, reply, answer: None, shown: Shown::default() });
             return;
         };
         let Some(link) = &self.stacks[index].link else { return };
@@ -57,7 +91,8 @@ impl Core {
         tokio::spawn(async move {
             match tokio::time::timeout(PATIENCE, answer).await {
                 Ok(Ok(answer)) => {
-                    let pending = Pending { index, want, reply, answer: Some(answer) };
+                    let shown = Shown::default();
+                    let pending = Pending { index, want, reply, answer: Some(answer), shown };
                     let _ = internal.send(Internal::Display(Box::new(pending))).await;
                 }
                 _ => drop(reply.send(Err(CoreError::StackSilent))),
@@ -65,12 +100,21 @@ impl Core {
         });
     }
 
+    /// Collects what the answer needs, in turns with everything else that the core has to do.
+    pub(super) fn go_on_display(&self, now: Now, mut pending: Pending) {
+        let both = matches!(pending.want, Want::Children | Want::IkeTunnels | Want::Filters | Want::Test(_));
+        if !both || pending.shown.collect(&self.stacks[pending.index]) {
+            return self.finish_display(now, pending);
+        }
+        let internal = self.internal.clone();
+        tokio::spawn(async move { internal.send(Internal::Display(Box::new(pending))).await });
+    }
+
     /// Puts the answer together.
-    pub(super) fn finish_display(&self, now: Now, pending: Pending) {
-        let Pending { index, want, reply, answer } = pending;
+    fn finish_display(&self, now: Now, pending: Pending) {
+        let Pending { index, want, reply, answer, shown } = pending;
         let stack = &self.stacks[index];
         let engine = &stack.engine;
-        let both = matches!(want, Want::Children | Want::IkeTunnels | Want::Filters | Want::Test(_));
         let census = if want == Want::Summary { engine.census() } else { Census::default() };
         let rules = stack.policy.as_ref().filter(|_| want == Want::Summary).map(|p| p.local_rules());
         let configured = rules.into_iter().flatten().map(|rule| {
@@ -82,8 +126,8 @@ impl Core {
             stack: self.stack_info(index),
             now: now.instant,
             unix_now: now.unix,
-            ike: if both { engine.ike_tunnels() } else { Vec::new() },
-            children: if both { engine.children() } else { Vec::new() },
+            ike: shown.ike,
+            children: shown.children,
             census,
             configured,
             engine: engine.counters(),
@@ -100,11 +144,12 @@ impl Core {
             ports: Vec::new(),
             traffic: None,
             dvipas: self.dvipas_of(now, index),
-            cf_ike: if both { stack.ledger.ike_states() } else { BTreeMap::new() },
-            cf_children: if both { stack.ledger.child_states() } else { BTreeMap::new() },
+            cf_ike: shown.cf_ike,
+            cf_children: shown.cf_children,
         };
         match answer {
-            None => {}
+            // It is not asked for a display.
+            None | Some(Answer::Arrivals(_)) => {}
             Some(Answer::Summary(totals)) => snapshot.totals = totals,
             Some(Answer::Filters(filters)) => snapshot.filters = filters,
             Some(Answer::Sas(sas)) => {

@@ -201,14 +201,14 @@ impl Ledger {
         self.state.iter().filter(|((d, _), _)| *d == dvipa).map(|(_, s)| *s).collect()
     }
 
-    /// States by IKE tunnel.
-    pub(crate) fn ike_states(&self) -> BTreeMap<IkeTunnelId, CfState> {
-        self.ike.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()
+    /// State of an IKE tunnel's record.
+    pub(crate) fn ike_state(&self, id: IkeTunnelId) -> Option<CfState> {
+        self.state.get(self.ike.get(&id)?).copied()
     }
 
-    /// States by dynamic tunnel.
-    pub(crate) fn child_states(&self) -> BTreeMap<TunnelId, CfState> {
-        self.children.iter().filter_map(|(id, place)| Some((*id, *self.state.get(place)?))).collect()
+    /// State of a dynamic tunnel's record.
+    pub(crate) fn child_state(&self, id: TunnelId) -> Option<CfState> {
+        self.state.get(self.children.get(&id)?).copied()
     }
 
     /// Records that were made since this was asked last.
@@ -286,12 +286,12 @@ mod tests {
         let (mut l, place) = ledger();
         l.ike.insert(IkeTunnelId(1), place);
         let _ = l.hold(place, 1, record());
-        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Failed);
+        assert_eq!(l.ike_state(IkeTunnelId(1)), Some(CfState::Failed));
         l.written(place.0, &[place.1]);
-        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Stored);
+        assert_eq!(l.ike_state(IkeTunnelId(1)), Some(CfState::Stored));
         l.failed(place.0, &[place.1]);
-        assert_eq!(l.ike_states()[&IkeTunnelId(1)], CfState::Failed);
+        assert_eq!(l.ike_state(IkeTunnelId(1)), Some(CfState::Failed));
         l.lost(place.0);
-        assert!(l.ike_states().is_empty());
+        assert_eq!(l.ike_state(IkeTunnelId(1)), None);
     }
 }

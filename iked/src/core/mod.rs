@@ -32,7 +32,7 @@ use crate::stack_link::{Connection, LinkEvent, StackIndex};
 use crate::takeover::{Input, StackState};
 use crate::topology::Owners;
 use ledger::Ledger;
-use stack::control::{Answer, FilterSet, Heard, Question, SaView, StackConfig, ToStack};
+use stack::control::{Answer, FilterSet, Heard, LastArrival, Question, SaView, StackConfig, ToStack};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,8 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 /// How often the SAs of a stack are looked at for inbound traffic.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 1_000;
 
 /// One moment, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +70,8 @@ impl Now {
 /// Answers that the core itself asked for, and answers to be put together at one moment.
 #[derive(Debug)]
 pub enum Internal {
-    /// SAs of a stack, for liveness.
-    Sas(StackIndex, Vec<SaView>),
+    /// On which SAs of a stack something arrived lately, for liveness.
+    Arrivals(StackIndex, Vec<LastArrival>),
     /// What a display request needs of the stack is there.
     Display(Box<display::Pending>),
     /// A policy was read.
@@ -316,21 +317,16 @@ impl Core {
     /// An answer that the core waited for.
     pub fn on_internal(&mut self, now: Now, internal: Internal) {
         match internal {
-            Internal::Sas(index, sas) => {
-                self.note_use(now, index, &sas);
+            Internal::Arrivals(index, arrivals) => {
+                self.note_use(now, index, &arrivals);
                 let engine = &mut self.stacks[index].engine;
-                for sa in sas {
-                    // Only what is newer than the last look: everything older was told then.
-                    if let Some(idle) = sa.idle_in_ms.map(Duration::from_millis)
-                        && idle <= TICK * 2
-                    {
-                        engine
-                            .handle_command(now.instant, Command::InboundTraffic { spi_in: sa.spi_in, idle });
-                    }
+                for LastArrival { spi_in, idle_in_ms } in arrivals {
+                    let idle = Duration::from_millis(idle_in_ms);
+                    engine.handle_command(now.instant, Command::InboundTraffic { spi_in, idle });
                 }
                 self.drain(now, index);
             }
-            Internal::Display(pending) => self.finish_display(now, *pending),
+            Internal::Display(pending) => self.go_on_display(now, *pending),
             Internal::Policy(loaded) => self.policy_read(now, loaded),
             Internal::Left { index, dvipa, epoch, sas } => {
                 self.left_with(now, index, dvipa, epoch, sas);
@@ -369,11 +365,12 @@ impl Core {
                 act::write_again(stack, keeper);
             }
             let (Some(link), false) = (&stack.link, stack.installed.is_empty()) else { continue };
-            let answer = link.ask(Question::Sas);
+            // What is older was told at the last look.
+            let answer = link.ask(Question::Arrivals { within_ms: 2 * TICK_MS });
             let internal = self.internal.clone();
             tokio::spawn(async move {
-                if let Ok(Ok(Answer::Sas(sas))) = tokio::time::timeout(TICK, answer).await {
-                    let _ = internal.send(Internal::Sas(index, sas)).await;
+                if let Ok(Ok(Answer::Arrivals(arrivals))) = tokio::time::timeout(TICK, answer).await {
+                    let _ = internal.send(Internal::Arrivals(index, arrivals)).await;
                 }
             });
         }

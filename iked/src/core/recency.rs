@@ -4,17 +4,16 @@
 //! ([`GRAIN`]) and rarely ([`REWRITE`]), and for nothing where a record is written anyway. The next owner negotiates in that
 //! order, as many peers at a time as it has places for.
 
-use super::{Core, Now, TICK};
+use super::{Core, Now};
 use crate::act;
 use crate::cf::fence::Contents;
 use crate::cf::record::Phase2;
 use crate::ike::snapshot::IkeSnapshot;
 use crate::ike::types::TunnelId;
 use crate::stack_link::StackIndex;
-use stack::control::SaView;
+use stack::control::LastArrival;
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// Moments within so many seconds are one.
 pub(super) const GRAIN: u64 = 60;
@@ -50,16 +49,13 @@ impl Use {
 }
 
 impl Core {
-    /// A stack has said where its SAs stand: notes on which of them something arrived since the last look.
-    pub(super) fn note_use(&mut self, now: Now, index: StackIndex, sas: &[SaView]) {
+    /// A stack has said on which SAs something arrived since the last look.
+    pub(super) fn note_use(&mut self, now: Now, index: StackIndex, arrivals: &[LastArrival]) {
         let stack = &mut self.stacks[index];
         let mut due: Vec<TunnelId> = Vec::new();
-        for sa in sas {
-            let Some(idle) = sa.idle_in_ms.map(Duration::from_millis).filter(|idle| *idle <= TICK * 2) else {
-                continue;
-            };
-            if let Some(tunnel) = stack.installed.get(&sa.spi_in)
-                && stack.ledger.used(*tunnel, now.unix.saturating_sub(idle.as_secs()))
+        for LastArrival { spi_in, idle_in_ms } in arrivals {
+            if let Some(tunnel) = stack.installed.get(spi_in)
+                && stack.ledger.used(*tunnel, now.unix.saturating_sub(idle_in_ms / 1_000))
                 && due.len() < AT_ONCE
             {
                 due.push(*tunnel);

@@ -399,6 +399,10 @@ impl Lab {
             ToStack::Ask { id, question } => {
                 let answer = match question {
                     Question::Sas => Answer::Sas(stack.sas.keys().map(|s| view(*s)).collect()),
+                    Question::Arrivals { .. } => {
+                        let heard = |spi_in: &u32| LastArrival { spi_in: *spi_in, idle_in_ms: 10 };
+                        Answer::Arrivals(stack.sas.keys().map(heard).collect())
+                    }
                     Question::Filters => Answer::Filters(vec![]),
                     Question::Summary => Answer::Summary(Default::default()),
                     _ => Answer::Drops(vec![]),

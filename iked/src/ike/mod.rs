@@ -25,6 +25,6 @@ mod v2;
 pub mod view;
 pub mod wire;
 
-pub use engine::Engine;
+pub use engine::{Engine, Place};
 #[cfg(feature = "shell")]
 pub(crate) use selector::covered;

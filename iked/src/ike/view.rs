@@ -4,6 +4,7 @@ use super::command::ActivationMethod;
 use super::types::{
     Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
 };
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -272,4 +273,14 @@ pub struct ChildView {
     pub expires_at: Option<Instant>,
     /// When rekeys end.
     pub vpn_life_ends: Option<Instant>,
+}
+
+/// By tunnel, the newest SA of a tunnel first.
+pub fn order_ike(views: &mut [IkeView]) {
+    views.sort_by_key(|view| (view.id, Reverse(view.generation)));
+}
+
+/// By tunnel, the newest SA of a tunnel first.
+pub fn order_children(views: &mut [ChildView]) {
+    views.sort_by_key(|view| (view.id, Reverse(view.generation)));
 }

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-use crate::ike::view::SaState;
+use crate::ike::view::{self, SaState};
 
 /// What of a stack a request needs; `None`: nothing but its [`StackInfo`].
 pub(super) const fn wanted(kind: MessageType) -> Option<Want> {
@@ -311,7 +311,10 @@ impl OwnedSubject<'_> {
 }
 
 impl Moment {
-    pub(super) fn new(snapshot: Snapshot, freed: Arc<Notify>) -> Self {
+    pub(super) fn new(mut snapshot: Snapshot, freed: Arc<Notify>) -> Self {
+        // Here and not in the core, which has other things to do.
+        view::order_ike(&mut snapshot.ike);
+        view::order_children(&mut snapshot.children);
         let mut children_of: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         let (mut newest_child, mut newest_ike) = (BTreeMap::new(), BTreeMap::new());
         let (mut first_child, mut first_ike) = (BTreeMap::new(), BTreeMap::new());

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 /// Upper bound of one frame, so that a length never decides how much memory is taken.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 

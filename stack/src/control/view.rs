@@ -13,6 +13,11 @@ pub enum Question {
     Filters,
     /// [`Answer::Sas`].
     Sas,
+    /// [`Answer::Arrivals`]: SAs on which something arrived lately.
+    Arrivals {
+        /// How lately, in milliseconds.
+        within_ms: u64,
+    },
     /// [`Answer::Interfaces`].
     Interfaces,
     /// [`Answer::Drops`].
@@ -123,6 +128,8 @@ pub enum Answer {
     Filters(Vec<FilterView>),
     /// SA pairs.
     Sas(Vec<SaView>),
+    /// SA pairs on which something arrived lately.
+    Arrivals(Vec<LastArrival>),
     /// Interfaces and their addresses.
     Interfaces(Vec<InterfaceView>),
     /// Drops by reason, only reasons that occurred.
@@ -135,6 +142,15 @@ pub enum Answer {
     Traffic(TrafficTotals),
     /// What the filters would do with a packet.
     Test(Box<TestedPacket>),
+}
+
+/// When something arrived last on an SA pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastArrival {
+    /// Inbound SPI of the pair.
+    pub spi_in: u32,
+    /// Milliseconds since then.
+    pub idle_in_ms: u64,
 }
 
 /// What all SAs of a stack carried since its process began, those that are gone too.

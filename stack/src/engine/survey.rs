@@ -11,11 +11,13 @@
 use super::Engine;
 use super::packet_test::{Asked, Candidates};
 use super::spd;
-use crate::control::{Answer, FilterView, PortTranslationView, SaView};
-use std::time::Instant;
+use crate::control::{Answer, FilterView, LastArrival, PortTranslationView, SaView};
+use std::time::{Duration, Instant};
 
 /// Entries that are copied in a turn: some 50 µs of a packet's time.
 const STEP: usize = 256;
+/// Entries that are only looked at: as much.
+const GLANCE: usize = 2_048;
 
 /// What a question gets at once.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub struct Survey(pub(super) Kind);
 #[derive(Debug)]
 pub(super) enum Kind {
     Sas { next: usize, views: Vec<SaView> },
+    Arrivals { next: usize, within: Duration, found: Vec<LastArrival> },
     Filters(Box<Filters>),
     Test { asked: Asked, filters: Box<Filters> },
 }
@@ -65,6 +68,16 @@ impl Engine {
                 *next += STEP;
                 *next >= self.sad.places()
             }
+            Kind::Arrivals { next, within, found } => {
+                let lately = |sa: &super::sad::Sa| {
+                    let idle = sa.idle(now).filter(|idle| *idle <= *within)?;
+                    let idle_in_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+                    Some(LastArrival { spi_in: sa.pair().spi_in, idle_in_ms })
+                };
+                found.extend(self.sad.at(*next, GLANCE).filter_map(lately));
+                *next += GLANCE;
+                *next >= self.sad.places()
+            }
             Kind::Filters(filters) | Kind::Test { filters, .. } => self.spd.survey(&mut filters.table, STEP),
         }
     }
@@ -84,6 +97,7 @@ impl Survey {
                 views.sort_unstable_by_key(|v| v.spi_in);
                 Finished::Answer(Answer::Sas(views))
             }
+            Kind::Arrivals { found, .. } => Finished::Answer(Answer::Arrivals(found)),
             Kind::Filters(filters) => Finished::Answer(Answer::Filters(filters.views())),
             Kind::Test { asked, filters } => Finished::Candidates(asked.among(filters.views())),
         }

@@ -7,6 +7,7 @@ use crate::control::{
     PortTranslationView, Question,
 };
 use hashbrown::HashMap;
+use std::time::Duration;
 
 impl Engine {
     /// Answers a question, or begins to; `None` for those that the driver answers (`Interfaces`).
@@ -20,6 +21,10 @@ impl Engine {
             Question::Sas => {
                 let views = Vec::with_capacity(self.sad.places());
                 return survey(Kind::Sas { next: 0, views });
+            }
+            Question::Arrivals { within_ms } => {
+                let within = Duration::from_millis(within_ms);
+                return survey(Kind::Arrivals { next: 0, within, found: Vec::new() });
             }
             Question::Test(test) => {
                 let (asked, filters) = (self.begin_test(&test), self.begin_filters());

@@ -22,7 +22,7 @@ use super::v2::established::{Established, Next};
 use super::v2::receive::{Datagram, receive};
 use super::v2::sa::{Exchange, IkeSa, State};
 use super::v2::{informational, shown};
-use super::view::{Census, ChildView, EngineCounters, IkeView};
+use super::view::{self, Census, ChildView, EngineCounters, IkeView};
 use super::wire::{Message, Parsed};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +50,10 @@ mod renegotiate;
 mod restore;
 
 use renegotiate::Renegotiation;
+
+/// Where [`Engine::show`] goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Place(SaKey);
 
 /// All IKE SAs of one stack, and what they negotiate.
 pub struct Engine {
@@ -225,8 +229,29 @@ impl Engine {
     #[must_use]
     pub fn ike_tunnels(&self) -> Vec<IkeView> {
         let mut views: Vec<IkeView> = self.sas.values().filter_map(|sa| shown::ike(sa)).collect();
-        views.sort_by_key(|view| (view.id, std::cmp::Reverse(view.generation)));
+        view::order_ike(&mut views);
         views
+    }
+
+    /// Shows some of the IKE SAs with their children: from a place on (`None`: from the beginning) until there are `most` views
+    /// more, in no order that counts. Gives the place to go on at; what comes or goes meanwhile is shown or is not.
+    pub fn show(
+        &self,
+        from: Option<Place>,
+        most: usize,
+        ike: &mut Vec<IkeView>,
+        children: &mut Vec<ChildView>,
+    ) -> Option<Place> {
+        let enough = ike.len() + children.len() + most;
+        let from = from.map_or(SaKey(0), |place| place.0);
+        for (key, sa) in self.sas.range(from..) {
+            if ike.len() + children.len() >= enough {
+                return Some(Place(*key));
+            }
+            ike.extend(shown::ike(sa));
+            children.extend(shown::children(sa, &self.book));
+        }
+        None
     }
 
     /// The newest IKE SA of a tunnel.
@@ -246,7 +271,7 @@ impl Engine {
     pub fn children(&self) -> Vec<ChildView> {
         let mut views: Vec<ChildView> =
             self.sas.values().flat_map(|sa| shown::children(sa, &self.book)).collect();
-        views.sort_by_key(|view| (view.id, std::cmp::Reverse(view.generation)));
+        view::order_children(&mut views);
         views
     }
 
