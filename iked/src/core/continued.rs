@@ -75,6 +75,11 @@ impl Core {
         }
     }
 
+    /// Whether numbers are reserved for the owner of this epoch.
+    pub(super) fn has_reserved(&self, dvipa: IpAddr, epoch: u64) -> bool {
+        self.continuing.ceilings.get(&dvipa).is_some_and(|(of, _)| *of == epoch)
+    }
+
     /// A new owner begins: its SAs will outlive it, and those of the owner before go on. Gives the inbound SPIs of their
     /// children, with the tunnels' numbers at the owner before.
     pub(super) fn go_on(
@@ -238,8 +243,9 @@ impl Core {
     }
 
     /// The coupling facility has a higher ceiling.
-    pub(super) fn ceiling_raised(&mut self, dvipa: IpAddr, epoch: u64, highest: u64) {
+    pub(super) fn ceiling_raised(&mut self, now: Now, dvipa: IpAddr, epoch: u64, highest: u64) {
         self.continuing.ceilings.insert(dvipa, (epoch, highest));
+        self.reserved(now, dvipa);
         let owner =
             self.takeovers.machine.serving(dvipa).filter(|(_, e)| *e == epoch).map(|(s, _)| s.clone());
         if let Some(index) = owner.and_then(|s| self.index(&s)) {

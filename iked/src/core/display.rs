@@ -1,7 +1,7 @@
 //! Display requests: what the engine knows, together with what the stack answers, as values of one moment.
 
 use super::{Core, Internal, Now, Stack};
-use crate::ike::Place;
+use crate::ike::NextSa;
 use crate::ike::types::{IkeTunnelId, TunnelId};
 use crate::ike::view::{Census, ChildView, IkeView};
 use crate::request::{CfState, CoreError, DvipaInfo, Snapshot, StackInfo, Want};
@@ -38,7 +38,7 @@ struct Shown {
     children: Vec<ChildView>,
     cf_ike: BTreeMap<IkeTunnelId, CfState>,
     cf_children: BTreeMap<TunnelId, CfState>,
-    next: Option<Place>,
+    next: Option<NextSa>,
 }
 
 impl Shown {

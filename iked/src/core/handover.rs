@@ -17,11 +17,13 @@ use crate::takeover::wire::{Frame, RECORDS, Window, Windows};
 use stack::control::{Answer, Question, SaView};
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::debug;
 
 /// How long a stack may take to say where its SAs stand; without that they go on as after a failure.
 const ANSWER: Duration = Duration::from_millis(300);
+/// How long a new owner waits for the coupling facility to raise its ceiling. Packets are held by the stacks for longer.
+const RESERVATION: Duration = Duration::from_millis(50);
 /// Windows of one DVIPA that are taken from another system.
 const WINDOWS: usize = 1 << 17;
 /// Words of one window that are taken from another system: far more than any stack keeps.
@@ -34,9 +36,31 @@ pub(super) struct Handovers {
     leaving: BTreeMap<IpAddr, (StackIndex, u64)>,
     /// What old owners have accepted, by inbound SPI, and the epoch in which they were owners.
     windows: BTreeMap<IpAddr, (u64, BTreeMap<u32, Window>)>,
+    /// New owners of this system whose numbers are not reserved yet.
+    reserving: BTreeMap<IpAddr, Reserving>,
+}
+
+/// A new owner that could send nothing: what came to it would be dropped, and so it is none yet.
+#[derive(Debug)]
+struct Reserving {
+    stack: Name,
+    epoch: u64,
+    again: bool,
+    /// When it becomes owner all the same.
+    until: Instant,
 }
 
 impl Handovers {
+    /// Whether a new owner waits for its numbers.
+    pub(super) fn is_reserving(&self, dvipa: IpAddr) -> bool {
+        self.reserving.contains_key(&dvipa)
+    }
+
+    /// When the first of them waits no longer.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.reserving.values().map(|r| r.until).min()
+    }
+
     /// An owner stops.
     pub(super) fn leave(&mut self, dvipa: IpAddr, index: StackIndex, epoch: u64) {
         self.leaving.insert(dvipa, (index, epoch));
@@ -85,6 +109,50 @@ pub(super) fn goes_on(window: &Window, next_sequence: u64) -> Continued {
 }
 
 impl Core {
+    /// A stack is to speak for a DVIPA: at once, or, where SAs are handed over to it, as soon as it may send on them. Until then
+    /// packets wait, as they do while nobody is the owner.
+    pub(super) fn take_over_reserved(
+        &mut self,
+        now: Now,
+        dvipa: IpAddr,
+        stack: Name,
+        epoch: u64,
+        again: bool,
+    ) {
+        let recorded = self.takeovers.machine.view(dvipa, now.boot).and_then(|v| v.recorded) == Some(true);
+        let waits = recorded && self.handovers.are_for(dvipa, epoch) && !self.has_reserved(dvipa, epoch);
+        if !waits {
+            self.handovers.reserving.remove(&dvipa);
+            return self.take_over(now, dvipa, &stack, epoch, again);
+        }
+        let until = now.instant + RESERVATION;
+        self.handovers.reserving.insert(dvipa, Reserving { stack, epoch, again, until });
+    }
+
+    /// The numbers of a new owner are reserved, or it waits no longer.
+    pub(super) fn reserved(&mut self, now: Now, dvipa: IpAddr) {
+        let Some(Reserving { stack, epoch, again, .. }) = self.handovers.reserving.remove(&dvipa) else {
+            return;
+        };
+        if self.takeovers.machine.serving(dvipa) == Some((&stack, epoch)) {
+            self.take_over(now, dvipa, &stack, epoch, again);
+        }
+    }
+
+    /// New owners wait no longer for the coupling facility.
+    pub(super) fn reserve_no_longer(&mut self, now: Now) {
+        let over: Vec<IpAddr> = self
+            .handovers
+            .reserving
+            .iter()
+            .filter(|(_, r)| r.until <= now.instant)
+            .map(|(d, _)| *d)
+            .collect();
+        for dvipa in over {
+            self.reserved(now, dvipa);
+        }
+    }
+
     /// A stack has the configuration for which `input` waited.
     pub(super) fn configured_for(&mut self, now: Now, index: StackIndex, input: Input) {
         if let Input::GaveUp { dvipa, .. } = &input

@@ -89,3 +89,44 @@ async fn it_goes_back_the_same_way() {
     }
     assert_eq!((said(&lab, SPARE), lab.stacks[SPARE].sas.len()), (0, 1));
 }
+
+/// Whether a stack was told, at last, that it owns the DVIPA.
+fn owns(lab: &Lab, index: usize) -> bool {
+    let last = lab.stacks[index].heard.iter().rev().find_map(|m| match m {
+        ToStack::Configure(config) => Some(config),
+        _ => None,
+    });
+    last.is_some_and(|c| c.home.iter().any(|h| matches!(h.role, Role::Owner { .. })))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_owner_is_none_before_it_may_send_on_what_was_handed_over() {
+    let mut lab = up().await;
+    lab.late = Some(vec![]);
+    move_to(&mut lab, "SPARE").await;
+    assert!(!owns(&lab, OWN) && !owns(&lab, SPARE) && installed(&lab, SPARE).is_empty(), "packets wait");
+    let Some(Order::Ceiling { dvipa, highest }) = lab.late.take().and_then(|mut late| late.pop()) else {
+        panic!()
+    };
+    let epoch = lab.epoch;
+    lab.core.on_report(lab.now, Report::CeilingRaised { dvipa, epoch, highest });
+    lab.settle().await;
+    assert!(owns(&lab, SPARE));
+    let next = installed(&lab, SPARE)[0].continued.clone().unwrap().next_sequence;
+    let heard = &lab.stacks[SPARE].heard;
+    let ceiling = heard.iter().find_map(|m| match m {
+        ToStack::Ceiling { highest, .. } => Some(*highest),
+        _ => None,
+    });
+    assert!(ceiling.is_some_and(|c| c > next), "it may send at once: {ceiling:?}, {next}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coupling_facility_that_reserves_nothing_does_not_keep_a_new_owner_from_receiving() {
+    let mut lab = up().await;
+    lab.late = Some(vec![]);
+    move_to(&mut lab, "SPARE").await;
+    lab.pass(Duration::from_millis(60)).await;
+    assert!(owns(&lab, SPARE));
+    assert!(installed(&lab, SPARE)[0].continued.clone().unwrap().replay.is_some());
+}

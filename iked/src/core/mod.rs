@@ -338,7 +338,7 @@ impl Core {
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
         let engines = self.stacks.iter().filter_map(|s| s.engine.poll_timeout());
-        engines.chain(self.takeovers.wake).fold(self.next_tick, Instant::min)
+        engines.chain(self.takeovers.wake).chain(self.handovers.next()).fold(self.next_tick, Instant::min)
     }
 
     /// Does what is due.

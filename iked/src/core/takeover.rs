@@ -154,6 +154,7 @@ impl Core {
             self.takeovers.machine.on_time(now.boot);
             self.carry_out(now);
         }
+        self.reserve_no_longer(now);
     }
 
     /// Does everything that the machine wants.
@@ -213,7 +214,7 @@ impl Core {
                     epoch,
                 };
                 self.events.report(now.unix, stack.as_str(), changed);
-                self.take_over(now, dvipa, &stack, epoch, again);
+                self.take_over_reserved(now, dvipa, stack, epoch, again);
             }
             Output::GiveUp { dvipa, stack, epoch, planned } => {
                 info!(%dvipa, %stack, epoch, planned, "given up");
@@ -277,7 +278,9 @@ impl Core {
         let views = self.takeovers.machine.views(now.boot).into_iter();
         let owner = |v: crate::takeover::DvipaView| {
             let (address, epoch) = (v.address, v.epoch);
-            v.owner.map(|stack| (address, Ownership { stack, epoch }))
+            v.owner
+                .filter(|_| !self.handovers.is_reserving(address))
+                .map(|stack| (address, Ownership { stack, epoch }))
         };
         self.owners = views.filter_map(owner).collect();
     }
@@ -311,7 +314,7 @@ impl Core {
         }
     }
 
-    fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
+    pub(super) fn take_over(&mut self, now: Now, dvipa: IpAddr, stack: &Name, epoch: u64, again: bool) {
         let Some(index) = self.index(stack) else { return };
         let announced = Input::Announced { dvipa, stack: stack.clone() };
         // SAs that are handed over whole say nothing to anybody: they are there before the first packet is.
@@ -648,7 +651,7 @@ impl Core {
                 return None;
             }
             Report::CeilingRaised { dvipa, epoch, highest } => {
-                self.ceiling_raised(dvipa, epoch, highest);
+                self.ceiling_raised(now, dvipa, epoch, highest);
                 return None;
             }
             Report::Cleared(dvipa) => Input::Cleared { dvipa },

@@ -212,6 +212,8 @@ pub(super) struct Lab {
     /// What continues SAs, as the coupling facility has it.
     pub(super) keys: BTreeMap<RecordId, Secret>,
     ceiling: Option<u64>,
+    /// Orders to raise the ceiling that are not carried out yet; `None`: each is at once.
+    pub(super) late: Option<Vec<Order>>,
     source: Source,
 }
 
@@ -273,6 +275,7 @@ impl Lab {
             epoch: 0,
             keys: BTreeMap::new(),
             ceiling: None,
+            late: None,
             source,
         };
         lab.core.watch(now);
@@ -310,6 +313,9 @@ impl Lab {
                 }
                 Order::ClearOlder(dvipa) if self.ceiling.is_some() => {
                     self.core.on_report(self.now, Report::Cleared(dvipa))
+                }
+                late @ Order::Ceiling { .. } if self.late.is_some() => {
+                    self.late.get_or_insert_default().push(late)
                 }
                 Order::Ceiling { dvipa, highest } => {
                     self.ceiling = Some(highest);

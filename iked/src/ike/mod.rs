@@ -25,6 +25,6 @@ mod v2;
 pub mod view;
 pub mod wire;
 
-pub use engine::{Engine, Place};
+pub use engine::{Engine, NextSa};
 #[cfg(feature = "shell")]
 pub(crate) use selector::covered;

@@ -53,7 +53,7 @@ use renegotiate::Renegotiation;
 
 /// Where [`Engine::show`] goes on.
 #[derive(Debug, Clone, Copy)]
-pub struct Place(SaKey);
+pub struct NextSa(SaKey);
 
 /// All IKE SAs of one stack, and what they negotiate.
 pub struct Engine {
@@ -237,16 +237,16 @@ impl Engine {
     /// more, in no order that counts. Gives the place to go on at; what comes or goes meanwhile is shown or is not.
     pub fn show(
         &self,
-        from: Option<Place>,
+        from: Option<NextSa>,
         most: usize,
         ike: &mut Vec<IkeView>,
         children: &mut Vec<ChildView>,
-    ) -> Option<Place> {
+    ) -> Option<NextSa> {
         let enough = ike.len() + children.len() + most;
-        let from = from.map_or(SaKey(0), |place| place.0);
+        let from = from.map_or(SaKey(0), |next| next.0);
         for (key, sa) in self.sas.range(from..) {
             if ike.len() + children.len() >= enough {
-                return Some(Place(*key));
+                return Some(NextSa(*key));
             }
             ike.extend(shown::ike(sa));
             children.extend(shown::children(sa, &self.book));
