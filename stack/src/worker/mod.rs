@@ -284,13 +284,13 @@ impl Worker {
         }
     }
 
-    /// Goes a step on with the oldest answer in the making.
+    /// Goes a step on with one of the answers in the making, in turn: a short one waits for no long one.
     fn survey(&mut self, now: Instant) {
-        if let Some((_, survey)) = self.surveys.front_mut()
-            && self.engine.survey(now, survey)
-            && let Some((id, survey)) = self.surveys.pop_front()
-        {
+        let Some((id, mut survey)) = self.surveys.pop_front() else { return };
+        if self.engine.survey(now, &mut survey) {
             self.say(Told::Surveyed { id, survey });
+        } else {
+            self.surveys.push_back((id, survey));
         }
     }
 }
