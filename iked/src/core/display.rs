@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// How long a stack may take: it has the questions of all clients before one, and a hundred thousand SAs to tell of.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// SAs shown at a time: a millisecond, which IKE and takeovers can wait.
+/// SAs shown at a time: a millisecond, which IKE and takeovers can wait. In tests each answer takes turns.
 const AT_ONCE: usize = if cfg!(test) { 1 } else { 512 };
 
 type Reply = oneshot::Sender<Result<Snapshot, CoreError>>;

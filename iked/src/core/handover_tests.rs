@@ -106,7 +106,7 @@ async fn a_new_owner_is_none_before_it_may_send_on_what_was_handed_over() {
     move_to(&mut lab, "SPARE").await;
     assert!(!owns(&lab, OWN) && !owns(&lab, SPARE) && installed(&lab, SPARE).is_empty(), "packets wait");
     let Some(Order::Ceiling { dvipa, highest }) = lab.late.take().and_then(|mut late| late.pop()) else {
-        panic!()
+        panic!("no ceiling was ordered")
     };
     let epoch = lab.epoch;
     lab.core.on_report(lab.now, Report::CeilingRaised { dvipa, epoch, highest });

@@ -143,9 +143,7 @@ pub struct Core {
     takeovers: Takeovers,
     continuing: continued::Continuing,
     handovers: handover::Handovers,
-    /// For the messages of stacks to each other.
-    /// For messages between stacks, from the newest key of the sysplex on.
-    /// Key of the sysplex.
+    /// Key of the sysplex, for records and for messages between stacks.
     key: Option<KeyInForce>,
     /// What stacks say of others, and when they said it.
     heard: BTreeMap<(StackIndex, Name), (Instant, Heard)>,

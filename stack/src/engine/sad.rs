@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 use std::hash::BuildHasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Share of the sequence numbers after which IKE is told to rekey, in 16ths.
 const SOFT_SIXTEENTHS: u64 = 12;
@@ -626,7 +626,6 @@ impl Sa {
     /// What a display shows.
     #[must_use]
     pub fn view(&self, now: Instant) -> SaView {
-        let milliseconds = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         SaView {
             spi_in: self.pair.spi_in,
             tunnel: self.pair.tunnel,
@@ -638,17 +637,18 @@ impl Sa {
             next_sequence: self.next_sequence,
             highest_received: self.replay.highest(),
             replay: (!self.inbound_closed).then(|| self.replay.snapshot()),
-            idle_in_ms: self.idle(now).map(milliseconds),
+            idle_in_ms: self.idle_in_ms(now),
             path_mtu: self.path_mtu,
             df: self.pair.df,
             copy_dscp: self.pair.copy_dscp,
         }
     }
 
-    /// Time since the last packet arrived.
+    /// Milliseconds since the last packet arrived.
     #[must_use]
-    pub fn idle(&self, now: Instant) -> Option<Duration> {
-        self.last_inbound.map(|last| now.saturating_duration_since(last))
+    pub fn idle_in_ms(&self, now: Instant) -> Option<u64> {
+        let idle = now.saturating_duration_since(self.last_inbound?);
+        Some(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Takes `count` numbers for packets of `bytes` octets in all; returns the first. Numbers are never given out twice,

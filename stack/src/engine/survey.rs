@@ -12,7 +12,7 @@ use super::Engine;
 use super::packet_test::{Asked, Candidates};
 use super::spd;
 use crate::control::{Answer, FilterView, LastArrival, PortTranslationView, SaView};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Entries that are copied in a turn: some 50 µs of a packet's time.
 const STEP: usize = 256;
@@ -35,7 +35,7 @@ pub struct Survey(pub(super) Kind);
 #[derive(Debug)]
 pub(super) enum Kind {
     Sas { next: usize, views: Vec<SaView> },
-    Arrivals { next: usize, within: Duration, found: Vec<LastArrival> },
+    Arrivals { next: usize, within_ms: u64, found: Vec<LastArrival> },
     Filters(Box<Filters>),
     Test { asked: Asked, filters: Box<Filters> },
 }
@@ -68,10 +68,9 @@ impl Engine {
                 *next += STEP;
                 *next >= self.sad.places()
             }
-            Kind::Arrivals { next, within, found } => {
+            Kind::Arrivals { next, within_ms, found } => {
                 let lately = |sa: &super::sad::Sa| {
-                    let idle = sa.idle(now).filter(|idle| *idle <= *within)?;
-                    let idle_in_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+                    let idle_in_ms = sa.idle_in_ms(now).filter(|idle| *idle <= *within_ms)?;
                     Some(LastArrival { spi_in: sa.pair().spi_in, idle_in_ms })
                 };
                 found.extend(self.sad.at(*next, GLANCE).filter_map(lately));

@@ -7,7 +7,6 @@ use crate::control::{
     PortTranslationView, Question,
 };
 use hashbrown::HashMap;
-use std::time::Duration;
 
 impl Engine {
     /// Answers a question, or begins to; `None` for those that the driver answers (`Interfaces`).
@@ -23,8 +22,7 @@ impl Engine {
                 return survey(Kind::Sas { next: 0, views });
             }
             Question::Arrivals { within_ms } => {
-                let within = Duration::from_millis(within_ms);
-                return survey(Kind::Arrivals { next: 0, within, found: Vec::new() });
+                return survey(Kind::Arrivals { next: 0, within_ms, found: Vec::new() });
             }
             Question::Test(test) => {
                 let (asked, filters) = (self.begin_test(&test), self.begin_filters());
