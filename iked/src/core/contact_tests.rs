@@ -246,3 +246,19 @@ async fn who_was_idle_before_a_takeover_is_idle_after_it() {
     });
     assert_eq!(used, Some(Some(1_600_000_020)), "new keys are no use");
 }
+
+/// Whether the new owner of one address of a lost system may say INITIAL_CONTACT while it claims the other one.
+async fn says_initial_contact(mode_of_the_other: &str) -> bool {
+    let mut lab = Lab::backing_up(mode_of_the_other).await;
+    assert_eq!(lab.core.identities_elsewhere(OWN, ip(VIP)), None, "its owner may have SAs with anybody");
+    lab.pass(Duration::from_secs(2)).await;
+    assert_eq!(lab.core.owners[&ip(VIP)].stack.as_str(), "OWN");
+    assert_eq!(lab.core.owners[&ip(SECOND)].stack.as_str(), "FAR");
+    lab.core.identities_elsewhere(OWN, ip(VIP)).is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_lives_of_an_owner_that_was_lost_unless_it_is_gone_on_with() {
+    assert!(says_initial_contact("renegotiate").await);
+    assert!(!says_initial_contact("continue").await);
+}

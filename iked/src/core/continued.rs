@@ -62,7 +62,7 @@ impl Continuing {
 }
 
 impl Core {
-    fn continues(&self, dvipa: IpAddr) -> bool {
+    pub(super) fn continues(&self, dvipa: IpAddr) -> bool {
         self.config.dvipas.iter().any(|d| d.address == dvipa && d.takeover == Takeover::Continue)
     }
 

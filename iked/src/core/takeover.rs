@@ -399,12 +399,18 @@ impl Core {
 
     /// Between whom IKE SAs of the sysplex are known beside those of this DVIPA here; `None`: others may have some that are not.
     /// INITIAL_CONTACT would end them too (distributor.md section 10).
-    fn identities_elsewhere(
+    pub(super) fn identities_elsewhere(
         &self,
         index: StackIndex,
         dvipa: IpAddr,
     ) -> Option<HashSet<(Identity, Identity)>> {
-        if self.owners.iter().any(|(a, o)| *a != dvipa && self.index(&o.stack).is_none()) {
+        let unknown = self.owners.iter().filter(|(a, _)| **a != dvipa).any(|(a, o)| {
+            let lost = self.index(&o.stack).is_none();
+            // Of an owner that was lost nothing lives, unless its SAs are gone on with as soon as this system has them.
+            let goes_on = self.continues(*a) && (lost || self.takeovers.announcing.contains_key(a));
+            goes_on || (lost && !self.takeovers.machine.replaces_lost(*a))
+        });
+        if unknown {
             return None;
         }
         let linked = self.stacks.iter().enumerate().filter(|(_, s)| s.link.is_some());

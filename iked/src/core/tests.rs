@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::cf::fence::Contents;
-use crate::cf::record::{Ceiling, RecordId, Secret};
+use crate::cf::record::{Alive, Ceiling, Owner, RecordId, Secret};
 use crate::cf::{RecordKey, Revision};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 
 pub(super) const VIP: &str = "203.0.113.10";
 pub(super) const PEER: &str = "198.51.100.7";
+/// Another DVIPA, where there is one.
+pub(super) const SECOND: &str = "203.0.113.11";
 
 pub(super) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
@@ -214,6 +216,8 @@ pub(super) struct Lab {
     ceiling: Option<u64>,
     /// Orders to raise the ceiling that are not carried out yet; `None`: each is at once.
     pub(super) late: Option<Vec<Order>>,
+    /// The claim of this DVIPA is not answered.
+    pub(super) unanswered: Option<IpAddr>,
     source: Source,
 }
 
@@ -241,6 +245,33 @@ impl Lab {
         for index in [OWN, OTHER, SPARE] {
             lab.connect(index, 1, false).await;
         }
+        lab
+    }
+
+    /// This system backs the addresses of another one up, which are the VIP and [`SECOND`]; it is lost, and the claim of
+    /// the second address is not answered.
+    pub(super) async fn backing_up(second_mode: &str) -> Self {
+        let dvipa = |address, mode| {
+            format!(
+                "[[dvipa]]\naddress = '{address}'\nowner = 'FAR'\nbackups = ['OWN']\ntakeover = '{mode}'\n"
+            )
+        };
+        let text = config_of("", &(dvipa(VIP, "renegotiate") + &dvipa(SECOND, second_mode)));
+        let text = text.replace("'sled'", "'etcd'\netcd = { endpoints = ['http://192.0.2.1:2379'] }");
+        let mut lab = Self::configured(Source::default(), &text);
+        lab.unanswered = Some(ip(SECOND));
+        for index in [OWN, OTHER] {
+            lab.connect(index, 1, false).await;
+        }
+        let (system, stack) = ("SYSB".to_owned(), "FAR".to_owned());
+        for dvipa in [VIP, SECOND].map(ip) {
+            let owner = Owner { system: system.clone(), stack: stack.clone(), epoch: 1, released: false };
+            let revision = Revision(1);
+            lab.core.on_report(lab.now, Report::OwnerIs { dvipa, owner: Some(owner), revision });
+        }
+        let alive = Some(Alive { start: 1, count: 1, lease_ms: 500, ended: false });
+        lab.core.on_report(lab.now, Report::Alive { system, stack, revision: Revision(1), alive });
+        lab.epoch = 1;
         lab
     }
 
@@ -276,6 +307,7 @@ impl Lab {
             keys: BTreeMap::new(),
             ceiling: None,
             late: None,
+            unanswered: None,
             source,
         };
         lab.core.watch(now);
@@ -297,6 +329,7 @@ impl Lab {
                     }
                     self.core.on_report(self.now, Report::Synced);
                 }
+                Order::Claim { dvipa, .. } if self.unanswered == Some(dvipa) => {}
                 Order::Claim { dvipa, stack, .. } => {
                     self.epoch += 1;
                     let (epoch, mut left) = (self.epoch, Box::new(std::mem::take(&mut self.left)));

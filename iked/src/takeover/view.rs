@@ -93,6 +93,16 @@ impl Machine {
         }
     }
 
+    /// Whether a stack of this system is about to own the DVIPA in the place of one that was lost.
+    #[must_use]
+    pub fn replaces_lost(&self, dvipa: IpAddr) -> bool {
+        self.dvipas.get(&dvipa).is_some_and(|d| match &d.step {
+            Step::Acquiring(a) => a.giver.is_none(),
+            Step::Relieving(r) => r.giver.is_none(),
+            Step::Steady | Step::Offering(_) | Step::GivingUp(_) | Step::Taking(_) => false,
+        })
+    }
+
     fn view_of(&self, d: &Dvipa, now: Time) -> DvipaView {
         let current = d.current.as_ref();
         DvipaView {
