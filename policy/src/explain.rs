@@ -59,7 +59,7 @@ pub enum Upper {
 }
 
 impl Upper {
-    const fn protocol(self) -> Option<u8> {
+    pub(crate) const fn protocol(self) -> Option<u8> {
         match self {
             Self::Ports { protocol, .. } | Self::Typed { protocol, .. } | Self::Other(protocol) => {
                 Some(protocol)
@@ -194,17 +194,8 @@ pub fn answer<'p>(policy: &'p Policy, at: Moment, packet: Packet) -> Outcome<'p>
         (Action::Manual { .. }, Verdict::Match) => Outcome::Manual(filter),
         (Action::Ipsec { .. }, Verdict::Match) => {
             let start = (!packet.inbound).then(|| {
-                let (source_port, destination_port) = match packet.upper {
-                    Upper::Ports { source, destination, .. } => (source, destination),
-                    Upper::Typed { .. } | Upper::Other(_) | Upper::Hidden => (0, 0),
-                };
-                let asked = select::Packet {
-                    source: packet.source,
-                    destination: packet.destination,
-                    protocol: packet.upper.protocol().unwrap_or(0),
-                    source_port,
-                    destination_port,
-                };
+                let (source, destination) = (packet.source, packet.destination);
+                let asked = select::Packet { source, destination, upper: packet.upper };
                 select::by_packet(policy, filter.rule.name.as_str(), &asked)
             });
             Outcome::Dynamic(filter, start)

@@ -4,6 +4,7 @@
 //! started, make the link.
 
 use crate::compile;
+use crate::explain::Upper;
 use crate::model::local_dyn_vpn::LocalTraffic;
 use crate::model::{
     Action, AddressRange, ByteRange, ExchangeRule, FilterRule, Granularity, Initiation, LocalDynVpnRule,
@@ -44,12 +45,8 @@ pub struct Packet {
     pub source: IpAddr,
     /// Destination.
     pub destination: IpAddr,
-    /// IP protocol.
-    pub protocol: u8,
-    /// Source port, 0 without ports.
-    pub source_port: u16,
-    /// Destination port, 0 without ports.
-    pub destination_port: u16,
+    /// What it carries.
+    pub upper: Upper,
 }
 
 /// Why no tunnel can be started.
@@ -130,6 +127,12 @@ pub struct OfPacket {
     pub local_port: bool,
     /// The port of the other side.
     pub remote_port: bool,
+    /// The ICMP type.
+    pub icmp_type: bool,
+    /// The ICMP code.
+    pub icmp_code: bool,
+    /// The type of a mobility header.
+    pub mh_type: bool,
 }
 
 impl OfPacket {
@@ -144,15 +147,31 @@ impl OfPacket {
             Protocol::Ports { source, destination, .. } => (several(source), several(destination)),
             Protocol::Any | Protocol::Typed { .. } | Protocol::Other(_) | Protocol::Opaque => (false, false),
         };
+        let typed = |numbers: &[u8], coded: Option<Granularity>| {
+            let of_these = match service {
+                Protocol::Any => true,
+                Protocol::Typed { number, .. } => numbers.contains(number),
+                Protocol::Ports { .. } | Protocol::Other(_) | Protocol::Opaque => false,
+            };
+            of_these && or(coded, false)
+        };
         Self {
             local_ip: or(coded.and_then(|s| s.local_ip), true),
             remote_ip: or(coded.and_then(|s| s.remote_ip), true),
             protocol: *service == Protocol::Any && or(coded.map(|s| s.protocol), false),
             local_port: or(coded.and_then(|s| s.local_port), local),
             remote_port: or(coded.and_then(|s| s.remote_port), remote),
+            icmp_type: typed(&ICMP, coded.map(|s| s.icmp_type)),
+            icmp_code: typed(&ICMP, coded.map(|s| s.icmp_code)),
+            mh_type: typed(&[MH], coded.map(|s| s.mh_type)),
         }
     }
 }
+
+/// ICMP and ICMPv6.
+const ICMP: [u8; 2] = [1, 58];
+/// Mobility header.
+const MH: u8 = 135;
 
 /// A tunnel that an outbound packet asks for which met the anchor of the rule called `rule`.
 pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<Start<'p>, NoStart> {
@@ -169,31 +188,12 @@ pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<
         .find(|(service, local, remote)| {
             local.contains(packet.source)
                 && remote.contains(packet.destination)
-                && matches_packet(&service.protocol, packet)
+                && matches_packet(&service.protocol, packet.upper)
         })
         .ok_or(NoStart::NoFilterRule)?;
     let of_packet = OfPacket::of(rule, &service.protocol);
+    let protocol = protocol_of(service.protocol, of_packet, packet.upper);
     let address = |of_packet, of_rule, own| if of_packet { AddressRange::single(own) } else { of_rule };
-    let port = |of_packet, of_rule: PortRange, own| {
-        PortRange::new(own, own).filter(|_| of_packet).unwrap_or(of_rule)
-    };
-    let protocol = match service.protocol {
-        Protocol::Any if of_packet.protocol => match packet.protocol {
-            number @ (6 | 17 | 132) => Protocol::Ports {
-                number,
-                source: port(of_packet.local_port, PortRange::ANY, packet.source_port),
-                destination: port(of_packet.remote_port, PortRange::ANY, packet.destination_port),
-            },
-            number @ (1 | 58) => Protocol::Typed { number, kind: None, code: None },
-            number => Protocol::Other(number),
-        },
-        Protocol::Ports { number, source, destination } => Protocol::Ports {
-            number,
-            source: port(of_packet.local_port, source, packet.source_port),
-            destination: port(of_packet.remote_port, destination, packet.destination_port),
-        },
-        other => other,
-    };
     let traffic = Traffic {
         local: address(of_packet.local_ip, local, packet.source),
         remote: address(of_packet.remote_ip, remote, packet.destination),
@@ -203,6 +203,45 @@ pub fn by_packet<'p>(policy: &'p Policy, rule: &str, packet: &Packet) -> Result<
     let local_endpoint = coded.and_then(|s| s.local_endpoint).unwrap_or(packet.source);
     let remote_endpoint = coded.and_then(|s| s.remote_endpoint).unwrap_or(packet.destination);
     finish(policy, rule, local_endpoint, remote_endpoint, traffic)
+}
+
+/// What an SA takes of the service and of the packet.
+fn protocol_of(service: Protocol, of_packet: OfPacket, upper: Upper) -> Protocol {
+    let port = |of_packet, of_rule: PortRange, own| {
+        PortRange::new(own, own).filter(|_| of_packet).unwrap_or(of_rule)
+    };
+    let ports = |number, (local, remote), (source, destination)| Protocol::Ports {
+        number,
+        source: port(of_packet.local_port, local, source),
+        destination: port(of_packet.remote_port, remote, destination),
+    };
+    let typed = |number, (kind, code): (Option<ByteRange>, Option<ByteRange>), (own_kind, own_code)| {
+        let icmp = ICMP.contains(&number);
+        let single = |own| ByteRange::new(own, own);
+        let of_own = (icmp && of_packet.icmp_type) || (number == MH && of_packet.mh_type);
+        let kind = if of_own { single(own_kind) } else { kind };
+        // Codes are selected within one type (RFC 4301 section 4.4.1.1).
+        let of_one = kind.is_some_and(|k| k.low() == k.high());
+        let code = if icmp && of_packet.icmp_code && of_one { single(own_code) } else { code };
+        Protocol::Typed { number, kind, code }
+    };
+    let any = (PortRange::ANY, PortRange::ANY);
+    match (service, upper) {
+        (Protocol::Any, _) if !of_packet.protocol => service,
+        (Protocol::Any, Upper::Ports { protocol, source, destination, .. }) => {
+            ports(protocol, any, (source, destination))
+        }
+        (Protocol::Any, Upper::Typed { protocol, kind, code }) => typed(protocol, (None, None), (kind, code)),
+        (Protocol::Any, Upper::Other(number)) => Protocol::Other(number),
+        (
+            Protocol::Ports { number, source: local, destination: remote },
+            Upper::Ports { source, destination, .. },
+        ) => ports(number, (local, remote), (source, destination)),
+        (Protocol::Typed { number, kind, code }, Upper::Typed { kind: own_kind, code: own_code, .. }) => {
+            typed(number, (kind, code), (own_kind, own_code))
+        }
+        (other, _) => other,
+    }
 }
 
 fn finish<'p>(
@@ -261,18 +300,31 @@ pub(crate) const fn covers_bytes(outer: Option<ByteRange>, inner: Option<ByteRan
     }
 }
 
-/// Whether a packet can be one of the service's; its ICMP type is not known here.
-fn matches_packet(service: &Protocol, packet: &Packet) -> bool {
-    match *service {
-        Protocol::Any => true,
-        Protocol::Ports { number, source, destination } => {
-            number == packet.protocol
-                && source.low() <= packet.source_port
-                && packet.source_port <= source.high()
-                && destination.low() <= packet.destination_port
-                && packet.destination_port <= destination.high()
+/// Whether a packet is one of the service's.
+fn matches_packet(service: &Protocol, upper: Upper) -> bool {
+    let holds = |range: Option<ByteRange>, n| range.is_none_or(|r| r.low() <= n && n <= r.high());
+    match (*service, upper) {
+        (Protocol::Any, _) => true,
+        (
+            Protocol::Ports { number, source: of, destination: to },
+            Upper::Ports { protocol, source, destination, .. },
+        ) => {
+            number == protocol
+                && (of.low()..=of.high()).contains(&source)
+                && (to.low()..=to.high()).contains(&destination)
         }
-        Protocol::Typed { number, .. } | Protocol::Other(number) => number == packet.protocol,
-        Protocol::Opaque => false,
+        (
+            Protocol::Typed { number, kind, code },
+            Upper::Typed { protocol, kind: own_kind, code: own_code },
+        ) => number == protocol && holds(kind, own_kind) && holds(code, own_code),
+        (Protocol::Other(number), _) => upper.protocol() == Some(number),
+        (Protocol::Opaque, _) => false,
+        // A fragment that does not show them is of whoever does not ask.
+        (Protocol::Ports { number, source, destination }, _) => {
+            upper.protocol() == Some(number) && source.is_any() && destination.is_any()
+        }
+        (Protocol::Typed { number, kind, code }, _) => {
+            upper.protocol() == Some(number) && kind.is_none() && code.is_none()
+        }
     }
 }

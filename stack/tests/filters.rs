@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use stack::control::{
     Answer, Direction, FilterAction, FilterKind, FilterRule, FilterSet, FromStack, MANUAL_TUNNELS, Mode,
-    PacketTest, PortRange, Question, Role, SaPair, TestUpper, TestedPacket, Treatment, manual_anchor,
+    PacketTest, PortRange, Question, Role, SaPair, TestedPacket, Treatment, UpperLayer, manual_anchor,
 };
 use stack::engine::io::{UdpArrival, VnetHeader};
 use std::net::{IpAddr, SocketAddr};
@@ -315,7 +315,7 @@ fn tcp_out(to: IpAddr, port: u16) -> PacketTest {
         source: DVIPA,
         destination: to,
         protocol: 6,
-        upper: TestUpper::Ports { source: 443, destination: port },
+        upper: UpperLayer::Ports { source: 443, destination: port },
     }
 }
 
@@ -355,7 +355,7 @@ fn a_tested_packet_is_judged_as_one_that_comes_and_leaves_no_trace() {
         ..tcp_out(PEER, 0)
     };
     assert_eq!(
-        ask(&w, PacketTest { upper: TestUpper::Ports { source: 7, destination: 8 }, ..inbound }),
+        ask(&w, PacketTest { upper: UpperLayer::Ports { source: 7, destination: 8 }, ..inbound }),
         (name("R"), anchor, Treatment::NoSa, true)
     );
     assert_eq!(ask(&w, tcp_out(STRANGER, 9)), (name("lab"), FilterKind::Generic, Treatment::NoSa, true));

@@ -11,7 +11,7 @@ use common::*;
 use proptest::prelude::*;
 use stack::control::{
     AddressRange, EspIntegrity, EspSuite, FilterAction, FilterKind, KeyBytes, MANUAL_TUNNELS, Mode,
-    PortRange, Role, SaNotice, SaPair, Scope, Selector, manual_anchor,
+    PortRange, Role, SaNotice, SaPair, Scope, Selector, UpperLayer, manual_anchor,
 };
 use stack::engine::io::{UdpArrival, VnetHeader};
 use std::net::{IpAddr, SocketAddr};
@@ -340,10 +340,8 @@ fn an_sa_is_asked_for_once_and_what_waited_goes_out_in_order() {
     }
     assert_eq!(w.nodes[0].acquires.len(), 1);
     let asked = w.nodes[0].acquires[0].clone();
-    assert_eq!(
-        (asked.rule.as_str(), asked.source, asked.destination, asked.destination_port),
-        ("R", A, B, 443)
-    );
+    assert_eq!((asked.rule.as_str(), asked.source, asked.destination, asked.protocol), ("R", A, B, 6));
+    assert!(matches!(asked.upper, UpperLayer::Ports { destination: 443, .. }), "{asked:?}");
     assert!(w.wire.is_empty());
     let (a, b) = pair(A, B, 0x1000, "R");
     w.sa("B", b);

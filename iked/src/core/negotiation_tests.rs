@@ -10,7 +10,7 @@ use crate::ike::command::ActivationMethod;
 use crate::ike::failure::FailureKind;
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
-use stack::control::{Acquire, FromStack, PortTranslation, SaNotice};
+use stack::control::{Acquire, FromStack, PortTranslation, SaNotice, UpperLayer};
 
 fn kinds_of(writes: &[(RecordKey, bool)]) -> Vec<(&'static str, bool)> {
     let kind = |k: &RecordKey| match k {
@@ -169,8 +169,7 @@ async fn an_outbound_packet_starts_a_negotiation() {
             source: ip(VIP),
             destination: ip(PEER),
             protocol: 6,
-            source_port: 1,
-            destination_port: 2,
+            upper: UpperLayer::Ports { source: 1, destination: 2 },
         })))
     };
     lab.core.on_link(lab.now, OWN, acquire(1, "all"));
@@ -189,8 +188,7 @@ async fn a_peer_that_does_not_answer_is_given_up_and_the_packet_with_it() {
         source: ip(VIP),
         destination: ip(PEER),
         protocol: 6,
-        source_port: 1,
-        destination_port: 2,
+        upper: UpperLayer::Ports { source: 1, destination: 2 },
     };
     lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(FromStack::Acquire(acquire))));
     lab.pass(Duration::from_secs(600)).await;

@@ -14,6 +14,7 @@ use crate::stack_link::ConnectionEnd;
 use rand::SeedableRng;
 use stack::control::{
     Acquire, DfMode, FromStack, Hello, IkeDatagram, PROTOCOL_VERSION, ReplaySnapshot, Role, SaPair,
+    UpperLayer,
 };
 use std::sync::Mutex;
 use tokio::sync::oneshot;
@@ -715,8 +716,7 @@ async fn an_acquire_that_policy_does_not_allow_is_answered() {
         source: ip(VIP),
         destination: ip(PEER),
         protocol: 6,
-        source_port: 1,
-        destination_port: 2,
+        upper: UpperLayer::Ports { source: 1, destination: 2 },
     });
     lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(acquire)));
     lab.settle().await;

@@ -193,6 +193,9 @@ fn granularity(filter: &Filter<'_>) -> Granularity {
         protocol: of_packet.protocol,
         source_port: of_packet.local_port,
         destination_port: of_packet.remote_port,
+        icmp_type: of_packet.icmp_type,
+        icmp_code: of_packet.icmp_code,
+        mh_type: of_packet.mh_type,
     };
     if !filter.inbound {
         return outbound;
@@ -289,6 +292,12 @@ mod tests {
         let out = Granularity { source_address: true, destination_port: true, ..Granularity::default() };
         let into = Granularity { destination_address: true, source_port: true, ..Granularity::default() };
         assert_eq!((set.rules[6].granularity, set.rules[7].granularity), (out, into), "mirrored");
+        let types = SAMPLE.replace(
+            "LocalIpGranularity   Rule",
+            "LocalIpGranularity Rule\n IcmpTypeGranularity Packet\n MIPv6TypeGranularity Packet",
+        );
+        let both = Granularity { icmp_type: true, mh_type: true, ..Granularity::default() };
+        assert_eq!(filter_set(&policy(&types), NOON, 1).rules[6].granularity, both);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use crate::ike::types::{
 };
 use policy::Policy;
 use policy::compile;
+use policy::explain::Upper;
 use policy::model::{
     self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Moment, Protection, Protocol, Service,
 };
 use policy::select::{self, NoStart, Packet, Start, Traffic};
-use stack::control::Acquire;
+use stack::control::{Acquire, UpperLayer};
 
 /// Every rule of a policy that is in force at an instant, in search order.
 #[must_use]
@@ -49,9 +50,13 @@ pub fn start_on_demand(policy: &Policy, acquire: &Acquire) -> Result<Initiate, N
     let packet = Packet {
         source: acquire.source,
         destination: acquire.destination,
-        protocol: acquire.protocol,
-        source_port: acquire.source_port,
-        destination_port: acquire.destination_port,
+        upper: match acquire.upper {
+            UpperLayer::Ports { source, destination } => {
+                Upper::Ports { protocol: acquire.protocol, source, destination, opens: false }
+            }
+            UpperLayer::Typed { kind, code } => Upper::Typed { protocol: acquire.protocol, kind, code },
+            UpperLayer::Open => Upper::Other(acquire.protocol),
+        },
     };
     let start = select::by_packet(policy, &acquire.rule, &packet)?;
     Ok(Initiate { acquire: Some(acquire.id), ..initiate(&start) })
@@ -306,8 +311,7 @@ mod tests {
             source: ip("192.0.2.80"),
             destination: ip(destination),
             protocol,
-            source_port: ports.0,
-            destination_port: ports.1,
+            upper: UpperLayer::Ports { source: ports.0, destination: ports.1 },
         }
     }
 

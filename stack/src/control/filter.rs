@@ -137,6 +137,12 @@ pub struct Granularity {
     pub source_port: bool,
     /// Destination port.
     pub destination_port: bool,
+    /// ICMP type.
+    pub icmp_type: bool,
+    /// ICMP code.
+    pub icmp_code: bool,
+    /// Type of a mobility header.
+    pub mh_type: bool,
 }
 
 impl FilterRule {

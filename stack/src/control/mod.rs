@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// Version of this protocol; [`Hello`] carries it, and `iked` refuses a stack of another one.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 /// Upper bound of one frame, so that a length never decides how much memory is taken.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
 
@@ -263,10 +263,8 @@ pub struct Acquire {
     pub destination: IpAddr,
     /// Protocol of the packet.
     pub protocol: u8,
-    /// Source port, 0 without ports.
-    pub source_port: u16,
-    /// Destination port, 0 without ports.
-    pub destination_port: u16,
+    /// What it says of that protocol.
+    pub upper: UpperLayer,
 }
 
 /// An IKE message and its way.

@@ -48,12 +48,12 @@ pub struct PacketTest {
     /// Upper-layer protocol.
     pub protocol: u8,
     /// What is given of the upper layer.
-    pub upper: TestUpper,
+    pub upper: UpperLayer,
 }
 
-/// What is given of the upper layer of a packet that is asked about.
+/// What is said of the upper layer of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum TestUpper {
+pub enum UpperLayer {
     /// Nothing.
     Open,
     /// Ports of TCP, UDP or SCTP; 0 = open. Of a client behind a NAT the port is its own, or the translated one.

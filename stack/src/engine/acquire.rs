@@ -3,10 +3,10 @@
 //! Bounded in every direction: negotiations, their rate, packets and octets held, time. A negotiation that failed
 //! is not asked for again for a while, so that a packet stream to a dead peer is not a stream of negotiations.
 
-use super::filter::Subject;
+use super::filter::{Subject, Upper};
 use super::io::VnetHeader;
 use super::outbound::Origin;
-use crate::control::Acquire;
+use crate::control::{Acquire, UpperLayer};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -108,7 +108,6 @@ impl AcquireTable {
         now: Instant,
         (set, rule): (usize, &str),
         s: &Subject,
-        ports: (u16, u16),
         size: usize,
         held: impl FnOnce() -> Held,
     ) -> Queued {
@@ -140,8 +139,11 @@ impl AcquireTable {
             source: s.source,
             destination: s.destination,
             protocol: s.protocol,
-            source_port: ports.0,
-            destination_port: ports.1,
+            upper: match s.upper {
+                Upper::Ports { source, destination, .. } => UpperLayer::Ports { source, destination },
+                Upper::Type { kind, code } => UpperLayer::Typed { kind, code },
+                Upper::None | Upper::Opaque => UpperLayer::Open,
+            },
         })
     }
 
@@ -229,7 +231,6 @@ impl AcquireTable {
 mod tests {
     use super::*;
     use crate::control::Direction;
-    use crate::engine::filter::Upper;
 
     #[expect(clippy::disallowed_methods, reason = "a start for virtual time")]
     fn start() -> Instant {
@@ -254,14 +255,17 @@ mod tests {
     }
 
     fn wait(t: &mut AcquireTable, now: Instant, n: u32, octets: usize) -> Queued {
-        t.wait(now, (7, "R"), &subject(n), (1, 2), octets, || held(octets))
+        t.wait(now, (7, "R"), &subject(n), octets, || held(octets))
     }
 
     #[test]
     fn one_negotiation_and_its_packets_come_back_in_order() {
         let (now, mut t) = (start(), AcquireTable::new(1));
         let Queued::Ask(a) = wait(&mut t, now, 1, 1) else { panic!() };
-        assert_eq!((a.id, a.rule.as_str(), a.destination_port), (1, "R", 2));
+        assert_eq!(
+            (a.id, a.rule.as_str(), a.upper),
+            (1, "R", UpperLayer::Ports { source: 1, destination: 2 })
+        );
         assert_eq!(wait(&mut t, now, 1, 2), Queued::Waits);
         t.sa_came(now, 8, |_, _| true);
         t.sa_came(now, 7, |_, _| false);

@@ -459,7 +459,7 @@ impl Engine {
         let Some(anchor) = self.spd.anchor(rule) else { return };
         let bytes = packet.get(..parsed.total_len).unwrap_or(packet);
         let held = || Held { header: *header, packet: bytes.to_vec(), from: origin, df: parsed.df };
-        let reason = match self.acquires.wait(now, anchor, &s, parsed.ports(), bytes.len(), held) {
+        let reason = match self.acquires.wait(now, anchor, &s, bytes.len(), held) {
             Queued::Ask(acquire) => return out.acquires.push(acquire),
             Queued::Waits => return,
             Queued::Full => DropReason::AcquireQueueFull,

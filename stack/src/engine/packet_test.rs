@@ -7,7 +7,7 @@ use super::Engine;
 use super::filter::{Subject, Upper, matches};
 use crate::control::{
     Direction, FilterAction, FilterKind, FilterRule, FilterView, MAX_TEST_FILTERS, PacketTest, PortRange,
-    TestUpper, TestVerdict, TestedPacket, Treatment,
+    TestVerdict, TestedPacket, Treatment, UpperLayer,
 };
 use crate::wire::protocol;
 
@@ -168,13 +168,13 @@ const fn without_sa(action: FilterAction, direction: Direction) -> Treatment {
 /// What of the upper layer the filters see of such a packet; `None`: it was not given in full.
 const fn upper(test: &PacketTest) -> Option<Upper> {
     match (test.protocol, test.upper) {
-        (_, TestUpper::Ports { source: 0, .. } | TestUpper::Ports { destination: 0, .. }) => None,
-        (_, TestUpper::Ports { source, destination }) => {
+        (_, UpperLayer::Ports { source: 0, .. } | UpperLayer::Ports { destination: 0, .. }) => None,
+        (_, UpperLayer::Ports { source, destination }) => {
             Some(Upper::Ports { source, destination, opens: false })
         }
-        (_, TestUpper::Typed { kind, code }) => Some(Upper::Type { kind, code }),
-        (protocol, TestUpper::Open) if has_ports(protocol) || has_types(protocol) => None,
-        (_, TestUpper::Open) => Some(Upper::None),
+        (_, UpperLayer::Typed { kind, code }) => Some(Upper::Type { kind, code }),
+        (protocol, UpperLayer::Open) if has_ports(protocol) || has_types(protocol) => None,
+        (_, UpperLayer::Open) => Some(Upper::None),
     }
 }
 
@@ -228,7 +228,7 @@ fn fit(rule: &FilterRule, test: &PacketTest, routed: bool) -> Fit {
         (s.security_class, open) = (rule.security_class, true);
     }
     s.upper = match test.upper {
-        TestUpper::Ports { source, destination } => {
+        UpperLayer::Ports { source, destination } => {
             let mut port = |given: u16, range: PortRange| {
                 open |= given == 0 && range != PortRange::ANY;
                 if given == 0 { range.low } else { given }
@@ -237,18 +237,18 @@ fn fit(rule: &FilterRule, test: &PacketTest, routed: bool) -> Fit {
                 (port(source, rule.source_ports), port(destination, rule.destination_ports));
             Upper::Ports { source, destination, opens: false }
         }
-        TestUpper::Typed { kind, code } => Upper::Type { kind, code },
-        TestUpper::Open if has_ports(test.protocol) => {
+        UpperLayer::Typed { kind, code } => Upper::Type { kind, code },
+        UpperLayer::Open if has_ports(test.protocol) => {
             open |= rule.source_ports != PortRange::ANY || rule.destination_ports != PortRange::ANY;
             let (source, destination) = (rule.source_ports.low, rule.destination_ports.low);
             Upper::Ports { source, destination, opens: false }
         }
-        TestUpper::Open if has_types(test.protocol) => {
+        UpperLayer::Open if has_types(test.protocol) => {
             open |= rule.icmp_type.is_some() || rule.icmp_code.is_some();
             let low = |range: Option<(u8, u8)>| range.map_or(0, |(low, _)| low);
             Upper::Type { kind: low(rule.icmp_type), code: low(rule.icmp_code) }
         }
-        TestUpper::Open => Upper::None,
+        UpperLayer::Open => Upper::None,
     };
     if matches(rule, &s) {
         // The one that opens a connection may be another filter's.
@@ -284,7 +284,7 @@ mod tests {
             source: IpAddr::V4(1.into()),
             destination: IpAddr::V4(2.into()),
             protocol: protocol::TCP,
-            upper: TestUpper::Ports { source: ports.0, destination: ports.1 },
+            upper: UpperLayer::Ports { source: ports.0, destination: ports.1 },
         }
     }
 
@@ -310,10 +310,10 @@ mod tests {
         let pieces = FilterRule { fragments_only: true, scope: crate::control::Scope::Either, ..rule() };
         assert_eq!(fit(&pieces, &tcp((9, 9)), true), Fit::Fragment);
         assert_eq!(fit(&pieces, &tcp((9, 9)), false), Fit::No, "what is local is whole");
-        let ping = PacketTest { protocol: protocol::ICMP, upper: TestUpper::Open, ..tcp((0, 0)) };
+        let ping = PacketTest { protocol: protocol::ICMP, upper: UpperLayer::Open, ..tcp((0, 0)) };
         let echo = FilterRule { protocol: Some(protocol::ICMP), icmp_type: Some((8, 8)), ..rule() };
         assert_eq!(fit(&echo, &ping, false), Fit::Open);
-        let typed = |kind| PacketTest { upper: TestUpper::Typed { kind, code: 0 }, ..ping };
+        let typed = |kind| PacketTest { upper: UpperLayer::Typed { kind, code: 0 }, ..ping };
         assert_eq!((fit(&echo, &typed(8), false), fit(&echo, &typed(0), false)), (Fit::Certain, Fit::No));
     }
 

@@ -3,7 +3,7 @@
 use nmi_proto::code::{self, Direction};
 use nmi_proto::control::TestPacket;
 use nmi_proto::display::Verdict;
-use stack::control::{self, MANUAL_TUNNELS, PacketTest, TestUpper, TestVerdict, Treatment};
+use stack::control::{self, MANUAL_TUNNELS, PacketTest, TestVerdict, Treatment, UpperLayer};
 
 /// What the stack is asked.
 pub(in crate::nmi) fn question(p: &TestPacket) -> PacketTest {
@@ -18,9 +18,9 @@ pub(in crate::nmi) fn question(p: &TestPacket) -> PacketTest {
         destination: p.destination.ip(p.ipv6),
         protocol: p.protocol,
         upper: match p.protocol {
-            6 | 17 | 132 => TestUpper::Ports { source: p.source_port, destination: p.destination_port },
-            _ if p.typed => TestUpper::Typed { kind: p.icmp_type, code: p.icmp_code },
-            _ => TestUpper::Open,
+            6 | 17 | 132 => UpperLayer::Ports { source: p.source_port, destination: p.destination_port },
+            _ if p.typed => UpperLayer::Typed { kind: p.icmp_type, code: p.icmp_code },
+            _ => UpperLayer::Open,
         },
     }
 }
