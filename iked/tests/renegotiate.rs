@@ -7,7 +7,7 @@ use iked::ike::command::{Command, Initiate, Renegotiate, Restore, Succession};
 use iked::ike::event::{Event, Outcome};
 use iked::ike::rules::Settings;
 use iked::ike::sim::{ADDRESS_A, rules};
-use iked::ike::types::{AddressRange, Identity, Secret};
+use iked::ike::types::{AddressRange, Identity, IdentityPattern, Secret};
 use star::{LATENCY, NAT, Star, address, hub_rules, initiate};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -151,6 +151,42 @@ fn r16_peers_behind_one_nat_are_reached_by_their_ports() {
     let tries = star.inits;
     star.run_until(Duration::from_secs(600), |_| false);
     assert_eq!(star.inits, tries, "given up");
+}
+
+/// One KeyExchangeRule for many: whom it was with before the takeover is known, and a peer that is told INITIAL_CONTACT does not
+/// send on what is gone.
+#[test]
+fn peers_of_one_rule_are_each_told_that_their_old_sas_are_gone() {
+    const PEERS: usize = 10;
+    let for_all = |peers: usize| {
+        let mut rules = hub_rules(peers, 1);
+        rules.exchange.truncate(1);
+        let all = AddressRange { low: address(0), high: address(peers - 1) };
+        rules.exchange[0].remote_id = IdentityPattern::Addresses(all);
+        rules.exchange[0].remote_location = vec![all];
+        rules
+    };
+    // One after the other, so that each finds others of its rule.
+    let settings = Settings { renegotiate_at_once: 1, ..Settings::default() };
+    let known = |peer: usize| Initiate {
+        remote_id: Some(Identity::Address(address(peer))),
+        initial_contact: true,
+        ..initiate(peer, 0)
+    };
+    let items = |_| (0..PEERS).map(|peer| Renegotiate { item: peer as u64, initiate: known(peer) }).collect();
+    let mut star = Star::new(PEERS, 1, &settings);
+    for owner in 0..2 {
+        star.replace_hub(7 + owner, &settings, for_all(PEERS));
+        star.events.clear();
+        star.command(Command::Renegotiate(items(owner)));
+        star.run_until(Duration::from_secs(5), |star| made(star) == PEERS);
+        assert_eq!(made(&star), PEERS);
+        star.run_until(LATENCY * 4, |_| false);
+        let of_peers = star.peers.iter().map(|peer| peer.ike_tunnels().len());
+        assert_eq!(of_peers.collect::<Vec<_>>(), [1; PEERS], "owner {owner}");
+        // Older than what an INITIAL_CONTACT may have crossed on the way.
+        star.run_until(Duration::from_secs(31), |_| false);
+    }
 }
 
 /// A thousand peers: how long the wire takes, and what it costs (printed with `--nocapture`).

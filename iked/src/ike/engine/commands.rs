@@ -109,6 +109,7 @@ impl Engine {
             items: item.into_iter().collect(),
             refused: false,
             initial_contact: initiate.initial_contact,
+            peer: initiate.remote_id.clone(),
         });
         match (existing, target) {
             (Some(key), _) => {
@@ -406,6 +407,7 @@ fn once_more<'c>(
             items: Vec::new(),
             refused: false,
             initial_contact: false,
+            peer: None,
         });
     }
     requests

@@ -375,6 +375,7 @@ impl RequestRecord {
             group: self.group,
             attempts: self.attempts,
             initial_contact: false,
+            peer: None,
         }))
     }
 }

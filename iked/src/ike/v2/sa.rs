@@ -22,7 +22,7 @@ use crate::ike::failure::Failure;
 use crate::ike::rules::{ChildRule, ExchangeRule};
 use crate::ike::table::SaKey;
 use crate::ike::timer::{Backoff, Timer, TimerTable};
-use crate::ike::types::{Group, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
+use crate::ike::types::{Group, Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use crate::ike::view::{IkeCounters, Role};
 use crate::ike::wire::{ExchangeType, Flags, Header};
 use std::collections::VecDeque;
@@ -217,6 +217,8 @@ pub(crate) struct ChildRequest {
     pub(crate) refused: bool,
     /// An IKE SA that is made for it may be the only one between its identities.
     pub(crate) initial_contact: bool,
+    /// Who the peer was before a takeover; its rule may be for many.
+    pub(crate) peer: Option<Identity>,
 }
 
 impl ChildRequest {
