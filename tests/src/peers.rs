@@ -220,6 +220,12 @@ fn address_of(index: usize) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, high, low)
 }
 
+/// A place between 0 and 1 that those before and after are far from.
+fn spread(index: usize) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    (index as f64 * GOLDEN).fract()
+}
+
 impl Loop {
     fn new(
         sockets: [UdpSocket; 2],
@@ -297,7 +303,8 @@ impl Loop {
                 let port = (children > 1).then(|| OWN_PORT + child);
                 peer.engine.handle_command(now, initiate(peer.address.into(), dvipa.into(), port));
             }
-            peer.next = now + period;
+            // From now on spread evenly: whatever a moment is, somebody has just sent.
+            peer.next = now + period + period.mul_f64(spread(index));
             return;
         }
         peer.next = now + period;

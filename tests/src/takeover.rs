@@ -111,15 +111,6 @@ impl Report {
         (self.silence.to_server.silence(self.lost_at), self.silence.to_client.silence(self.lost_at))
     }
 
-    /// Steps of the takeover: name, begin, duration.
-    #[must_use]
-    pub fn steps(&self) -> Vec<(String, Duration, Duration)> {
-        let micros = |v: &Value| Duration::from_micros(v.as_u64().unwrap_or_default());
-        let steps = self.history["Steps"].as_array().cloned().unwrap_or_default();
-        let name = |v: &Value| v["Step"].as_str().unwrap_or_default().to_owned();
-        steps.iter().map(|s| (name(s), micros(&s["Begin"]), micros(&s["Duration"]))).collect()
-    }
-
     /// The figures, a line each.
     #[must_use]
     pub fn text(&self, trial: &Trial) -> String {
@@ -136,9 +127,7 @@ impl Report {
             lost(&self.silence.to_client)
         );
         let _ = writeln!(text, "longest stall of a connection        {}", ms(self.stall()));
-        for (name, begin, took) in self.steps() {
-            let _ = writeln!(text, "  {name:12} at {:>9}  took {:>9}", ms(begin), ms(took));
-        }
+        text += &steps(&self.history);
         for failed in self.finished.iter().filter(|f| f.error.is_some()).take(5) {
             let _ = writeln!(text, "lost: {} {}", failed.server, failed.error.as_deref().unwrap_or_default());
         }
@@ -305,8 +294,24 @@ pub fn run(lab: &mut Lab, trial: &Trial, tell: impl Fn(&str)) -> Result<Report> 
     Ok(Report { first_esp, silence, lost_at, finished, clear, history, spis: (before, after), network, logs })
 }
 
+/// Steps of a takeover, a line each: when it began and how long it took.
+#[must_use]
+pub fn steps(history: &Value) -> String {
+    let micros = |v: &Value| Duration::from_micros(v.as_u64().unwrap_or_default());
+    let mut text = String::new();
+    for step in history["Steps"].as_array().into_iter().flatten() {
+        let name = step["Step"].as_str().unwrap_or_default();
+        let (begin, took) = (micros(&step["Begin"]), micros(&step["Duration"]));
+        let _ = writeln!(text, "  {name:12} at {:>9}  took {:>9}", ms(begin), ms(took));
+    }
+    text
+}
+
 /// The latest takeover of the DVIPA as BACK tells it.
-fn new_owner(plex: &Plex) -> Result<Value> {
+///
+/// # Errors
+/// When it tells of none.
+pub fn new_owner(plex: &Plex) -> Result<Value> {
     crate::wait::until("the takeover in the history", Duration::from_secs(20), || {
         let all = plex.of("BACK")?.entries(&format!("-p BACK vipa history {DVIPA4}"))?;
         all.into_iter().find(|t| t["To"] == "BACK").context("no takeover by BACK")

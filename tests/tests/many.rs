@@ -10,7 +10,7 @@ use e2e::lab::Lab;
 use e2e::peers::{Peers, Seen};
 use e2e::plex::{Facility, Mode, Plex, Shape, TARGETS};
 use e2e::scenario::DVIPA4;
-use e2e::{etcd, wait};
+use e2e::{etcd, takeover, wait};
 use std::time::Duration;
 
 fn targets() -> Vec<String> {
@@ -75,6 +75,7 @@ fn thousand(mode: Mode, name: &str) -> Result<()> {
         last(&mut seen.iter().filter_map(remade)),
         last(&mut seen.iter().filter_map(served)),
     );
+    eprint!("{}", takeover::steps(&takeover::new_owner(&plex)?));
     assert!(seen.iter().all(|s| s.failed.is_empty()));
     Ok(())
 }

@@ -188,6 +188,8 @@ impl<C: CouplingFacility> Keeper<C> {
             Order::Retire { stack } => self.pulse(stack, Duty::Rest),
             Order::End { stack } => self.pulse(stack, Duty::End { closing: false }),
             Order::Watch { dvipas } => self.watch(dvipas),
+            // The clerk mirrors while it does not own.
+            Order::Mirror { dvipa } => self.wish(dvipa, |_| ()),
             Order::Heard { dvipa, seen } => self.shared.known.raise(dvipa, seen),
             Order::Claim { dvipa, stack, expected, over } => {
                 self.wish(dvipa, |w| (w.claim, w.withdraw) = (Some(Claim { stack, expected, over }), false));

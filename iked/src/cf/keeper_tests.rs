@@ -455,7 +455,7 @@ async fn a_backup_has_read_what_it_takes_before_it_takes_it() {
     a.owned().await;
     a.write(1, "there before anybody looked").await;
     a.until(|r| matches!(r, Report::Written { .. }).then_some(())).await;
-    b.order(Order::Backup { dvipa: vip(), rank: 1, stack: Some("BACKUP".into()) }).await;
+    b.order(Order::Mirror { dvipa: vip() }).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for id in 2..20 {
         a.write(id, "a").await;

@@ -38,6 +38,11 @@ pub enum Order {
         /// DVIPAs.
         dvipas: Vec<IpAddr>,
     },
+    /// A stack of this system may come to own a DVIPA: what stands there is read before it is needed.
+    Mirror {
+        /// The DVIPA.
+        dvipa: IpAddr,
+    },
     /// Take a DVIPA for a stack of this system. [`Report::Owned`] or [`Report::NotOwned`] follows, however long the
     /// store takes. If its owner is of another system and has not released it, either that owner agreed
     /// ([`Expected::Owner`]) or its lease is over (`over`).

@@ -248,6 +248,7 @@ async fn who_was_idle_before_a_takeover_is_idle_after_it() {
 }
 
 /// Whether the new owner of one address of a lost system may say INITIAL_CONTACT while it claims the other one.
+#[cfg(feature = "etcd")]
 async fn says_initial_contact(mode_of_the_other: &str) -> bool {
     let mut lab = Lab::backing_up(mode_of_the_other).await;
     assert_eq!(lab.core.identities_elsewhere(OWN, ip(VIP)), None, "its owner may have SAs with anybody");
@@ -257,6 +258,7 @@ async fn says_initial_contact(mode_of_the_other: &str) -> bool {
     lab.core.identities_elsewhere(OWN, ip(VIP)).is_some()
 }
 
+#[cfg(feature = "etcd")]
 #[tokio::test(start_paused = true)]
 async fn nothing_lives_of_an_owner_that_was_lost_unless_it_is_gone_on_with() {
     assert!(says_initial_contact("renegotiate").await);

@@ -119,18 +119,20 @@ impl Core {
         };
         let mut tunnels: Vec<IkeSnapshot> = contents.keys.iter().filter_map(|(.., s)| readable(s)).collect();
         tunnels_in_order(contents, &mut tunnels);
-        for snapshot in tunnels {
+        for snapshot in &tunnels {
             let was = snapshot.tunnel();
             children.extend(snapshot.children().map(|c| (c.spi_in, was)));
-            let next_sequence = frozen.saturating_add(1);
-            let succession = match &handed {
-                Some(windows) => {
-                    let known = |c: u32| Some((c, goes_on(windows.get(&c)?, next_sequence)));
-                    let children = snapshot.children().filter_map(|c| known(c.spi_in)).collect();
-                    Succession::Handed { next_sequence, children }
-                }
-                None => Succession::Failed { next_sequence },
-            };
+        }
+        let next_sequence = frozen.saturating_add(1);
+        let Some(windows) = handed else {
+            self.take_up_lost(now, (index, dvipa, epoch), next_sequence, tunnels);
+            return children;
+        };
+        // They are handed over whole: all are there before the first packet is.
+        for snapshot in tunnels {
+            let known = |c: u32| Some((c, goes_on(windows.get(&c)?, next_sequence)));
+            let of_tunnel = snapshot.children().filter_map(|c| known(c.spi_in)).collect();
+            let succession = Succession::Handed { next_sequence, children: of_tunnel };
             let restore = Restore { snapshot, unix: now.unix, succession };
             let engine = &mut self.stacks[index].engine;
             engine.handle_command(now.instant, Command::Restore(Box::new(restore)));

@@ -3,6 +3,7 @@
 use super::tests::*;
 use super::*;
 use crate::request::ControlStatus;
+use crate::stack_link::LinkEvent;
 use crate::takeover::Request;
 use stack::control::{ReplaySnapshot, Role, SaPair};
 
@@ -129,4 +130,22 @@ async fn a_coupling_facility_that_reserves_nothing_does_not_keep_a_new_owner_fro
     lab.pass(Duration::from_millis(60)).await;
     assert!(owns(&lab, SPARE));
     assert!(installed(&lab, SPARE)[0].continued.clone().unwrap().replay.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_mirrored_from_the_start_and_has_the_backup_while_it_is_ready() {
+    let backups = |lab: &mut Lab| {
+        let stack = |order| match order {
+            Order::Backup { rank: 0, stack, .. } => Some(stack),
+            _ => None,
+        };
+        lab.writes_in_full().into_iter().filter_map(stack).collect::<Vec<_>>()
+    };
+    let mut lab = Lab::continuing_unconnected(Source::default());
+    assert!(lab.kept.iter().any(|order| matches!(order, Order::Mirror { dvipa } if *dvipa == ip(VIP))));
+    lab.connect(SPARE, 1, false).await;
+    assert_eq!(backups(&mut lab).last(), Some(&Some("SPARE".to_owned())));
+    lab.core.on_link(lab.now, SPARE, LinkEvent::Down { reason: "killed".into(), ended: true });
+    lab.settle().await;
+    assert_eq!(backups(&mut lab).last(), Some(&None));
 }

@@ -135,6 +135,7 @@ impl Core {
     }
 
     pub(super) fn message(&mut self, now: Now, index: StackIndex, message: FromStack) {
+        let Some(message) = self.taking_up.hold(index, message) else { return };
         let stack = &mut self.stacks[index];
         match message {
             FromStack::Configured { warnings } => {

@@ -16,6 +16,7 @@ mod manual;
 mod policy;
 mod recency;
 mod takeover;
+mod taking_up;
 mod vipa;
 
 use crate::act;
@@ -76,6 +77,13 @@ pub enum Internal {
     Display(Box<display::Pending>),
     /// A policy was read.
     Policy(policy::Loaded),
+    /// The next turn of taking up what the owner of a DVIPA before had.
+    TakeUp {
+        /// The DVIPA.
+        dvipa: IpAddr,
+        /// The epoch of the new owner.
+        epoch: u64,
+    },
     /// Where the SAs of a stack stand that was the owner of a DVIPA until then, or none where it has not said.
     Left {
         /// Stack.
@@ -143,6 +151,7 @@ pub struct Core {
     takeovers: Takeovers,
     continuing: continued::Continuing,
     handovers: handover::Handovers,
+    taking_up: taking_up::TakingUp,
     /// Key of the sysplex, for records and for messages between stacks.
     key: Option<KeyInForce>,
     /// What stacks say of others, and when they said it.
@@ -218,6 +227,7 @@ impl Core {
             takeovers,
             continuing: continued::Continuing::new(naming),
             handovers: handover::Handovers::default(),
+            taking_up: taking_up::TakingUp::default(),
             key,
             heard: BTreeMap::new(),
             facility: None,
@@ -325,6 +335,7 @@ impl Core {
                 self.drain(now, index);
             }
             Internal::Display(pending) => self.go_on_display(now, *pending),
+            Internal::TakeUp { dvipa, epoch } => self.go_on_taking_up(now, dvipa, epoch),
             Internal::Policy(loaded) => self.policy_read(now, loaded),
             Internal::Left { index, dvipa, epoch, sas } => {
                 self.left_with(now, index, dvipa, epoch, sas);
@@ -414,7 +425,7 @@ impl Core {
         for (was, is) in drained.restored {
             taken_up.extend(self.restored(now, index, was, is));
         }
-        for dvipa in taken_up {
+        for dvipa in taken_up.into_iter().filter(|dvipa| !self.taking_up.is_on(*dvipa)) {
             act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
         }
         for (item, outcome) in drained.negotiated {
@@ -459,5 +470,7 @@ mod contact_tests;
 mod handover_tests;
 #[cfg(test)]
 mod negotiation_tests;
+#[cfg(test)]
+mod taking_up_tests;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use crate::topology::{Ownership, is_target};
 use stack::control::{FromStack, ToStack};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -122,6 +123,12 @@ impl Core {
     pub fn watch(&mut self, now: Now) {
         let dvipas: Vec<_> = self.config.dvipas.iter().map(|d| d.address).collect();
         self.order(Order::Watch { dvipas });
+        let config = Arc::clone(&self.config);
+        for d in &config.dvipas {
+            if std::iter::once(&d.owner).chain(&d.backups).any(|stack| self.index(stack).is_some()) {
+                self.order(Order::Mirror { dvipa: d.address });
+            }
+        }
         if self.config.dvipas.is_empty() || self.keeper.is_none() {
             self.takeover(now, Input::Synced);
         }
@@ -338,11 +345,20 @@ impl Core {
             return;
         };
         let items = items.unwrap_or_else(|| self.take_up(now, index, dvipa, epoch, again));
+        if self.taking_up.is_on(dvipa) {
+            self.taking_up.put_off(dvipa, items);
+        } else {
+            self.negotiate_items(now, index, items);
+        }
+        self.drain(now, index);
+    }
+
+    /// All SAs of earlier owners are there that go on: what else there was, or is to be, is negotiated.
+    pub(super) fn negotiate_items(&mut self, now: Now, index: StackIndex, items: Vec<Renegotiate>) {
         if !items.is_empty() {
             self.stacks[index].engine.handle_command(now.instant, Command::Renegotiate(items));
         }
         self.auto_activate(now, index);
-        self.drain(now, index);
     }
 
     /// Goes on with what the owner before had, and gives what is to be negotiated instead.
@@ -407,7 +423,8 @@ impl Core {
         let unknown = self.owners.iter().filter(|(a, _)| **a != dvipa).any(|(a, o)| {
             let lost = self.index(&o.stack).is_none();
             // Of an owner that was lost nothing lives, unless its SAs are gone on with as soon as this system has them.
-            let goes_on = self.continues(*a) && (lost || self.takeovers.announcing.contains_key(a));
+            let to_come = self.takeovers.announcing.contains_key(a) || self.taking_up.is_on(*a);
+            let goes_on = self.continues(*a) && (lost || to_come);
             goes_on || (lost && !self.takeovers.machine.replaces_lost(*a))
         });
         if unknown {
@@ -464,6 +481,7 @@ impl Core {
 
     /// Nothing is known of the SAs of an address that is another's, and nothing is said to their peers.
     pub(super) fn forget(&mut self, now: Now, index: StackIndex, dvipa: IpAddr) {
+        self.taking_up.stop(index, dvipa);
         let s = &mut self.stacks[index];
         s.continued.remove(&dvipa);
         s.ledger.lost(dvipa);
@@ -732,6 +750,14 @@ impl Core {
     /// A stack of this system is now so far.
     pub(super) fn stack_is(&mut self, now: Now, index: StackIndex, state: StackState) {
         let stack = self.stacks[index].entry.name.clone();
+        let config = Arc::clone(&self.config);
+        for d in &config.dvipas {
+            let rank = d.backups.iter().position(|b| *b == stack).and_then(|rank| u8::try_from(rank).ok());
+            if let Some(rank) = rank {
+                let ready = (state == StackState::Ready).then(|| stack.as_str().to_owned());
+                self.order(Order::Backup { dvipa: d.address, rank, stack: ready });
+            }
+        }
         self.takeover(now, Input::Stack { stack, state });
     }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::cf::fence::Contents;
-use crate::cf::record::{Alive, Ceiling, Owner, RecordId, Secret};
+use crate::cf::record::{Ceiling, RecordId, Secret};
 use crate::cf::{RecordKey, Revision};
 use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
@@ -39,18 +39,24 @@ pub(super) fn selector(a: &str) -> TrafficSelector {
 }
 
 /// The policy of one end, which protects everything to the other.
-struct Fixed {
-    local: &'static str,
-    remote: &'static str,
-    auto: bool,
+#[derive(Clone, Copy)]
+pub(super) struct Fixed {
+    pub(super) local: &'static str,
+    pub(super) remote: &'static str,
+    pub(super) auto: bool,
     /// From when on it has one rule and a manual tunnel, seconds since 1970 UTC.
-    timed: Option<u64>,
+    pub(super) timed: Option<u64>,
     /// Everybody in the remote's /24 is a peer.
-    many: bool,
+    pub(super) many: bool,
 }
 
+/// What the owner of the VIP is told where everybody is a peer.
+pub(super) const OF_MANY: Fixed = Fixed { local: VIP, remote: PEER, auto: false, timed: None, many: true };
+/// What a peer is told.
+pub(super) const OF_PEER: Fixed = Fixed { local: PEER, remote: VIP, auto: false, timed: None, many: false };
+
 impl Fixed {
-    fn initiate(&self, method: ActivationMethod, name: Option<&str>) -> Initiate {
+    pub(super) fn initiate(&self, method: ActivationMethod, name: Option<&str>) -> Initiate {
         Initiate {
             rule: "all".into(),
             local_endpoint: ip(self.local),
@@ -184,8 +190,8 @@ impl PolicySource for Source {
         let auto = self.auto && stack.name.is("OWN");
         let timed = self.timed;
         Ok(Arc::new(match stack.name.is("PEER") {
-            false => Fixed { local: VIP, remote: PEER, auto, timed, many: self.many },
-            true => Fixed { local: PEER, remote: VIP, auto, timed: None, many: false },
+            false => Fixed { auto, timed, many: self.many, ..OF_MANY },
+            true => OF_PEER,
         }))
     }
 }
@@ -238,19 +244,28 @@ impl Lab {
 
     /// A DVIPA whose SAs go on at a backup.
     pub(super) async fn continuing() -> Self {
-        let spare = "[[stack]]\nname = 'SPARE'\nnetns = 'c'\nnetwork = ['e']\nxcf = { interface = 'x', address = '10.99.0.2' }\n";
-        let dvipa = format!(
-            "[[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\nbackups = ['SPARE']\ntakeover = 'continue'\ngiveback = 'manual'\n"
-        );
-        let mut lab = Self::configured(Source::default(), &config_of(spare, &dvipa));
+        Self::continuing_with(Source::default()).await
+    }
+
+    pub(super) async fn continuing_with(source: Source) -> Self {
+        let mut lab = Self::continuing_unconnected(source);
         for index in [OWN, OTHER, SPARE] {
             lab.connect(index, 1, false).await;
         }
         lab
     }
 
+    pub(super) fn continuing_unconnected(source: Source) -> Self {
+        let spare = "[[stack]]\nname = 'SPARE'\nnetns = 'c'\nnetwork = ['e']\nxcf = { interface = 'x', address = '10.99.0.2' }\n";
+        let dvipa = format!(
+            "[[dvipa]]\naddress = '{VIP}'\nowner = 'OWN'\nbackups = ['SPARE']\ntakeover = 'continue'\ngiveback = 'manual'\n"
+        );
+        Self::configured(source, &config_of(spare, &dvipa))
+    }
+
     /// This system backs the addresses of another one up, which are the VIP and [`SECOND`]; it is lost, and the claim of
     /// the second address is not answered.
+    #[cfg(feature = "etcd")]
     pub(super) async fn backing_up(second_mode: &str) -> Self {
         let dvipa = |address, mode| {
             format!(
@@ -266,11 +281,16 @@ impl Lab {
         }
         let (system, stack) = ("SYSB".to_owned(), "FAR".to_owned());
         for dvipa in [VIP, SECOND].map(ip) {
-            let owner = Owner { system: system.clone(), stack: stack.clone(), epoch: 1, released: false };
+            let owner = crate::cf::record::Owner {
+                system: system.clone(),
+                stack: stack.clone(),
+                epoch: 1,
+                released: false,
+            };
             let revision = Revision(1);
             lab.core.on_report(lab.now, Report::OwnerIs { dvipa, owner: Some(owner), revision });
         }
-        let alive = Some(Alive { start: 1, count: 1, lease_ms: 500, ended: false });
+        let alive = Some(crate::cf::record::Alive { start: 1, count: 1, lease_ms: 500, ended: false });
         lab.core.on_report(lab.now, Report::Alive { system, stack, revision: Revision(1), alive });
         lab.epoch = 1;
         lab
@@ -389,28 +409,33 @@ impl Lab {
     /// Carries messages until nothing moves any more.
     pub(super) async fn settle(&mut self) {
         for _ in 0..200 {
-            let mut moved = false;
-            for index in [OWN, OTHER, SPARE] {
-                while let Some(message) =
-                    self.stacks[index].end.as_mut().and_then(|e| e.from_core.try_recv().ok())
-                {
-                    moved = true;
-                    self.stack_hears(index, message);
-                }
-            }
-            for _ in 0..4 {
-                tokio::task::yield_now().await;
-            }
-            moved |= self.answer_orders();
-            while let Ok(internal) = self.internal.try_recv() {
-                moved = true;
-                self.core.on_internal(self.now, internal);
-            }
-            if !moved {
+            if !self.step().await {
                 return;
             }
         }
         panic!("does not come to rest");
+    }
+
+    /// Carries what is under way; false: there was nothing.
+    pub(super) async fn step(&mut self) -> bool {
+        let mut moved = false;
+        for index in [OWN, OTHER, SPARE] {
+            while let Some(message) =
+                self.stacks[index].end.as_mut().and_then(|e| e.from_core.try_recv().ok())
+            {
+                moved = true;
+                self.stack_hears(index, message);
+            }
+        }
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        moved |= self.answer_orders();
+        while let Ok(internal) = self.internal.try_recv() {
+            moved = true;
+            self.core.on_internal(self.now, internal);
+        }
+        moved
     }
 
     fn stack_hears(&mut self, index: usize, message: ToStack) {
