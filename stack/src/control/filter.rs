@@ -146,6 +146,12 @@ pub struct Granularity {
 }
 
 impl FilterRule {
+    /// Whether it is for the tunnels of certain peers only ([`Self::by_identity`]).
+    #[must_use]
+    pub fn is_for_certain_peers(&self) -> bool {
+        self.by_identity && !matches!(self.action, FilterAction::Permit | FilterAction::Deny)
+    }
+
     /// What [`super::SaPair::rule`] says of the pairs that serve it; `None`: it is served by none.
     #[must_use]
     pub fn anchor(&self) -> Option<String> {

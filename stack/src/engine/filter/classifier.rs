@@ -351,12 +351,17 @@ impl Classifier {
     /// Compiles the rules; indexes that [`Classifier::classify`] gives back are positions in this slice.
     #[must_use]
     pub fn compile(rules: &[FilterRule]) -> Self {
+        Self::compile_those(rules, |_| true)
+    }
+
+    /// As [`Classifier::compile`], of the rules that are `wanted`: the others match nothing.
+    pub(crate) fn compile_those(rules: &[FilterRule], wanted: impl Fn(&FilterRule) -> bool) -> Self {
         let mut this = Self::default();
         for direction in [Direction::Inbound, Direction::Outbound] {
             for view in VIEWS {
                 let number = table_number(direction, view);
-                this.v4[number] = Table::build(rules, false, direction, view);
-                this.v6[number] = Table::build(rules, true, direction, view);
+                this.v4[number] = Table::build(rules, &wanted, false, direction, view);
+                this.v6[number] = Table::build(rules, &wanted, true, direction, view);
             }
         }
         this
@@ -388,11 +393,18 @@ impl Classifier {
 }
 
 impl<A: Number> Table<A> {
-    fn build(rules: &[FilterRule], v6: bool, direction: Direction, view: View) -> Option<Self> {
+    fn build(
+        rules: &[FilterRule],
+        wanted: impl Fn(&FilterRule) -> bool,
+        v6: bool,
+        direction: Direction,
+        view: View,
+    ) -> Option<Self> {
+        let is_here = |r: &FilterRule| r.source.low.is_ipv6() == v6 && r.direction == direction;
         let members: Vec<Member<A>> = rules
             .iter()
             .zip(0..)
-            .filter(|(r, _)| r.source.low.is_ipv6() == v6 && r.direction == direction && view.holds(r))
+            .filter(|(r, _)| is_here(r) && view.holds(r) && wanted(r))
             .map(|(r, rule)| Member { rule, entry: Entry::of(r, view, direction) })
             .collect();
         if members.is_empty() { None } else { Some(Builder::new(hidden::without(members)).table()) }

@@ -12,6 +12,8 @@ pub(crate) const NEW: u32 = u32::MAX;
 pub struct Table {
     set: FilterSet,
     classifier: Classifier,
+    /// The same without the rules for certain peers, where there are any.
+    for_anybody: Option<Classifier>,
     /// Epoch of the table that this one comes after.
     after: u64,
     /// For each rule, where the same one stands in that table; [`NEW`]: nowhere.
@@ -30,7 +32,7 @@ impl Default for Table {
             implicit_icmp: false,
             rules: Vec::new(),
         };
-        Self { set, classifier: Classifier::default(), after: 0, inherits: Vec::new() }
+        Self { set, classifier: Classifier::default(), for_anybody: None, after: 0, inherits: Vec::new() }
     }
 }
 
@@ -39,8 +41,11 @@ impl Table {
     #[must_use]
     pub fn new(set: FilterSet, before: &Self) -> Self {
         let classifier = Classifier::compile(&set.rules);
+        let for_some = set.rules.iter().any(FilterRule::is_for_certain_peers);
+        let for_anybody =
+            for_some.then(|| Classifier::compile_those(&set.rules, |r| !r.is_for_certain_peers()));
         let inherits = same_rules(&set.rules, &before.set.rules);
-        Self { set, classifier, after: before.epoch(), inherits }
+        Self { set, classifier, for_anybody, after: before.epoch(), inherits }
     }
 
     /// Its rules in search order.
@@ -63,6 +68,11 @@ impl Table {
     /// The trees over its rules.
     pub(crate) const fn classifier(&self) -> &Classifier {
         &self.classifier
+    }
+
+    /// The trees over its rules that are not for certain peers only; `None`: none is.
+    pub(crate) const fn for_anybody(&self) -> Option<&Classifier> {
+        self.for_anybody.as_ref()
     }
 
     /// For each rule its place in `before`; `None`: the table was made to come after another one.

@@ -85,21 +85,28 @@ impl DynamicSet {
 
     /// The newest dynamic filter that the packet matches.
     pub(super) fn find(&self, tunnels: &[Option<Tunnel>], s: &Subject) -> Option<usize> {
-        let (_, peer) = s.local_remote();
-        let v6 = peer.is_ipv6();
         let mut best: Option<(u64, usize)> = None;
-        for &(length, _) in &self.lengths[usize::from(v6)] {
-            let Some(list) = self.by_prefix.get(&(v6, length, prefix_of(number(peer), length, v6))) else {
-                continue;
-            };
-            for &place in list {
-                let Some(t) = &tunnels[place] else { continue };
-                if best.is_none_or(|(order, _)| order < t.order) && selected(&t.local, &t.remote, s) {
-                    best = Some((t.order, place));
-                }
+        for (place, t) in self.at(tunnels, s) {
+            if best.is_none_or(|(order, _)| order < t.order) && selected(&t.local, &t.remote, s) {
+                best = Some((t.order, place));
             }
         }
         best.map(|(_, place)| place)
+    }
+
+    /// The dynamic filters that have the packet's peer, in no order; an address may be in several.
+    pub(super) fn at<'t>(
+        &self,
+        tunnels: &'t [Option<Tunnel>],
+        s: &Subject,
+    ) -> impl Iterator<Item = (usize, &'t Tunnel)> {
+        let (_, peer) = s.local_remote();
+        let v6 = peer.is_ipv6();
+        let of_length = move |&(length, _): &(u8, usize)| {
+            self.by_prefix.get(&(v6, length, prefix_of(number(peer), length, v6)))
+        };
+        let places = self.lengths[usize::from(v6)].iter().filter_map(of_length).flatten();
+        places.filter_map(|&place| Some((place, tunnels[place].as_ref()?)))
     }
 }
 

@@ -81,6 +81,7 @@ pub struct Spd {
     tunnel_numbers: HashMap<u32, usize, FixedState>,
     tunnel_of_spi: HashMap<u32, usize>,
     next_order: u64,
+    identified: identity::Identified,
     /// By family and direction.
     implicit: [[FilterTotals; 2]; 2],
     /// By direction.
@@ -115,6 +116,7 @@ impl Spd {
             tunnel_numbers: HashMap::with_hasher(FixedState::with_seed(seed)),
             tunnel_of_spi: HashMap::new(),
             next_order: 0,
+            identified: identity::Identified::new(seed),
             implicit: Default::default(),
             xcf: Default::default(),
             xcf_range: None,
@@ -147,6 +149,7 @@ impl Spd {
             self.set_of.push(set);
         }
         self.installed = unix_secs;
+        self.identified.exchange(table.rules(), &self.set_of, &self.tunnels);
         before
     }
 
@@ -216,6 +219,7 @@ impl Spd {
         let tunnel = match self.tunnels[place].take() {
             Some(mut t) => {
                 self.sets[t.set].remove(place, &t.remote);
+                self.identified.remove(place, &t);
                 t.pairs.push(fresh);
                 if pair.outbound_active {
                     t.current = pair.spi_in;
@@ -241,6 +245,7 @@ impl Spd {
             },
         };
         self.sets[set].insert(place, &tunnel.remote);
+        self.identified.insert(place, &tunnel);
         self.tunnels[place] = Some(tunnel);
         self.tunnel_of_spi.insert(pair.spi_in, place);
         set
@@ -276,6 +281,7 @@ impl Spd {
             None => {
                 let t = self.tunnels[place].take()?;
                 self.sets[t.set].remove(place, &t.remote);
+                self.identified.remove(place, &t);
                 self.tunnel_numbers.remove(&t.number);
                 self.free.push(place);
                 return Some(t.number);
@@ -291,6 +297,7 @@ impl Spd {
         self.tunnel_numbers.clear();
         self.tunnel_of_spi.clear();
         self.sets.iter_mut().for_each(DynamicSet::clear);
+        self.identified.clear();
     }
 
     /// Judges a packet that came in. `through` is the tunnel that opened it; of an ICMP error `quoted` is the

@@ -12,16 +12,16 @@ fn v4(low: u32, high: u32) -> AddressRange {
     AddressRange { low: IpAddr::V4(low.into()), high: IpAddr::V4(high.into()) }
 }
 
-fn selector(low: u32, high: u32) -> Selector {
+pub(super) fn selector(low: u32, high: u32) -> Selector {
     Selector { addresses: v4(low, high), protocol: None, ports: PortRange::ANY }
 }
 
-fn anchor(name: &str, direction: Direction, on_demand: bool) -> FilterRule {
+pub(super) fn anchor(name: &str, direction: Direction, on_demand: bool) -> FilterRule {
     let any = v4(0, u32::MAX);
     FilterRule::new(name, 1, direction, any, any, FilterAction::Ipsec { on_demand })
 }
 
-fn table(rules: Vec<FilterRule>) -> FilterSet {
+pub(super) fn table(rules: Vec<FilterRule>) -> FilterSet {
     FilterSet {
         epoch: 3,
         policy: true,
@@ -33,7 +33,7 @@ fn table(rules: Vec<FilterRule>) -> FilterSet {
     }
 }
 
-fn pair(tunnel: u32, generation: u32, spi_in: u32, remote: Selector) -> SaPair {
+pub(super) fn pair(tunnel: u32, generation: u32, spi_in: u32, remote: Selector) -> SaPair {
     SaPair {
         tunnel,
         generation,
@@ -62,7 +62,7 @@ fn pair(tunnel: u32, generation: u32, spi_in: u32, remote: Selector) -> SaPair {
     }
 }
 
-fn subject(direction: Direction, source: u32, destination: u32) -> Subject {
+pub(super) fn subject(direction: Direction, source: u32, destination: u32) -> Subject {
     Subject {
         direction,
         routed: false,
