@@ -66,19 +66,19 @@ fn every_suite_works() {
         (Encryption::AesCbc(256), Some(Integrity::HmacSha384)),
         (Encryption::AesCbc(256), Some(Integrity::HmacSha512)),
     ];
-    let groups = [Group::Curve25519, Group::Ecp256, Group::Ecp384, Group::Modp2048];
+    let groups = [Group::Curve25519, Group::Ecp256, Group::Ecp384, Group::Modp2048, Group::Ecp521];
     let prfs = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512];
     for (index, (encryption, integrity)) in ciphers.into_iter().enumerate() {
         let (mut a, mut b) = both();
         for rules in [&mut a, &mut b] {
             let offer = &mut rules.exchange[0].offers[0];
             (offer.encryption, offer.integrity) = (encryption, integrity);
-            (offer.group, offer.prf) = (groups[index % 4], prfs[index % 3]);
+            (offer.group, offer.prf) = (groups[index % 5], prfs[index % 3]);
             let child = &mut rules.child[0];
             (child.offers[0].encryption, child.offers[0].integrity) = (encryption, integrity);
             child.offers[0].lifetime = hour;
-            child.pfs_initiate = Some(groups[index % 4]);
-            child.pfs_accept = vec![Some(groups[index % 4])];
+            child.pfs_initiate = Some(groups[index % 5]);
+            child.pfs_accept = vec![Some(groups[index % 5])];
         }
         let mut pair = pair_of(a, b);
         pair.connect(Side::A);

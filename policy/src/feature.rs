@@ -28,8 +28,6 @@ pub enum Feature {
     WeakAlgorithms,
     /// What AllowWeak allows for IKE SAs and key exchanges (DES, 3DES, MD5, short groups), and AES-XCBC there.
     LegacyExchange,
-    /// The 521-bit random ECP group.
-    Group21,
     /// Authentication by signatures: certificates, distinguished names, revocation.
     Signatures,
     /// Protocol Opaque: IPv6 fragments that do not say their protocol.
@@ -51,7 +49,6 @@ impl Feature {
         Self::AesGmac,
         Self::WeakAlgorithms,
         Self::LegacyExchange,
-        Self::Group21,
         Self::Signatures,
         Self::Opaque,
         Self::Fips,
@@ -71,7 +68,6 @@ impl fmt::Display for Feature {
             Self::AesGmac => "AES-GMAC",
             Self::WeakAlgorithms => "weak algorithms",
             Self::LegacyExchange => "AES-XCBC or weak algorithms in key exchanges",
-            Self::Group21 => "521-bit group",
             Self::Signatures => "signatures and certificates",
             Self::Opaque => "filters of opaque fragments",
             Self::Fips => "validated cryptographic module",

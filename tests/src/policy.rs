@@ -157,6 +157,13 @@ KeyExchangeAction kxStrong
     PseudoRandomFunction  HMAC_SHA2_256
     DHGroup               Group19
   }}
+  KeyExchangeOffer
+  {{
+    HowToEncrypt          AES_CBC KeyLength 256
+    HowToVerifyMsgs       HMAC_SHA2_512_256
+    PseudoRandomFunction  HMAC_SHA2_512
+    DHGroup               Group21
+  }}
 }}
 ",
         minutes = options.child_minutes,

@@ -1,4 +1,5 @@
-//! Every suite of ESP that strongSwan's user-space ESP has too, negotiated and used, one after the other in one lab.
+//! Every suite of ESP that strongSwan's user-space ESP has too, negotiated and used, one after the other in one lab; one of them by an
+//! IKE SA of group 21.
 //!
 //! ```text
 //!   PEER .11 === ext === .1 DIST .1 === xcf === .21 TGT1
@@ -48,9 +49,14 @@ fn strongswan_and_we_agree_on_every_suite_and_carry_traffic_with_it() -> Result<
     let mut lab = Lab::new("suites")?;
     let offers = SUITES.map(|(_, encrypt, auth, ..)| (encrypt, auth)).to_vec();
     let plex = Sysplex::start(&mut lab, &Options { targets: 1, offers, ..Options::default() })?;
-    let connection = |(proposal, ..): (&str, &str, &str, &str, &str)| Connection {
-        esp: proposal.to_owned(),
-        ..Connection::host_to_host(proposal, PEER4, DVIPA4, SECRET)
+    let connection = |(proposal, ..): (&str, &str, &str, &str, &str)| {
+        let esp = proposal.to_owned();
+        let usual = Connection { esp, ..Connection::host_to_host(proposal, PEER4, DVIPA4, SECRET) };
+        match proposal {
+            // One IKE SA of the largest kind.
+            "aes256-sha512" => Connection { ike: "aes256-sha512-ecp521".to_owned(), ..usual },
+            _ => usual,
+        }
     };
     let peer = Swan::start(&lab, "PEER", &SUITES.map(connection))?;
     for (proposal, .., encrypt, auth) in SUITES {

@@ -162,6 +162,8 @@ pub enum Group {
     Ecp256,
     /// 384-bit random ECP (20).
     Ecp384,
+    /// 521-bit random ECP (21).
+    Ecp521,
     /// Curve25519 (31).
     Curve25519,
 }
@@ -174,6 +176,7 @@ impl Group {
             14 => Some(Self::Modp2048),
             19 => Some(Self::Ecp256),
             20 => Some(Self::Ecp384),
+            21 => Some(Self::Ecp521),
             31 => Some(Self::Curve25519),
             _ => None,
         }
@@ -186,6 +189,7 @@ impl Group {
             Self::Modp2048 => 14,
             Self::Ecp256 => 19,
             Self::Ecp384 => 20,
+            Self::Ecp521 => 21,
             Self::Curve25519 => 31,
         }
     }

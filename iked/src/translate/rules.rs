@@ -282,9 +282,9 @@ const fn group(group: model::Group) -> Option<Group> {
         model::Group::Modp2048 => Some(Group::Modp2048),
         model::Group::Ecp256 => Some(Group::Ecp256),
         model::Group::Ecp384 => Some(Group::Ecp384),
+        model::Group::Ecp521 => Some(Group::Ecp521),
         model::Group::Curve25519 => Some(Group::Curve25519),
-        model::Group::Ecp521
-        | model::Group::Modp768
+        model::Group::Modp768
         | model::Group::Modp1024
         | model::Group::Modp1536
         | model::Group::Modp2048Subgroup256 => None,

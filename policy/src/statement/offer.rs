@@ -245,11 +245,11 @@ const GROUPS: [(&str, Choice<Option<Group>>); 9] = [
     ("Group14", Choice::Is(Some(Group::Modp2048))),
     ("Group19", Choice::Is(Some(Group::Ecp256))),
     ("Group20", Choice::Is(Some(Group::Ecp384))),
+    ("Group21", Choice::Is(Some(Group::Ecp521))),
     ("Group31", Choice::Is(Some(Group::Curve25519))),
     ("Group1", Choice::Weak(Some(Group::Modp768), Feature::LegacyExchange)),
     ("Group2", Choice::Weak(Some(Group::Modp1024), Feature::LegacyExchange)),
     ("Group5", Choice::Weak(Some(Group::Modp1536), Feature::LegacyExchange)),
-    ("Group21", Choice::Needs(Some(Group::Ecp521), Feature::Group21)),
     ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256), Feature::LegacyExchange)),
 ];
 

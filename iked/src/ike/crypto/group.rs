@@ -1,4 +1,4 @@
-//! Key exchange methods: Curve25519, two ECP groups and MODP 2048 (RFC 8031, RFC 5903, RFC 3526).
+//! Key exchange methods: Curve25519, three ECP groups and MODP 2048 (RFC 8031, RFC 5903, RFC 3526).
 //!
 //! A peer's public value is checked before it meets our private key (RFC 6989, T23).
 
@@ -22,6 +22,7 @@ enum Exponent {
     Curve25519(Zeroizing<[u8; 32]>),
     Ecp256(p256::SecretKey),
     Ecp384(p384::SecretKey),
+    Ecp521(p521::SecretKey),
     Modp2048(Zeroizing<U512>),
 }
 
@@ -51,6 +52,7 @@ impl Group {
             Self::Modp2048 => 256,
             Self::Ecp256 => 64,
             Self::Ecp384 => 96,
+            Self::Ecp521 => 132,
             Self::Curve25519 => 32,
         }
     }
@@ -84,6 +86,15 @@ impl PrivateKey {
                     return Self::ecp384(secret);
                 }
             },
+            Group::Ecp521 => loop {
+                let mut octets = Zeroizing::new([0; 66]);
+                rng.fill_bytes(&mut octets[..]);
+                // 521 bits: with seven more, one draw in 128 would do.
+                octets[0] &= 1;
+                if let Ok(secret) = p521::SecretKey::from_slice(&octets[..]) {
+                    return Self::ecp521(secret);
+                }
+            },
             Group::Modp2048 => {
                 // RFC 3526 section 8: 220 to 320 bits match the group; 512 leave room and cost milliseconds.
                 let mut octets = Zeroizing::new([0; 64]);
@@ -109,6 +120,11 @@ impl PrivateKey {
         Self { secret: Exponent::Ecp384(secret), public }
     }
 
+    fn ecp521(secret: p521::SecretKey) -> Self {
+        let public = secret.public_key().to_sec1_point(false).as_bytes()[1..].to_vec();
+        Self { secret: Exponent::Ecp521(secret), public }
+    }
+
     fn modp2048(secret: Zeroizing<U512>) -> Self {
         let public = power(&U2048::from(2_u8), &secret).to_be_bytes().to_vec();
         Self { secret: Exponent::Modp2048(secret), public }
@@ -121,6 +137,7 @@ impl PrivateKey {
             Exponent::Curve25519(secret) => secret.to_vec(),
             Exponent::Ecp256(secret) => secret.to_bytes().to_vec(),
             Exponent::Ecp384(secret) => secret.to_bytes().to_vec(),
+            Exponent::Ecp521(secret) => secret.to_bytes().to_vec(),
             Exponent::Modp2048(secret) => secret.to_be_bytes().to_vec(),
         })
     }
@@ -133,6 +150,7 @@ impl PrivateKey {
             Group::Curve25519 => Self::curve25519(Zeroizing::new(octets.try_into().ok()?)),
             Group::Ecp256 => Self::ecp256(p256::SecretKey::from_slice(octets).ok()?),
             Group::Ecp384 => Self::ecp384(p384::SecretKey::from_slice(octets).ok()?),
+            Group::Ecp521 => Self::ecp521(p521::SecretKey::from_slice(octets).ok()?),
             Group::Modp2048 if octets.len() == U512::BYTES => {
                 Self::modp2048(Zeroizing::new(U512::from_be_slice(octets)))
             }
@@ -147,6 +165,7 @@ impl PrivateKey {
             Exponent::Curve25519(_) => Group::Curve25519,
             Exponent::Ecp256(_) => Group::Ecp256,
             Exponent::Ecp384(_) => Group::Ecp384,
+            Exponent::Ecp521(_) => Group::Ecp521,
             Exponent::Modp2048(_) => Group::Modp2048,
         }
     }
@@ -187,6 +206,11 @@ impl PrivateKey {
             Exponent::Ecp384(secret) => {
                 let point = p384::PublicKey::from_sec1_bytes(&sec1(peer)).map_err(|_| invalid)?;
                 let shared = p384::ecdh::diffie_hellman(secret.to_nonzero_scalar(), point.as_affine());
+                Ok(Secret(shared.raw_secret_bytes().to_vec()))
+            }
+            Exponent::Ecp521(secret) => {
+                let point = p521::PublicKey::from_sec1_bytes(&sec1(peer)).map_err(|_| invalid)?;
+                let shared = p521::ecdh::diffie_hellman(secret.to_nonzero_scalar(), point.as_affine());
                 Ok(Secret(shared.raw_secret_bytes().to_vec()))
             }
             Exponent::Modp2048(secret) => {
@@ -239,7 +263,8 @@ mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    const GROUPS: [Group; 4] = [Group::Modp2048, Group::Ecp256, Group::Ecp384, Group::Curve25519];
+    const GROUPS: [Group; 5] =
+        [Group::Modp2048, Group::Ecp256, Group::Ecp384, Group::Ecp521, Group::Curve25519];
 
     fn hex(text: &str) -> Vec<u8> {
         hex::decode(text).unwrap()
@@ -309,6 +334,21 @@ mod tests {
         );
     }
 
+    // RFC 5903 section 8.3.
+    #[test]
+    fn rfc_5903_group_21() {
+        let key = hex("0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a0\
+             95aa85a30fe1c2952c6771d937ba9777f5957b2639bab072462f68c27a57382d4a52");
+        check(
+            PrivateKey::ecp521(p521::SecretKey::from_slice(&key).unwrap()),
+            "0015417e84dbf28c0ad3c278713349dc7df153c897a1891bd98bab4357c9ecbee1e3bf42e00b8e380aeae57c2d107564941885942af5a7f4601723c4195d176ced3e\
+             017cae20b6641d2eeb695786d8c946146239d099e18e1d5a514c739d7cb4a10ad8a788015ac405d7799dc75e7b7d5b6cf2261a6a7f1507438bf01beb6ca3926f9582",
+            "00d0b3975ac4b799f5bea16d5e13e9af971d5e9b984c9f39728b5e5739735a219b97c356436adc6e95bb0352f6be64a6c2912d4ef2d0433ced2b6171640012d9460f\
+             015c68226383956e3bd066e797b623c27ce0eac2f551a10c2c724d9852077b87220b6536c5c408a1d2aebb8e86d678ae49cb57091f4732296579ab44fcd17f0fc56a",
+            "01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d1427e73ca4baa240a34786859810c06b3c715a3a8cc3151f2bee417996d19f3ddea",
+        );
+    }
+
     // 2^e mod p for a small exponent, and p itself against its definition's ends.
     #[test]
     fn modp_2048_is_exponentiation_mod_p() {
@@ -354,7 +394,7 @@ mod tests {
     #[test]
     fn t23_points_off_the_curve() {
         let mut rng = rng();
-        for group in [Group::Ecp256, Group::Ecp384] {
+        for group in [Group::Ecp256, Group::Ecp384, Group::Ecp521] {
             let (key, peer) = (PrivateKey::generate(group, &mut rng), PrivateKey::generate(group, &mut rng));
             let half = group.public_len() / 2;
             let mut off = peer.public().to_vec();
