@@ -421,11 +421,11 @@ impl Core {
         dvipa: IpAddr,
     ) -> Option<HashSet<(Identity, Identity)>> {
         let unknown = self.owners.iter().filter(|(a, _)| **a != dvipa).any(|(a, o)| {
-            let lost = self.index(&o.stack).is_none();
-            // Of an owner that was lost nothing lives, unless its SAs are gone on with as soon as this system has them.
+            let elsewhere = self.index(&o.stack).is_none();
+            // Of an owner that was lost nothing lives, unless this system goes on with its SAs as soon as it has them.
             let to_come = self.takeovers.announcing.contains_key(a) || self.taking_up.is_on(*a);
-            let goes_on = self.continues(*a) && (lost || to_come);
-            goes_on || (lost && !self.takeovers.machine.replaces_lost(*a))
+            let goes_on = self.continues(*a) && (elsewhere || to_come);
+            goes_on || (elsewhere && !self.takeovers.machine.replaces_lost(*a))
         });
         if unknown {
             return None;
