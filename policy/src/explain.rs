@@ -240,9 +240,6 @@ fn first_difference(filter: &Filter<'_>, at: Moment, packet: &Packet) -> Option<
 
 /// Ports, types and who opens the connection, where all the rest fits.
 fn upper_difference(filter: &Filter<'_>, packet: &Packet) -> Option<Miss> {
-    let within = |range: Option<crate::model::ByteRange>, value: u8| {
-        range.is_none_or(|r| r.low() <= value && value <= r.high())
-    };
     let asks_ports = !filter.source_ports.is_any() || !filter.destination_ports.is_any();
     let asks_type = filter.kind.is_some() || filter.code.is_some();
     match packet.upper {
@@ -252,11 +249,9 @@ fn upper_difference(filter: &Filter<'_>, packet: &Packet) -> Option<Miss> {
                 Connect::Inbound => !filter.inbound,
                 Connect::Outbound => filter.inbound,
             };
-            let port =
-                |range: crate::model::PortRange, port: u16| range.low() <= port && port <= range.high();
-            if !port(filter.source_ports, source) {
+            if !filter.source_ports.contains(source) {
                 Some(Miss::SourcePort)
-            } else if !port(filter.destination_ports, destination) {
+            } else if !filter.destination_ports.contains(destination) {
                 Some(Miss::DestinationPort)
             } else if asks_type {
                 Some(Miss::Type)
@@ -265,7 +260,9 @@ fn upper_difference(filter: &Filter<'_>, packet: &Packet) -> Option<Miss> {
             }
         }
         Upper::Typed { kind, code, .. } => {
-            let fits = !asks_ports && within(filter.kind, kind) && within(filter.code, code);
+            let fits = !asks_ports
+                && filter.kind.is_none_or(|r| r.contains(kind))
+                && filter.code.is_none_or(|r| r.contains(code));
             (!fits).then_some(Miss::Type)
         }
         Upper::Other(_) | Upper::Hidden => (asks_ports || asks_type).then_some(if packet.fragment {

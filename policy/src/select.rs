@@ -302,21 +302,20 @@ pub(crate) const fn covers_bytes(outer: Option<ByteRange>, inner: Option<ByteRan
 
 /// Whether a packet is one of the service's.
 fn matches_packet(service: &Protocol, upper: Upper) -> bool {
-    let holds = |range: Option<ByteRange>, n| range.is_none_or(|r| r.low() <= n && n <= r.high());
     match (*service, upper) {
         (Protocol::Any, _) => true,
         (
             Protocol::Ports { number, source: of, destination: to },
             Upper::Ports { protocol, source, destination, .. },
-        ) => {
-            number == protocol
-                && (of.low()..=of.high()).contains(&source)
-                && (to.low()..=to.high()).contains(&destination)
-        }
+        ) => number == protocol && of.contains(source) && to.contains(destination),
         (
             Protocol::Typed { number, kind, code },
             Upper::Typed { protocol, kind: own_kind, code: own_code },
-        ) => number == protocol && holds(kind, own_kind) && holds(code, own_code),
+        ) => {
+            number == protocol
+                && kind.is_none_or(|r| r.contains(own_kind))
+                && code.is_none_or(|r| r.contains(own_code))
+        }
         (Protocol::Other(number), _) => upper.protocol() == Some(number),
         (Protocol::Opaque, _) => false,
         // A fragment that does not show them is of whoever does not ask.

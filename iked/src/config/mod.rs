@@ -262,6 +262,13 @@ pub struct Dvipa {
     pub distribute: Vec<Distribute>,
 }
 
+impl Dvipa {
+    /// Stacks that can own it: the preferred one, then the backups.
+    pub fn candidates(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.owner).chain(&self.backups)
+    }
+}
+
 /// What becomes of the SAs at a takeover.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -7,29 +7,11 @@ use super::*;
 use crate::cf::RecordKey;
 use crate::cf::fence::{Contents, Record};
 use crate::cf::record::{Phase1, Phase2, RecordId};
-use crate::ike::command::{ActivationMethod, Initiate};
 use crate::ike::types::{Identity, TrafficSelector};
 use crate::request::ControlStatus;
 use crate::stack_link::LinkEvent;
 use crate::takeover::Progress;
 use std::net::SocketAddr;
-
-/// What a peer asks for that has just been started.
-fn anew() -> Command {
-    Command::Initiate(Box::new(Initiate {
-        rule: "all".into(),
-        local_endpoint: ip(PEER),
-        remote_endpoint: ip(VIP),
-        remote_id: None,
-        nat_port: None,
-        local: vec![selector(PEER)],
-        remote: vec![selector(VIP)],
-        local_dyn_vpn_rule: None,
-        method: ActivationMethod::Auto,
-        acquire: None,
-        initial_contact: true,
-    }))
-}
 
 /// The peer loses everything, without a word.
 async fn peer_forgets(lab: &mut Lab) {

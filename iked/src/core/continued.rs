@@ -9,7 +9,7 @@ use crate::cf::keeper::Order;
 use crate::cf::record::{RecordId, Secret};
 use crate::cf::seal::SysplexKey;
 use crate::config::Takeover;
-use crate::ike::command::{Command, Initiate, Renegotiate, Restore, Succession};
+use crate::ike::command::{Command, Initiate, Renegotiate, Succession};
 use crate::ike::rules::Settings;
 use crate::ike::snapshot::IkeSnapshot;
 use crate::ike::types::{IkeTunnelId, StoreTicket};
@@ -133,9 +133,7 @@ impl Core {
             let known = |c: u32| Some((c, goes_on(windows.get(&c)?, next_sequence)));
             let of_tunnel = snapshot.children().filter_map(|c| known(c.spi_in)).collect();
             let succession = Succession::Handed { next_sequence, children: of_tunnel };
-            let restore = Restore { snapshot, unix: now.unix, succession };
-            let engine = &mut self.stacks[index].engine;
-            engine.handle_command(now.instant, Command::Restore(Box::new(restore)));
+            self.restore(now, index, snapshot, succession);
         }
         children
     }

@@ -106,8 +106,7 @@ impl Core {
         if !both || pending.shown.collect(&self.stacks[pending.index]) {
             return self.finish_display(now, pending);
         }
-        let internal = self.internal.clone();
-        tokio::spawn(async move { internal.send(Internal::Display(Box::new(pending))).await });
+        self.in_another_turn(Internal::Display(Box::new(pending)));
     }
 
     /// Puts the answer together.

@@ -343,6 +343,12 @@ impl Core {
         }
     }
 
+    /// Comes back to it when others have had their turn.
+    fn in_another_turn(&self, internal: Internal) {
+        let later = self.internal.clone();
+        tokio::spawn(async move { later.send(internal).await });
+    }
+
     /// When [`Core::on_deadline`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {

@@ -10,7 +10,7 @@ use crate::ike::command::ActivationMethod;
 use crate::ike::failure::FailureKind;
 use crate::request::{CfState, ControlAction, ControlObject, ControlStatus, Want};
 use crate::stack_link::LinkEvent;
-use stack::control::{Acquire, FromStack, PortTranslation, SaNotice, UpperLayer};
+use stack::control::{FromStack, PortTranslation, SaNotice};
 
 fn kinds_of(writes: &[(RecordKey, bool)]) -> Vec<(&'static str, bool)> {
     let kind = |k: &RecordKey| match k {
@@ -162,16 +162,6 @@ async fn a_rekey_writes_the_record_in_place() {
 #[tokio::test(start_paused = true)]
 async fn an_outbound_packet_starts_a_negotiation() {
     let mut lab = Lab::both().await;
-    let acquire = |id, rule: &str| {
-        LinkEvent::Message(Box::new(FromStack::Acquire(Acquire {
-            id,
-            rule: rule.into(),
-            source: ip(VIP),
-            destination: ip(PEER),
-            protocol: 6,
-            upper: UpperLayer::Ports { source: 1, destination: 2 },
-        })))
-    };
     lab.core.on_link(lab.now, OWN, acquire(1, "all"));
     lab.settle().await;
     lab.assert_mirrored(1);
@@ -182,15 +172,7 @@ async fn an_outbound_packet_starts_a_negotiation() {
 async fn a_peer_that_does_not_answer_is_given_up_and_the_packet_with_it() {
     let mut lab = Lab::new();
     lab.connect(OWN, 1, false).await;
-    let acquire = Acquire {
-        id: 4,
-        rule: "all".into(),
-        source: ip(VIP),
-        destination: ip(PEER),
-        protocol: 6,
-        upper: UpperLayer::Ports { source: 1, destination: 2 },
-    };
-    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(FromStack::Acquire(acquire))));
+    lab.core.on_link(lab.now, OWN, acquire(4, "all"));
     lab.pass(Duration::from_secs(600)).await;
     assert!(lab.stacks[OWN].heard.contains(&ToStack::AcquireFailed { id: 4 }));
     assert!(lab.display(Want::IkeTunnels).await.unwrap().ike.is_empty());

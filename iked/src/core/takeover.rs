@@ -98,7 +98,7 @@ impl Takeovers {
     pub(super) fn new(config: &Config) -> Self {
         let plan = |d: &crate::config::Dvipa| Plan {
             address: d.address,
-            candidates: std::iter::once(&d.owner).chain(&d.backups).cloned().collect(),
+            candidates: d.candidates().cloned().collect(),
             giveback: d.giveback,
         };
         let settings = Settings { system: config.system.clone(), lease: lease(config) };
@@ -125,7 +125,7 @@ impl Core {
         self.order(Order::Watch { dvipas });
         let config = Arc::clone(&self.config);
         for d in &config.dvipas {
-            if std::iter::once(&d.owner).chain(&d.backups).any(|stack| self.index(stack).is_some()) {
+            if d.candidates().any(|stack| self.index(stack).is_some()) {
                 self.order(Order::Mirror { dvipa: d.address });
             }
         }
@@ -273,7 +273,7 @@ impl Core {
         let member = Member {
             xcf: s.entry.xcf.as_ref().map(|x| x.address),
             start: s.start,
-            distributor: part(&|d| d.owner == *stack || d.backups.contains(stack)),
+            distributor: part(&|d| d.candidates().any(|c| c == stack)),
             target: part(&|d| is_target(d, stack)),
         };
         let lease = lease(&self.config);

@@ -92,7 +92,7 @@ impl Core {
         self.take_some_up(now, &mut rest);
         if !rest.tunnels.is_empty() || !rest.waiting.is_empty() {
             self.taking_up.0.insert(dvipa, rest);
-            self.next_turn(dvipa, epoch);
+            self.in_another_turn(Internal::TakeUp { dvipa, epoch });
         }
     }
 
@@ -109,7 +109,7 @@ impl Core {
         self.taking_up.0.insert(dvipa, rest);
         self.drain(now, index);
         if self.taking_up.0.get(&dvipa).is_some_and(|rest| !rest.tunnels.is_empty()) {
-            return self.next_turn(dvipa, epoch);
+            return self.in_another_turn(Internal::TakeUp { dvipa, epoch });
         }
         let Some(rest) = self.taking_up.0.remove(&dvipa) else { return };
         act::write_all(&mut self.stacks[index], self.keeper.as_ref(), now, dvipa);
@@ -124,13 +124,19 @@ impl Core {
         let some = rest.tunnels.len().min(AT_ONCE);
         for snapshot in rest.tunnels.drain(..some) {
             let succession = Succession::Failed { next_sequence: rest.next_sequence };
-            let restore = Restore { snapshot, unix: now.unix, succession };
-            self.stacks[rest.index].engine.handle_command(now.instant, Command::Restore(Box::new(restore)));
+            self.restore(now, rest.index, snapshot, succession);
         }
     }
 
-    fn next_turn(&self, dvipa: IpAddr, epoch: u64) {
-        let internal = self.internal.clone();
-        tokio::spawn(async move { internal.send(Internal::TakeUp { dvipa, epoch }).await });
+    /// An IKE tunnel of the owner before goes on at the engine.
+    pub(super) fn restore(
+        &mut self,
+        now: Now,
+        index: StackIndex,
+        snapshot: IkeSnapshot,
+        succession: Succession,
+    ) {
+        let restore = Restore { snapshot, unix: now.unix, succession };
+        self.stacks[index].engine.handle_command(now.instant, Command::Restore(Box::new(restore)));
     }
 }

@@ -8,7 +8,6 @@ use crate::ike::event::{Event, Payload};
 use crate::ike::rules::Settings;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use stack::control::{Acquire, FromStack, UpperLayer};
 
 const PEERS: [&str; 5] =
     ["198.51.100.101", "198.51.100.102", "198.51.100.103", "198.51.100.104", "198.51.100.105"];
@@ -107,8 +106,7 @@ async fn waits(lab: &mut Lab) {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_begins_anew_waits_until_all_tunnels_are_there() {
     let mut lab = begun().await;
-    let begin = Command::Initiate(Box::new(OF_PEER.initiate(ActivationMethod::Command, None)));
-    lab.core.stacks[OTHER].engine.handle_command(lab.now.instant, begin);
+    lab.core.stacks[OTHER].engine.handle_command(lab.now.instant, anew());
     lab.core.drain(lab.now, OTHER);
     waits(&mut lab).await;
 }
@@ -116,15 +114,7 @@ async fn a_peer_that_begins_anew_waits_until_all_tunnels_are_there() {
 #[tokio::test(start_paused = true)]
 async fn a_packet_that_wants_an_sa_waits_until_all_tunnels_are_there() {
     let mut lab = begun().await;
-    let acquire = Acquire {
-        id: 1,
-        rule: "all".into(),
-        source: ip(VIP),
-        destination: ip(PEER),
-        protocol: 6,
-        upper: UpperLayer::Ports { source: 1, destination: 2 },
-    };
-    lab.core.on_link(lab.now, SPARE, LinkEvent::Message(Box::new(FromStack::Acquire(acquire))));
+    lab.core.on_link(lab.now, SPARE, acquire(1, "all"));
     waits(&mut lab).await;
 }
 

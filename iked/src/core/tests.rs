@@ -55,6 +55,23 @@ pub(super) const OF_MANY: Fixed = Fixed { local: VIP, remote: PEER, auto: false,
 /// What a peer is told.
 pub(super) const OF_PEER: Fixed = Fixed { local: PEER, remote: VIP, auto: false, timed: None, many: false };
 
+/// A packet of the VIP to the peer wants an SA of this rule.
+pub(super) fn acquire(id: u64, rule: &str) -> LinkEvent {
+    LinkEvent::Message(Box::new(FromStack::Acquire(Acquire {
+        id,
+        rule: rule.into(),
+        source: ip(VIP),
+        destination: ip(PEER),
+        protocol: 6,
+        upper: UpperLayer::Ports { source: 1, destination: 2 },
+    })))
+}
+
+/// What a peer asks for that has just been started.
+pub(super) fn anew() -> Command {
+    Command::Initiate(Box::new(OF_PEER.initiate(ActivationMethod::Auto, None)))
+}
+
 impl Fixed {
     pub(super) fn initiate(&self, method: ActivationMethod, name: Option<&str>) -> Initiate {
         Initiate {
@@ -735,15 +752,7 @@ async fn a_manual_tunnel_comes_with_its_time_and_is_what_the_stack_says() {
 async fn an_acquire_that_policy_does_not_allow_is_answered() {
     let mut lab = Lab::new();
     lab.connect(OWN, 1, false).await;
-    let acquire = FromStack::Acquire(Acquire {
-        id: 9,
-        rule: "other".into(),
-        source: ip(VIP),
-        destination: ip(PEER),
-        protocol: 6,
-        upper: UpperLayer::Ports { source: 1, destination: 2 },
-    });
-    lab.core.on_link(lab.now, OWN, LinkEvent::Message(Box::new(acquire)));
+    lab.core.on_link(lab.now, OWN, acquire(9, "other"));
     lab.settle().await;
     assert_eq!(lab.stacks[OWN].heard.last(), Some(&ToStack::AcquireFailed { id: 9 }));
 }

@@ -93,6 +93,11 @@ impl PortRange {
     pub const fn high(self) -> u16 {
         self.high
     }
+    /// Whether `port` lies in it.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.low <= port && port <= self.high
+    }
     /// Whether it holds every port.
     #[must_use]
     pub const fn is_any(self) -> bool {
@@ -122,6 +127,11 @@ impl ByteRange {
     #[must_use]
     pub const fn new(low: u8, high: u8) -> Option<Self> {
         if low <= high { Some(Self { low, high }) } else { None }
+    }
+    /// Whether `value` lies in it.
+    #[must_use]
+    pub const fn contains(self, value: u8) -> bool {
+        self.low <= value && value <= self.high
     }
     /// Low end.
     #[must_use]

@@ -13,7 +13,7 @@ use crate::ike::failure::{Failure, FailureKind};
 use crate::ike::lifetime::Lifetime;
 use crate::ike::table::SAS_PER_IDENTITIES;
 use crate::ike::timer::Timer;
-use crate::ike::types::{Identity, Mode, Secret};
+use crate::ike::types::{Identity, IdentityPattern, Mode, Secret};
 use crate::ike::view::Role;
 use crate::ike::wire::payload::{Auth, Id, Nonce, Notify, Ts};
 use crate::ike::wire::{AuthMethod, ExchangeType, IkeSuite, Message, NotifyType, Payload};
@@ -117,16 +117,13 @@ pub(crate) fn start(
     let id = Id::new(&rule.local_id);
     let proof = psk_auth(&rule.shared_key, &transcript.signed(&suite, &keys, own, &id.body()));
     let mut payloads = vec![Payload::IdInitiator(id)];
-    let known = child.as_ref().and_then(|child| child.peer.as_ref());
-    payloads.extend(known.or_else(|| rule.remote_id.exact()).map(|peer| Payload::IdResponder(Id::new(peer))));
+    let known = child.as_ref().and_then(|child| child.peer.clone()).map(IdentityPattern::Exact);
+    let expected = known.as_ref().unwrap_or(&rule.remote_id);
+    payloads.extend(expected.exact().map(|peer| Payload::IdResponder(Id::new(peer))));
     // Section 2.4: "this is the only IKE SA currently active between the authenticated identities"; where the peer's is
     // not known yet, between any that it may be.
     let alone = child.as_ref().is_some_and(|child| child.initial_contact) && sa.replaces.is_none();
-    let others = match known {
-        Some(peer) => !ctx.book.with_identities(&rule.local_id, peer).is_empty(),
-        None => ctx.book.has_identities(&rule.local_id, &rule.remote_id),
-    };
-    if alone && !others {
+    if alone && !ctx.book.has_identities(&rule.local_id, expected) {
         payloads.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, Vec::new())));
     }
     payloads.push(Payload::Auth(Auth { method: AuthMethod::SHARED_KEY, data: proof }));

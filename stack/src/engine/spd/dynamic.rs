@@ -85,17 +85,11 @@ impl DynamicSet {
 
     /// The newest dynamic filter that the packet matches.
     pub(super) fn find(&self, tunnels: &[Option<Tunnel>], s: &Subject) -> Option<usize> {
-        let mut best: Option<(u64, usize)> = None;
-        for (place, t) in self.at(tunnels, s) {
-            if best.is_none_or(|(order, _)| order < t.order) && selected(&t.local, &t.remote, s) {
-                best = Some((t.order, place));
-            }
-        }
-        best.map(|(_, place)| place)
+        self.matching(tunnels, s).max_by_key(|(_, t)| t.order).map(|(place, _)| place)
     }
 
-    /// The dynamic filters that have the packet's peer, in no order; an address may be in several.
-    pub(super) fn at<'t>(
+    /// The dynamic filters that the packet matches, in no order; one may come more than once.
+    pub(super) fn matching<'t>(
         &self,
         tunnels: &'t [Option<Tunnel>],
         s: &Subject,
@@ -106,7 +100,8 @@ impl DynamicSet {
             self.by_prefix.get(&(v6, length, prefix_of(number(peer), length, v6)))
         };
         let places = self.lengths[usize::from(v6)].iter().filter_map(of_length).flatten();
-        places.filter_map(|&place| Some((place, tunnels[place].as_ref()?)))
+        let there = places.filter_map(|&place| Some((place, tunnels[place].as_ref()?)));
+        there.filter(|(_, t)| selected(&t.local, &t.remote, s))
     }
 }
 

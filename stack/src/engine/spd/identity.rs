@@ -10,7 +10,7 @@
 //!
 //! [`Table::for_anybody`]: crate::engine::filter::Table::for_anybody
 
-use super::dynamic::{DynamicSet, Tunnel, selected};
+use super::dynamic::{DynamicSet, Tunnel};
 use super::{NO_SET, Spd};
 use crate::control::FilterRule;
 use crate::engine::filter::{Subject, Upper, plain_search};
@@ -92,8 +92,7 @@ impl Spd {
         let rules = self.table.rules();
         let serves = |set: usize| self.sets[set].find(&self.tunnels, s).is_some();
         self.beyond(first, s, serves, |end| {
-            let of_peer = self.identified.tunnels.at(&self.tunnels, s);
-            let serving = of_peer.filter(|(_, t)| selected(&t.local, &t.remote, s));
+            let serving = self.identified.tunnels.matching(&self.tunnels, s);
             serving.filter_map(|(_, t)| self.identified.first_of(t.set, rules, s, first, end)).min()
         })
     }
