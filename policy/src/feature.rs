@@ -24,10 +24,8 @@ pub enum Feature {
     AesXcbc,
     /// AES-GMAC (RFC 4543).
     AesGmac,
-    /// What AllowWeak allows for child SAs: DES, 3DES, MD5.
+    /// What AllowWeak allows: DES, 3DES, MD5, short groups.
     WeakAlgorithms,
-    /// What AllowWeak allows for IKE SAs and key exchanges (DES, 3DES, MD5, short groups), and AES-XCBC there.
-    LegacyExchange,
     /// Authentication by signatures: certificates, distinguished names, revocation.
     Signatures,
     /// Protocol Opaque: IPv6 fragments that do not say their protocol.
@@ -48,7 +46,6 @@ impl Feature {
         Self::AesXcbc,
         Self::AesGmac,
         Self::WeakAlgorithms,
-        Self::LegacyExchange,
         Self::Signatures,
         Self::Opaque,
         Self::Fips,
@@ -67,7 +64,6 @@ impl fmt::Display for Feature {
             Self::AesXcbc => "AES-XCBC",
             Self::AesGmac => "AES-GMAC",
             Self::WeakAlgorithms => "weak algorithms",
-            Self::LegacyExchange => "AES-XCBC or weak algorithms in key exchanges",
             Self::Signatures => "signatures and certificates",
             Self::Opaque => "filters of opaque fragments",
             Self::Fips => "validated cryptographic module",

@@ -164,9 +164,10 @@ KeyExchangeAction kxStrong
     PseudoRandomFunction  HMAC_SHA2_512
     DHGroup               Group21
   }}
-}}
+{exchanges}}}
 ",
         minutes = options.child_minutes,
+        exchanges = options.exchange_offers.iter().map(exchange_offer).collect::<String>(),
         more = options.offers.iter().map(offer).collect::<String>(),
         ike_minutes = options.ike_minutes,
     );
@@ -177,6 +178,27 @@ KeyExchangeAction kxStrong
 fn offer((encrypt, auth): &(&str, &str)) -> String {
     format!(
         "  IpDataOffer\n  {{\n    AllowWeak     Yes\n    HowToEncrypt  {encrypt}\n    HowToAuth     {auth}\n  }}\n"
+    )
+}
+
+/// A KeyExchangeOffer that may be weak.
+#[derive(Debug, Clone, Copy)]
+pub struct ExchangeOffer {
+    /// HowToEncrypt.
+    pub encrypt: &'static str,
+    /// HowToVerifyMsgs.
+    pub verify: &'static str,
+    /// PseudoRandomFunction.
+    pub prf: &'static str,
+    /// DHGroup.
+    pub group: &'static str,
+}
+
+fn exchange_offer(offer: &ExchangeOffer) -> String {
+    let ExchangeOffer { encrypt, verify, prf, group } = offer;
+    format!(
+        "  KeyExchangeOffer\n  {{\n    AllowWeak             Yes\n    HowToEncrypt          {encrypt}\n    \
+         HowToVerifyMsgs       {verify}\n    PseudoRandomFunction  {prf}\n    DHGroup               {group}\n  }}\n"
     )
 }
 

@@ -3,7 +3,7 @@
 use crate::http::start_server;
 use crate::lab::Lab;
 use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
-use crate::policy::{DENY_ALL, Pair, policy};
+use crate::policy::{DENY_ALL, ExchangeOffer, Pair, policy};
 use crate::process::Background;
 use crate::swan::{Connection, Swan};
 use anyhow::Result;
@@ -72,6 +72,8 @@ pub struct Options {
     pub permits: Vec<(String, String)>,
     /// More offers for child SAs, behind the usual ones: HowToEncrypt and HowToAuth. Weak ones are allowed.
     pub offers: Vec<(&'static str, &'static str)>,
+    /// More offers for IKE SAs, behind the usual ones. Weak ones are allowed.
+    pub exchange_offers: Vec<ExchangeOffer>,
     /// A static home address of a target, protected towards the peer by its own IKE.
     pub home: Option<(String, String)>,
 }
@@ -95,6 +97,7 @@ impl Default for Options {
             gre_in_udp: false,
             permits: Vec::new(),
             offers: Vec::new(),
+            exchange_offers: Vec::new(),
             home: None,
         }
     }

@@ -113,9 +113,9 @@ pub enum Encryption {
     Null,
     /// ENCR_NULL_AUTH_AES_GMAC with this key length in bits: integrity alone; child SAs only.
     AesGmac(u16),
-    /// ENCR_3DES; weak, child SAs only.
+    /// ENCR_3DES; weak.
     TripleDes,
-    /// ENCR_DES; weak, child SAs only.
+    /// ENCR_DES; weak.
     Des,
     /// No transform at all: the SA is one of AH (RFC 7296 section 3.3.3); child SAs only.
     Absent,
@@ -132,9 +132,9 @@ pub enum Integrity {
     HmacSha512,
     /// AUTH_HMAC_SHA1_96 (2).
     HmacSha1,
-    /// AUTH_AES_XCBC_96 (5); child SAs only.
+    /// AUTH_AES_XCBC_96 (5).
     AesXcbc96,
-    /// AUTH_HMAC_MD5_96 (1); weak, child SAs only.
+    /// AUTH_HMAC_MD5_96 (1); weak.
     HmacMd5,
     /// AUTH_AES_128_GMAC (9) to AUTH_AES_256_GMAC (11) with this key length in bits; AH only (RFC 4543 section 4).
     AesGmac(u16),
@@ -151,6 +151,10 @@ pub enum Prf {
     HmacSha512,
     /// PRF_HMAC_SHA1 (2).
     HmacSha1,
+    /// PRF_HMAC_MD5 (1); weak.
+    HmacMd5,
+    /// PRF_AES128_XCBC (4).
+    AesXcbc,
 }
 
 /// Key exchange methods (transform type 4).
@@ -166,6 +170,14 @@ pub enum Group {
     Ecp521,
     /// Curve25519 (31).
     Curve25519,
+    /// 768-bit MODP (1); weak.
+    Modp768,
+    /// 1024-bit MODP (2); weak.
+    Modp1024,
+    /// 1536-bit MODP (5); weak.
+    Modp1536,
+    /// 2048-bit MODP with a subgroup of 256-bit prime order (24); weak.
+    Modp2048Subgroup256,
 }
 
 impl Group {
@@ -173,10 +185,14 @@ impl Group {
     #[must_use]
     pub const fn from_number(number: u16) -> Option<Self> {
         match number {
+            1 => Some(Self::Modp768),
+            2 => Some(Self::Modp1024),
+            5 => Some(Self::Modp1536),
             14 => Some(Self::Modp2048),
             19 => Some(Self::Ecp256),
             20 => Some(Self::Ecp384),
             21 => Some(Self::Ecp521),
+            24 => Some(Self::Modp2048Subgroup256),
             31 => Some(Self::Curve25519),
             _ => None,
         }
@@ -186,10 +202,14 @@ impl Group {
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
+            Self::Modp768 => 1,
+            Self::Modp1024 => 2,
+            Self::Modp1536 => 5,
             Self::Modp2048 => 14,
             Self::Ecp256 => 19,
             Self::Ecp384 => 20,
             Self::Ecp521 => 21,
+            Self::Modp2048Subgroup256 => 24,
             Self::Curve25519 => 31,
         }
     }

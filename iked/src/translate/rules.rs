@@ -91,7 +91,7 @@ fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
         initiate: rule.initiate,
         respond: rule.action.respond,
         shared_key: Secret(rule.shared_key.as_ref()?.expose().to_vec()),
-        offers: rule.action.offers.iter().filter_map(ike_offer).collect(),
+        offers: rule.action.offers.iter().map(ike_offer).collect(),
         allow_nat: rule.allow_nat,
         filter_by_identity: rule.filter_by_identity,
         reauth_interval: rule.action.reauth_interval,
@@ -108,8 +108,8 @@ fn pattern(pattern: &model::IdentityPattern) -> Option<IdentityPattern> {
     })
 }
 
-fn ike_offer(offer: &model::ExchangeOffer) -> Option<IkeOffer> {
-    Some(IkeOffer {
+fn ike_offer(offer: &model::ExchangeOffer) -> IkeOffer {
+    IkeOffer {
         encryption: encryption(offer.encryption),
         integrity: offer.integrity.map(integrity),
         prf: match offer.prf {
@@ -117,11 +117,12 @@ fn ike_offer(offer: &model::ExchangeOffer) -> Option<IkeOffer> {
             model::Prf::HmacSha384 => Prf::HmacSha384,
             model::Prf::HmacSha512 => Prf::HmacSha512,
             model::Prf::HmacSha1 => Prf::HmacSha1,
-            model::Prf::AesXcbc | model::Prf::HmacMd5 => return None,
+            model::Prf::HmacMd5 => Prf::HmacMd5,
+            model::Prf::AesXcbc => Prf::AesXcbc,
         },
-        group: group(offer.group)?,
+        group: group(offer.group),
         lifetime: offer.lifetime,
-    })
+    }
 }
 
 /// One child rule for each service and family: selectors of two services must not be mixed.
@@ -146,12 +147,8 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
             model::Initiation::None => Initiation::None,
         },
         modes: vpn.encap.iter().copied().map(mode).collect(),
-        pfs_initiate: vpn.pfs_initiate.and_then(group),
-        pfs_accept: vpn
-            .pfs_accept
-            .iter()
-            .filter_map(|g| g.map_or(Some(None), |g| group(g).map(Some)))
-            .collect(),
+        pfs_initiate: vpn.pfs_initiate.map(group),
+        pfs_accept: vpn.pfs_accept.iter().map(|g| g.map(group)).collect(),
         offers: vpn.offers.iter().filter_map(child_offer).collect(),
         vpn_life: vpn.vpn_life,
         local_endpoint: start.and_then(|s| s.local_endpoint),
@@ -277,17 +274,17 @@ const fn integrity(integrity: model::Integrity) -> Integrity {
     }
 }
 
-const fn group(group: model::Group) -> Option<Group> {
+const fn group(group: model::Group) -> Group {
     match group {
-        model::Group::Modp2048 => Some(Group::Modp2048),
-        model::Group::Ecp256 => Some(Group::Ecp256),
-        model::Group::Ecp384 => Some(Group::Ecp384),
-        model::Group::Ecp521 => Some(Group::Ecp521),
-        model::Group::Curve25519 => Some(Group::Curve25519),
-        model::Group::Modp768
-        | model::Group::Modp1024
-        | model::Group::Modp1536
-        | model::Group::Modp2048Subgroup256 => None,
+        model::Group::Modp768 => Group::Modp768,
+        model::Group::Modp1024 => Group::Modp1024,
+        model::Group::Modp1536 => Group::Modp1536,
+        model::Group::Modp2048 => Group::Modp2048,
+        model::Group::Modp2048Subgroup256 => Group::Modp2048Subgroup256,
+        model::Group::Ecp256 => Group::Ecp256,
+        model::Group::Ecp384 => Group::Ecp384,
+        model::Group::Ecp521 => Group::Ecp521,
+        model::Group::Curve25519 => Group::Curve25519,
     }
 }
 

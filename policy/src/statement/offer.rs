@@ -170,10 +170,6 @@ enum Use {
 
 /// HowToEncrypt: `AES`, or a cipher with `KeyLength n`, which may be left out.
 fn encryption<'a>(args: &mut Args<'a>, of: Use, cx: &mut Context<'a, '_>) -> Option<Encryption> {
-    let weak = match of {
-        Use::Child => Feature::WeakAlgorithms,
-        Use::Exchange => Feature::LegacyExchange,
-    };
     let of_child = |cipher, why| match of {
         Use::Child => Choice::Is(cipher),
         Use::Exchange => Choice::Refused(why),
@@ -185,8 +181,8 @@ fn encryption<'a>(args: &mut Args<'a>, of: Use, cx: &mut Context<'a, '_>) -> Opt
             ("AES", Choice::Is(Cipher::Aes)),
             ("AES_CTR", of_child(Cipher::Ctr, "it is for data only")),
             ("CHACHA20_POLY1305", of_child(Cipher::ChaCha, "it is for data only")),
-            ("DES", Choice::Weak(Cipher::Des, weak)),
-            ("3DES", Choice::Weak(Cipher::TripleDes, weak)),
+            ("DES", Choice::Weak(Cipher::Des, Feature::WeakAlgorithms)),
+            ("3DES", Choice::Weak(Cipher::TripleDes, Feature::WeakAlgorithms)),
             ("DoNot", of_child(Cipher::Null, "an IKE SA is always encrypted")),
         ],
         cx,
@@ -247,10 +243,10 @@ const GROUPS: [(&str, Choice<Option<Group>>); 9] = [
     ("Group20", Choice::Is(Some(Group::Ecp384))),
     ("Group21", Choice::Is(Some(Group::Ecp521))),
     ("Group31", Choice::Is(Some(Group::Curve25519))),
-    ("Group1", Choice::Weak(Some(Group::Modp768), Feature::LegacyExchange)),
-    ("Group2", Choice::Weak(Some(Group::Modp1024), Feature::LegacyExchange)),
-    ("Group5", Choice::Weak(Some(Group::Modp1536), Feature::LegacyExchange)),
-    ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256), Feature::LegacyExchange)),
+    ("Group1", Choice::Weak(Some(Group::Modp768), Feature::WeakAlgorithms)),
+    ("Group2", Choice::Weak(Some(Group::Modp1024), Feature::WeakAlgorithms)),
+    ("Group5", Choice::Weak(Some(Group::Modp1536), Feature::WeakAlgorithms)),
+    ("Group24", Choice::Weak(Some(Group::Modp2048Subgroup256), Feature::WeakAlgorithms)),
 ];
 
 /// A group or None (`Some(None)`).
@@ -282,7 +278,7 @@ impl Object for ExchangeOffer {
                     ("SHA2_384", Choice::Is(())),
                     ("SHA2_512", Choice::Is(())),
                     ("SHA1", Choice::Is(())),
-                    ("MD5", Choice::Weak((), Feature::LegacyExchange)),
+                    ("MD5", Choice::Weak((), Feature::WeakAlgorithms)),
                 ],
                 cx,
             )
@@ -326,9 +322,9 @@ fn how_to_verify<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<In
             ("HMAC_SHA2_256_128", Choice::Is(Integrity::HmacSha256)),
             ("HMAC_SHA2_384_192", Choice::Is(Integrity::HmacSha384)),
             ("HMAC_SHA2_512_256", Choice::Is(Integrity::HmacSha512)),
-            ("HMAC_MD5_96", Choice::Weak(Integrity::HmacMd5, Feature::LegacyExchange)),
+            ("HMAC_MD5_96", Choice::Weak(Integrity::HmacMd5, Feature::WeakAlgorithms)),
             ("HMAC_SHA1_96", Choice::Needs(Integrity::HmacSha1, Feature::HmacSha1)),
-            ("AES128_XCBC_96", Choice::Needs(Integrity::AesXcbc, Feature::LegacyExchange)),
+            ("AES128_XCBC_96", Choice::Needs(Integrity::AesXcbc, Feature::AesXcbc)),
         ],
         cx,
     )
@@ -340,9 +336,9 @@ fn prf<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Prf> {
             ("HMAC_SHA2_256", Choice::Is(Prf::HmacSha256)),
             ("HMAC_SHA2_384", Choice::Is(Prf::HmacSha384)),
             ("HMAC_SHA2_512", Choice::Is(Prf::HmacSha512)),
-            ("HMAC_MD5", Choice::Weak(Prf::HmacMd5, Feature::LegacyExchange)),
+            ("HMAC_MD5", Choice::Weak(Prf::HmacMd5, Feature::WeakAlgorithms)),
             ("HMAC_SHA1", Choice::Needs(Prf::HmacSha1, Feature::HmacSha1)),
-            ("AES128_XCBC", Choice::Needs(Prf::AesXcbc, Feature::LegacyExchange)),
+            ("AES128_XCBC", Choice::Needs(Prf::AesXcbc, Feature::AesXcbc)),
         ],
         cx,
     )

@@ -1,20 +1,47 @@
-//! Key exchange methods: Curve25519, three ECP groups and MODP 2048 (RFC 8031, RFC 5903, RFC 3526).
+//! Key exchange methods: Curve25519, three ECP groups and the MODP groups (RFC 8031, RFC 5903, `modp`).
 //!
 //! A peer's public value is checked before it meets our private key (RFC 6989, T23).
 
+mod modp;
+
 use crate::ike::types::{Group, Secret};
-use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{Odd, U512, U2048};
+use crypto_bigint::U512;
+use modp::Modp;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use rand::CryptoRng;
-use std::sync::LazyLock;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Our half of one key exchange.
 pub struct PrivateKey {
+    group: Group,
     secret: Exponent,
     public: Vec<u8>,
+}
+
+/// How a group is computed with.
+enum Kind {
+    Curve25519,
+    Ecp256,
+    Ecp384,
+    Ecp521,
+    Modp(&'static dyn Modp),
+}
+
+impl Kind {
+    fn of(group: Group) -> Self {
+        match group {
+            Group::Curve25519 => Self::Curve25519,
+            Group::Ecp256 => Self::Ecp256,
+            Group::Ecp384 => Self::Ecp384,
+            Group::Ecp521 => Self::Ecp521,
+            Group::Modp768 => Self::Modp(&*modp::MODP_768),
+            Group::Modp1024 => Self::Modp(&*modp::MODP_1024),
+            Group::Modp1536 => Self::Modp(&*modp::MODP_1536),
+            Group::Modp2048 => Self::Modp(&*modp::MODP_2048),
+            Group::Modp2048Subgroup256 => Self::Modp(&*modp::MODP_2048_256),
+        }
+    }
 }
 
 /// Private values; each kind wipes itself.
@@ -23,7 +50,7 @@ enum Exponent {
     Ecp256(p256::SecretKey),
     Ecp384(p384::SecretKey),
     Ecp521(p521::SecretKey),
-    Modp2048(Zeroizing<U512>),
+    Modp(&'static dyn Modp, Zeroizing<U512>),
 }
 
 /// Why a peer's public value is refused.
@@ -49,7 +76,10 @@ impl Group {
     #[must_use]
     pub const fn public_len(self) -> usize {
         match self {
-            Self::Modp2048 => 256,
+            Self::Modp768 => 96,
+            Self::Modp1024 => 128,
+            Self::Modp1536 => 192,
+            Self::Modp2048 | Self::Modp2048Subgroup256 => 256,
             Self::Ecp256 => 64,
             Self::Ecp384 => 96,
             Self::Ecp521 => 132,
@@ -65,13 +95,13 @@ impl PrivateKey {
     /// A fresh key of `group`.
     #[must_use]
     pub fn generate(group: Group, rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        match group {
-            Group::Curve25519 => {
+        match Kind::of(group) {
+            Kind::Curve25519 => {
                 let mut secret = Zeroizing::new([0; 32]);
                 rng.fill_bytes(&mut secret[..]);
                 Self::curve25519(secret)
             }
-            Group::Ecp256 => loop {
+            Kind::Ecp256 => loop {
                 // A draw above the order is thrown away, so that the key is uniform.
                 let mut octets = Zeroizing::new([0; 32]);
                 rng.fill_bytes(&mut octets[..]);
@@ -79,14 +109,14 @@ impl PrivateKey {
                     return Self::ecp256(secret);
                 }
             },
-            Group::Ecp384 => loop {
+            Kind::Ecp384 => loop {
                 let mut octets = Zeroizing::new([0; 48]);
                 rng.fill_bytes(&mut octets[..]);
                 if let Ok(secret) = p384::SecretKey::from_slice(&octets[..]) {
                     return Self::ecp384(secret);
                 }
             },
-            Group::Ecp521 => loop {
+            Kind::Ecp521 => loop {
                 let mut octets = Zeroizing::new([0; 66]);
                 rng.fill_bytes(&mut octets[..]);
                 // 521 bits: with seven more, one draw in 128 would do.
@@ -95,39 +125,39 @@ impl PrivateKey {
                     return Self::ecp521(secret);
                 }
             },
-            Group::Modp2048 => {
-                // RFC 3526 section 8: 220 to 320 bits match the group; 512 leave room and cost milliseconds.
+            Kind::Modp(field) => {
+                // RFC 3526 section 8: 220 to 320 bits match group 14; 512 leave room and cost milliseconds.
                 let mut octets = Zeroizing::new([0; 64]);
                 rng.fill_bytes(&mut octets[..]);
                 octets[0] |= 0x80;
-                Self::modp2048(Zeroizing::new(U512::from_be_slice(&octets[..])))
+                Self::modp(group, field, Zeroizing::new(U512::from_be_slice(&octets[..])))
             }
         }
     }
 
     fn curve25519(secret: Zeroizing<[u8; 32]>) -> Self {
         let public = x25519_dalek::x25519(*secret, x25519_dalek::X25519_BASEPOINT_BYTES).to_vec();
-        Self { secret: Exponent::Curve25519(secret), public }
+        Self { group: Group::Curve25519, secret: Exponent::Curve25519(secret), public }
     }
 
     fn ecp256(secret: p256::SecretKey) -> Self {
         let public = secret.public_key().to_sec1_point(false).as_bytes()[1..].to_vec();
-        Self { secret: Exponent::Ecp256(secret), public }
+        Self { group: Group::Ecp256, secret: Exponent::Ecp256(secret), public }
     }
 
     fn ecp384(secret: p384::SecretKey) -> Self {
         let public = secret.public_key().to_sec1_point(false).as_bytes()[1..].to_vec();
-        Self { secret: Exponent::Ecp384(secret), public }
+        Self { group: Group::Ecp384, secret: Exponent::Ecp384(secret), public }
     }
 
     fn ecp521(secret: p521::SecretKey) -> Self {
         let public = secret.public_key().to_sec1_point(false).as_bytes()[1..].to_vec();
-        Self { secret: Exponent::Ecp521(secret), public }
+        Self { group: Group::Ecp521, secret: Exponent::Ecp521(secret), public }
     }
 
-    fn modp2048(secret: Zeroizing<U512>) -> Self {
-        let public = power(&U2048::from(2_u8), &secret).to_be_bytes().to_vec();
-        Self { secret: Exponent::Modp2048(secret), public }
+    fn modp(group: Group, field: &'static dyn Modp, secret: Zeroizing<U512>) -> Self {
+        let public = field.public(&secret);
+        Self { group, secret: Exponent::Modp(field, secret), public }
     }
 
     /// The private value, for a process that goes on with this exchange.
@@ -138,7 +168,7 @@ impl PrivateKey {
             Exponent::Ecp256(secret) => secret.to_bytes().to_vec(),
             Exponent::Ecp384(secret) => secret.to_bytes().to_vec(),
             Exponent::Ecp521(secret) => secret.to_bytes().to_vec(),
-            Exponent::Modp2048(secret) => secret.to_be_bytes().to_vec(),
+            Exponent::Modp(_, secret) => secret.to_be_bytes().to_vec(),
         })
     }
 
@@ -146,28 +176,22 @@ impl PrivateKey {
     #[must_use]
     pub(crate) fn from_exponent(group: Group, exponent: &Secret) -> Option<Self> {
         let octets = exponent.0.as_slice();
-        Some(match group {
-            Group::Curve25519 => Self::curve25519(Zeroizing::new(octets.try_into().ok()?)),
-            Group::Ecp256 => Self::ecp256(p256::SecretKey::from_slice(octets).ok()?),
-            Group::Ecp384 => Self::ecp384(p384::SecretKey::from_slice(octets).ok()?),
-            Group::Ecp521 => Self::ecp521(p521::SecretKey::from_slice(octets).ok()?),
-            Group::Modp2048 if octets.len() == U512::BYTES => {
-                Self::modp2048(Zeroizing::new(U512::from_be_slice(octets)))
+        Some(match Kind::of(group) {
+            Kind::Curve25519 => Self::curve25519(Zeroizing::new(octets.try_into().ok()?)),
+            Kind::Ecp256 => Self::ecp256(p256::SecretKey::from_slice(octets).ok()?),
+            Kind::Ecp384 => Self::ecp384(p384::SecretKey::from_slice(octets).ok()?),
+            Kind::Ecp521 => Self::ecp521(p521::SecretKey::from_slice(octets).ok()?),
+            Kind::Modp(field) if octets.len() == U512::BYTES => {
+                Self::modp(group, field, Zeroizing::new(U512::from_be_slice(octets)))
             }
-            Group::Modp2048 => return None,
+            Kind::Modp(_) => return None,
         })
     }
 
     /// Its group.
     #[must_use]
     pub const fn group(&self) -> Group {
-        match self.secret {
-            Exponent::Curve25519(_) => Group::Curve25519,
-            Exponent::Ecp256(_) => Group::Ecp256,
-            Exponent::Ecp384(_) => Group::Ecp384,
-            Exponent::Ecp521(_) => Group::Ecp521,
-            Exponent::Modp2048(_) => Group::Modp2048,
-        }
+        self.group
     }
 
     /// The public value, as the Key Exchange payload carries it.
@@ -184,7 +208,7 @@ impl PrivateKey {
     /// # Errors
     /// The value is refused.
     pub fn agree(&self, peer: &[u8]) -> Result<Secret, GroupError> {
-        let group = self.group();
+        let group = self.group;
         let invalid = GroupError::Value(group.number());
         let expected = group.public_len();
         if peer.len() != expected {
@@ -213,18 +237,7 @@ impl PrivateKey {
                 let shared = p521::ecdh::diffie_hellman(secret.to_nonzero_scalar(), point.as_affine());
                 Ok(Secret(shared.raw_secret_bytes().to_vec()))
             }
-            Exponent::Modp2048(secret) => {
-                let value = U2048::from_be_slice(peer);
-                // RFC 6989 section 2.1: p is a safe prime, so 1 < y < p - 1 is enough.
-                let highest = MODP_2048.modulus().get().wrapping_sub(&U2048::from(2_u8));
-                if value < U2048::from(2_u8) || value > highest {
-                    return Err(invalid);
-                }
-                let mut shared = power(&value, secret);
-                let out = Secret(shared.to_be_bytes().to_vec());
-                shared.zeroize();
-                Ok(out)
-            }
+            Exponent::Modp(field, secret) => field.agree(secret, peer).ok_or(invalid),
         }
     }
 }
@@ -236,35 +249,22 @@ fn sec1(point: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `base ^ exponent mod p`, in time that depends on neither.
-fn power(base: &U2048, exponent: &U512) -> U2048 {
-    FixedMontyForm::new(base, &MODP_2048).pow(exponent).retrieve()
-}
-
-static MODP_2048: LazyLock<FixedMontyParams<{ U2048::LIMBS }>> = LazyLock::new(|| {
-    let prime = U2048::from_be_hex(MODP_2048_PRIME);
-    FixedMontyParams::new_vartime(Odd::new(prime).expect("a prime above 2 is odd"))
-});
-
-/// The prime of group 14 (RFC 3526 section 3).
-const MODP_2048_PRIME: &str = concat!(
-    "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
-    "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
-    "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
-    "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece45b3dc2007cb8a163bf05",
-    "98da48361c55d39a69163fa8fd24cf5f83655d23dca3ad961c62f356208552bb",
-    "9ed529077096966d670c354e4abc9804f1746c08ca18217c32905e462e36ce3b",
-    "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf695581718",
-    "3995497cea956ae515d2261898fa051015728e5a8aacaa68ffffffffffffffff",
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rand::SeedableRng;
 
-    const GROUPS: [Group; 5] =
-        [Group::Modp2048, Group::Ecp256, Group::Ecp384, Group::Ecp521, Group::Curve25519];
+    const GROUPS: [Group; 9] = [
+        Group::Modp768,
+        Group::Modp1024,
+        Group::Modp1536,
+        Group::Modp2048,
+        Group::Modp2048Subgroup256,
+        Group::Ecp256,
+        Group::Ecp384,
+        Group::Ecp521,
+        Group::Curve25519,
+    ];
 
     fn hex(text: &str) -> Vec<u8> {
         hex::decode(text).unwrap()
@@ -349,21 +349,6 @@ mod tests {
         );
     }
 
-    // 2^e mod p for a small exponent, and p itself against its definition's ends.
-    #[test]
-    fn modp_2048_is_exponentiation_mod_p() {
-        let small = |exponent: u32| PrivateKey::modp2048(Zeroizing::new(U512::from(exponent)));
-        let mut expected = [0; 256];
-        expected[256 - 13] = 16;
-        assert_eq!(small(100).public(), expected);
-        // 2^2048 mod p = 2^2048 - p, as p > 2^2047.
-        let p = MODP_2048.modulus().get();
-        assert_eq!(small(2048).public(), p.wrapping_neg().to_be_bytes().as_ref());
-        // (2^a)^b = (2^b)^a, both above the size of p.
-        let (a, b) = (small(3001), small(70_001));
-        assert_eq!(a.agree(b.public()), b.agree(a.public()));
-    }
-
     #[test]
     fn t07_t23_wrong_lengths() {
         let mut rng = rng();
@@ -375,20 +360,6 @@ mod tests {
                 assert_eq!(key.agree(&vec![9; length]), Err(error));
             }
         }
-    }
-
-    #[test]
-    fn t23_modp_values_at_the_ends() {
-        let key = PrivateKey::generate(Group::Modp2048, &mut rng());
-        let p = MODP_2048.modulus().get();
-        let at = |value: U2048| key.agree(value.to_be_bytes().as_ref());
-        for bad in
-            [U2048::ZERO, U2048::ONE, p.wrapping_sub(&U2048::ONE), p, p.wrapping_add(&U2048::ONE), U2048::MAX]
-        {
-            assert_eq!(at(bad), Err(GroupError::Value(14)));
-        }
-        assert!(at(U2048::from(2_u8)).is_ok());
-        assert!(at(p.wrapping_sub(&U2048::from(2_u8))).is_ok());
     }
 
     #[test]

@@ -48,8 +48,12 @@ impl IkeKeys {
     /// The keys of a first IKE SA: `shared` is g^ir, nonces and SPIs those of IKE_SA_INIT.
     #[must_use]
     pub fn initial(suite: &IkeSuite, ni: &[u8], nr: &[u8], shared: &Secret, spi_i: u64, spi_r: u64) -> Self {
-        // SKEYSEED = prf(Ni | Nr, g^ir)
-        let seed = suite.prf.compute(&[ni, nr].concat(), &[&shared.0]);
+        // SKEYSEED = prf(Ni | Nr, g^ir); of a PRF with keys of 128 bits, the first 64 bits of each.
+        let key = match suite.prf {
+            Prf::AesXcbc => [half(ni), half(nr)].concat(),
+            _ => [ni, nr].concat(),
+        };
+        let seed = suite.prf.compute(&key, &[&shared.0]);
         Self::expand(suite, &seed, ni, nr, spi_i, spi_r)
     }
 
@@ -188,6 +192,11 @@ impl ChildKeys {
             Role::Responder => (self.initiator.clone(), self.responder.clone()),
         }
     }
+}
+
+/// What of a nonce goes into a key of 128 bits.
+fn half(nonce: &[u8]) -> &[u8] {
+    &nonce[..nonce.len().min(8)]
 }
 
 /// What is left of the key stream.

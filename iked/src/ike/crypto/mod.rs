@@ -5,7 +5,7 @@
 
 mod aead;
 mod auth;
-mod cbc_hmac;
+mod cbc;
 mod cookie;
 mod group;
 mod keymat;

@@ -1,11 +1,14 @@
-//! Pseudo-random functions and integrity checksums, all HMAC with SHA-2 or SHA-1 (RFC 7296 section 2.13, RFC 4868,
-//! RFC 2404).
+//! Pseudo-random functions and integrity checksums (RFC 7296 section 2.13): HMAC with SHA-2, SHA-1 or MD5 (RFC 4868,
+//! RFC 2404, RFC 2403), and AES-XCBC (RFC 3566, RFC 4434).
 
 use crate::ike::types::{Integrity, Prf, Secret};
+use aes::Aes128;
+use cbc::cipher::{BlockCipherEncrypt, BlockModeEncrypt, KeyIvInit};
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 impl Prf {
     /// `prf(key, parts…)`, the parts taken as one string.
@@ -16,6 +19,8 @@ impl Prf {
             Self::HmacSha384 => hmac::<Hmac<Sha384>>(key, parts),
             Self::HmacSha512 => hmac::<Hmac<Sha512>>(key, parts),
             Self::HmacSha1 => hmac::<Hmac<Sha1>>(key, parts),
+            Self::HmacMd5 => hmac::<Hmac<Md5>>(key, parts),
+            Self::AesXcbc => xcbc(&xcbc_key(key), parts).to_vec(),
         })
     }
 
@@ -58,10 +63,10 @@ impl Integrity {
             Self::HmacSha384 => hmac::<Hmac<Sha384>>(key, parts),
             Self::HmacSha512 => hmac::<Hmac<Sha512>>(key, parts),
             Self::HmacSha1 => hmac::<Hmac<Sha1>>(key, parts),
-            Self::AesXcbc96 | Self::HmacMd5 | Self::AesGmac(_) => {
-                unreachable!(
-                    "{self:?} is an algorithm of child SAs: a suite of an IKE SA with it is not sound"
-                )
+            Self::HmacMd5 => hmac::<Hmac<Md5>>(key, parts),
+            Self::AesXcbc96 => xcbc(key.try_into().expect("key derivation gives 128 bits"), parts).to_vec(),
+            Self::AesGmac(_) => {
+                unreachable!("AES-GMAC is for child SAs: a suite of an IKE SA with it is not sound")
             }
         };
         full.truncate(self.icv_len());
@@ -75,6 +80,44 @@ fn hmac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
         mac.update(part);
     }
     mac.finalize().into_bytes().to_vec()
+}
+
+/// A key, and a block, of AES-128.
+type Block = [u8; 16];
+
+/// A key of any length for the PRF (RFC 4434 section 2): a short one is filled up, a long one becomes its own MAC.
+fn xcbc_key(key: &[u8]) -> Zeroizing<Block> {
+    let mut out = Zeroizing::new([0; 16]);
+    match out.get_mut(..key.len()) {
+        Some(front) => front.copy_from_slice(key),
+        None => *out = xcbc(&[0; 16], &[key]),
+    }
+    out
+}
+
+/// AES-XCBC-MAC (RFC 3566 section 4), not cut.
+fn xcbc(key: &Block, parts: &[&[u8]]) -> Block {
+    let cipher = Aes128::new(key.into());
+    let derived = |octet| {
+        let mut block = [octet; 16].into();
+        cipher.encrypt_block(&mut block);
+        Zeroizing::new(Block::from(block))
+    };
+    let mut text = Zeroizing::new(parts.concat());
+    let is_whole = !text.is_empty() && text.len().is_multiple_of(16);
+    if !is_whole {
+        text.push(0x80);
+        let padded = text.len().next_multiple_of(16);
+        text.resize(padded, 0);
+    }
+    let last_key = derived(if is_whole { 2 } else { 3 });
+    let (blocks, _) = aes::Block::slice_as_chunks_mut(&mut text);
+    if let Some(last) = blocks.last_mut() {
+        last.iter_mut().zip(*last_key).for_each(|(octet, key)| *octet ^= key);
+    }
+    // What CBC without an IV leaves in the last block is the MAC.
+    cbc::Encryptor::<Aes128>::new((&*derived(1)).into(), &[0; 16].into()).encrypt_blocks(blocks);
+    blocks.last().copied().map_or([0; 16], Block::from)
 }
 
 #[cfg(test)]
@@ -146,18 +189,60 @@ mod tests {
         );
     }
 
+    // RFC 2202 section 2, test cases 1 and 2; RFC 2403 cuts to 96 bits.
+    #[test]
+    fn rfc_2202_md5() {
+        assert_eq!(Integrity::HmacMd5.checksum(&[0x0b; 16], &[b"Hi There"]), hex("9294727a3638bb1c13f48ef8"));
+        assert_eq!(
+            Prf::HmacMd5.compute(b"Jefe", &[b"what do ya want ", b"for nothing?"]).0,
+            hex("750c783e6ab0b503eaa86e310a5db738")
+        );
+    }
+
+    // RFC 3566 section 4.6, test cases 1 to 4 and 6; the parts may be cut anywhere.
+    #[test]
+    fn rfc_3566() {
+        let key = hex("000102030405060708090a0b0c0d0e0f");
+        let counting: Vec<u8> = (0..34).collect();
+        for (octets, mac) in [
+            (0, "75f0251d528ac01c4573dfd5"),
+            (3, "5b376580ae2f19afe7219cee"),
+            (16, "d2a246fa349b68a79998a439"),
+            (20, "47f51b4564966215b8985c63"),
+            (34, "becbb3bccdb518a30677d548"),
+        ] {
+            let (front, back) = counting[..octets].split_at(octets / 3);
+            assert_eq!(Integrity::AesXcbc96.checksum(&key, &[front, back]), hex(mac), "{octets} octets");
+        }
+    }
+
+    // RFC 4434 section 2.1: keys of 16, 10 and 18 octets.
+    #[test]
+    fn rfc_4434() {
+        let message: Vec<u8> = (0..20).collect();
+        for (key, mac) in [
+            ("000102030405060708090a0b0c0d0e0f", "47f51b4564966215b8985c63055ed308"),
+            ("00010203040506070809", "0fa087af7d866e7653434e602fdde835"),
+            ("000102030405060708090a0b0c0d0e0fedcb", "8cd3c93ae598a9803006ffb67c40e9e4"),
+        ] {
+            assert_eq!(Prf::AesXcbc.compute(&hex(key), &[&message]).0, hex(mac));
+        }
+    }
+
     proptest! {
         #[test]
         fn prf_plus_is_a_chain_of_prf(
             key in proptest::collection::vec(any::<u8>(), 0..80),
             seed in proptest::collection::vec(any::<u8>(), 0..80),
             len in 0_usize..400,
-            which in 0..4,
+            which in 0..6,
         ) {
-            let prf = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha1][which as usize];
+            let prfs =
+                [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha1, Prf::HmacMd5, Prf::AesXcbc];
+            let prf = prfs[which as usize];
             let mut expected = prf.compute(&key, &[&seed, &[1]]).0.clone();
             let mut last = expected.clone();
-            for counter in 2..=20_u8 {
+            for counter in 2..=25_u8 {
                 last = prf.compute(&key, &[&last, &seed, &[counter]]).0.clone();
                 expected.extend_from_slice(&last);
             }

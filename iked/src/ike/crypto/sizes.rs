@@ -15,7 +15,7 @@ impl Encryption {
     /// It can protect an IKE SA here.
     #[must_use]
     pub const fn is_for_ike(self) -> bool {
-        matches!(self, Self::AesGcm16(_) | Self::AesCbc(_))
+        matches!(self, Self::AesGcm16(_) | Self::AesCbc(_) | Self::TripleDes | Self::Des)
     }
 
     /// Its key has a length that the algorithm takes.
@@ -48,7 +48,7 @@ impl Integrity {
     /// It can protect an IKE SA here.
     #[must_use]
     pub const fn is_for_ike(self) -> bool {
-        matches!(self, Self::HmacSha256 | Self::HmacSha384 | Self::HmacSha512 | Self::HmacSha1)
+        !matches!(self, Self::AesGmac(_))
     }
 
     /// Octets of key (RFC 2404 section 3, RFC 4868 section 2.1.1: as long as the hash), with the salt of AES-GMAC.
@@ -84,6 +84,7 @@ impl Prf {
             Self::HmacSha384 => 48,
             Self::HmacSha512 => 64,
             Self::HmacSha1 => 20,
+            Self::HmacMd5 | Self::AesXcbc => 16,
         }
     }
 }

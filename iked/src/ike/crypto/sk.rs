@@ -7,7 +7,7 @@
 //! ```
 
 use super::aead::{Forged, GcmKey, IV_LEN, TAG_LEN};
-use super::cbc_hmac::{BLOCK_LEN, CbcHmacKey};
+use super::cbc::CbcKey;
 use crate::ike::types::{Encryption, Secret};
 use crate::ike::wire::payload::encode_chain;
 use crate::ike::wire::{EncodeError, HEADER_LEN, IkeSuite, Message, PayloadType, Protected, WireError};
@@ -69,7 +69,7 @@ pub struct Opener {
 
 enum Protection {
     Gcm(GcmKey),
-    Cbc(CbcHmacKey),
+    Cbc(CbcKey),
 }
 
 /// Why a message of ours cannot be sealed.
@@ -106,9 +106,10 @@ impl Protection {
     fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret) -> Self {
         match suite.encryption {
             Encryption::AesGcm16(_) => Self::Gcm(GcmKey::new(encryption)),
-            Encryption::AesCbc(_) => {
+            Encryption::AesCbc(_) | Encryption::TripleDes | Encryption::Des => {
                 let integrity = suite.integrity.expect("a cipher that is no AEAD is chosen with integrity");
-                Self::Cbc(CbcHmacKey::new(encryption.clone(), integrity, authentication.clone()))
+                let (encryption, authentication) = (encryption.clone(), authentication.clone());
+                Self::Cbc(CbcKey::new(suite.encryption, encryption, integrity, authentication))
             }
             other => {
                 unreachable!("{other:?} is a cipher of child SAs: a suite of an IKE SA with it is not sound")
@@ -120,7 +121,7 @@ impl Protection {
     const fn overhead(&self) -> (usize, usize) {
         match self {
             Self::Gcm(_) => (IV_LEN, TAG_LEN),
-            Self::Cbc(key) => (BLOCK_LEN, key.icv_len()),
+            Self::Cbc(key) => (key.block_len(), key.icv_len()),
         }
     }
 }
@@ -154,7 +155,7 @@ impl Sealer {
         let first = encode_chain(&message.payloads, &mut text)?;
         let padding = match self.protection {
             Protection::Gcm(_) => 0,
-            Protection::Cbc(_) => BLOCK_LEN - 1 - text.len() % BLOCK_LEN,
+            Protection::Cbc(ref key) => key.block_len() - 1 - text.len() % key.block_len(),
         };
         text.resize(text.len() + padding, 0);
         text.push(u8::try_from(padding).expect("padding is shorter than a block"));
@@ -175,7 +176,7 @@ impl Sealer {
                 out.extend_from_slice(&tag);
             }
             Protection::Cbc(key) => {
-                let mut iv = [0; BLOCK_LEN];
+                let mut iv = vec![0; iv_len];
                 rng.fill_bytes(&mut iv);
                 key.encrypt(&iv, &mut text);
                 out.extend_from_slice(&iv);
@@ -224,8 +225,7 @@ impl Opener {
                 key.open(iv, associated, &mut text, tag)?;
             }
             Protection::Cbc(key) => {
-                let iv = iv.try_into().map_err(|_| OpenError::Forged)?;
-                if text.is_empty() || !text.len().is_multiple_of(BLOCK_LEN) {
+                if text.is_empty() || !text.len().is_multiple_of(key.block_len()) {
                     return Err(OpenError::Forged);
                 }
                 key.verify(covered, icv)?;
@@ -246,7 +246,7 @@ mod tests {
     use proptest::prelude::*;
     use rand::SeedableRng;
 
-    fn suites() -> [IkeSuite; 6] {
+    fn suites() -> [IkeSuite; 9] {
         let suite = |encryption, integrity| IkeSuite {
             encryption,
             integrity,
@@ -260,6 +260,9 @@ mod tests {
             suite(Encryption::AesCbc(256), Some(Integrity::HmacSha384)),
             suite(Encryption::AesCbc(256), Some(Integrity::HmacSha512)),
             suite(Encryption::AesCbc(192), Some(Integrity::HmacSha1)),
+            suite(Encryption::AesCbc(128), Some(Integrity::AesXcbc96)),
+            suite(Encryption::TripleDes, Some(Integrity::HmacMd5)),
+            suite(Encryption::Des, Some(Integrity::HmacSha1)),
         ]
     }
 
@@ -365,7 +368,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_length_round_trips(len in 0_usize..300, which in 0_usize..5) {
+        fn any_length_round_trips(len in 0_usize..300, which in 0..suites().len()) {
             let mut rng = rand::rngs::StdRng::seed_from_u64(1);
             let (mut sealer, opener) = pair(&suites()[which]);
             let message = message(vec![Payload::Notify(Notify::new(NotifyType::COOKIE2, vec![7; len]))]);

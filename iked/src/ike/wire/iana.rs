@@ -128,6 +128,10 @@ pub mod transform {
     pub const AUTH_AES_128_GMAC: u16 = 9;
     /// AUTH_AES_256_GMAC, for AH.
     pub const AUTH_AES_256_GMAC: u16 = 11;
+    /// PRF_HMAC_MD5 (RFC 2104); weak.
+    pub const PRF_HMAC_MD5: u16 = 1;
+    /// PRF_AES128_XCBC (RFC 4434).
+    pub const PRF_AES128_XCBC: u16 = 4;
     /// PRF_HMAC_SHA1 (RFC 2104).
     pub const PRF_HMAC_SHA1: u16 = 2;
     /// ENCR_AES_CBC (RFC 3602).
@@ -173,9 +177,9 @@ pub mod transform {
             (T::ENCR, ENCR_AES_GCM_16) => "AES_GCM_16",
             (T::ENCR, ENCR_NULL_AUTH_AES_GMAC) => "NULL_AES_GMAC",
             (T::ENCR, ENCR_CHACHA20_POLY1305) => "CHACHA20_POLY1305",
-            (T::PRF, 1) => "PRF_HMAC_MD5",
+            (T::PRF, PRF_HMAC_MD5) => "PRF_HMAC_MD5",
             (T::PRF, PRF_HMAC_SHA1) => "PRF_HMAC_SHA1",
-            (T::PRF, 4) => "PRF_AES128_XCBC",
+            (T::PRF, PRF_AES128_XCBC) => "PRF_AES128_XCBC",
             (T::PRF, PRF_HMAC_SHA2_256) => "PRF_HMAC_SHA2_256",
             (T::PRF, PRF_HMAC_SHA2_384) => "PRF_HMAC_SHA2_384",
             (T::PRF, PRF_HMAC_SHA2_512) => "PRF_HMAC_SHA2_512",

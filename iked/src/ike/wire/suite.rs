@@ -398,6 +398,8 @@ impl Transform {
             (transform::PRF_HMAC_SHA2_384, Ok(None)) => Some(Prf::HmacSha384),
             (transform::PRF_HMAC_SHA2_512, Ok(None)) => Some(Prf::HmacSha512),
             (transform::PRF_HMAC_SHA1, Ok(None)) => Some(Prf::HmacSha1),
+            (transform::PRF_HMAC_MD5, Ok(None)) => Some(Prf::HmacMd5),
+            (transform::PRF_AES128_XCBC, Ok(None)) => Some(Prf::AesXcbc),
             _ => None,
         }
     }
@@ -455,6 +457,8 @@ fn prf(prf: Prf) -> Transform {
         Prf::HmacSha384 => transform::PRF_HMAC_SHA2_384,
         Prf::HmacSha512 => transform::PRF_HMAC_SHA2_512,
         Prf::HmacSha1 => transform::PRF_HMAC_SHA1,
+        Prf::HmacMd5 => transform::PRF_HMAC_MD5,
+        Prf::AesXcbc => transform::PRF_AES128_XCBC,
     };
     Transform::new(TransformType::PRF, id, None)
 }

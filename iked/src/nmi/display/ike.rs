@@ -98,6 +98,8 @@ impl Moment {
                 Prf::HmacSha384 => WirePrf::HMAC_SHA2_384,
                 Prf::HmacSha512 => WirePrf::HMAC_SHA2_512,
                 Prf::HmacSha1 => WirePrf::HMAC_SHA1,
+                Prf::HmacMd5 => WirePrf::HMAC_MD5,
+                Prf::AesXcbc => WirePrf::AES128_XCBC,
             }),
             local_auth: auth,
             remote_auth: auth,
