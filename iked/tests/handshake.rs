@@ -3,7 +3,7 @@
 use iked::ike::command::Command;
 use iked::ike::event::Event;
 use iked::ike::failure::FailureKind;
-use iked::ike::rules::{Initiation, Rules, Settings};
+use iked::ike::rules::{Authentication, Initiation, Rules, Settings};
 use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Pair, Side, initiate, rules};
 use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Integrity, Mode, Prf, Secret, TrafficSelector,
@@ -192,7 +192,7 @@ fn no_common_proposal_says_what_each_side_has() {
 #[test]
 fn t17_a_wrong_secret_is_refused_on_both_sides() {
     let (mut a, b) = both();
-    a.exchange[0].shared_key = Secret(b"another secret".to_vec());
+    a.exchange[0].authentication = Authentication::SharedKey(Secret(b"another secret".to_vec()));
     let mut pair = pair_of(a, b);
     pair.connect(Side::A);
     assert!(pair.a.installed.is_empty() && pair.b.installed.is_empty());

@@ -5,7 +5,7 @@ mod star;
 
 use iked::ike::command::{Command, Initiate, Renegotiate, Restore, Succession};
 use iked::ike::event::{Event, Outcome};
-use iked::ike::rules::Settings;
+use iked::ike::rules::{Authentication, Settings};
 use iked::ike::sim::{ADDRESS_A, rules};
 use iked::ike::types::{AddressRange, Identity, IdentityPattern, Secret};
 use star::{LATENCY, NAT, Star, address, hub_rules, initiate};
@@ -84,7 +84,7 @@ fn what_is_refused_is_said_at_once_with_its_reason() {
     let mut star = Star::new(3, 2, &Settings::default());
     let now = star.now;
     let mut other_secret = rules(address(1), ADDRESS_A);
-    other_secret.exchange[0].shared_key = Secret(b"another secret".to_vec());
+    other_secret.exchange[0].authentication = Authentication::SharedKey(Secret(b"another secret".to_vec()));
     star.peers[1].set_rules(now, other_secret);
     let mut no_child = rules(address(2), ADDRESS_A);
     no_child.child.clear();

@@ -18,6 +18,7 @@
 mod ast;
 mod check;
 pub mod compile;
+mod dn;
 pub mod explain;
 mod feature;
 pub mod ike_config;

@@ -13,7 +13,9 @@ use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use iked::ike::Engine;
 use iked::ike::command::{ActivationMethod, Command, Initiate};
 use iked::ike::event::{Event, Payload};
-use iked::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use iked::ike::rules::{
+    Authentication, ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings,
+};
 use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Mode, Prf, Secret, TrafficSelector,
 };
@@ -491,7 +493,7 @@ fn rules(own: IpAddr, dvipa: IpAddr) -> Rules {
             remote_location: vec![AddressRange::single(dvipa)],
             initiate: true,
             respond: true,
-            shared_key: Secret(SECRET.as_bytes().to_vec()),
+            authentication: Authentication::SharedKey(Secret(SECRET.as_bytes().to_vec())),
             offers: vec![IkeOffer {
                 encryption,
                 integrity: None,

@@ -142,7 +142,7 @@ IpDynVpnAction gcmTunnel
 KeyExchangeAction kxStrong
 {{
   HowToInitiate  IKEv2
-  HowToAuthMe    PresharedKey
+  HowToAuthMe    {auth}
   KeyExchangeOffer
   {{
     HowToEncrypt             AES_GCM_16 KeyLength 128
@@ -166,6 +166,7 @@ KeyExchangeAction kxStrong
   }}
 {exchanges}}}
 ",
+        auth = options.keyring.as_ref().map_or("PresharedKey", |(how, _)| how),
         minutes = options.child_minutes,
         exchanges = options.exchange_offers.iter().map(exchange_offer).collect::<String>(),
         more = options.offers.iter().map(offer).collect::<String>(),

@@ -9,6 +9,7 @@ use crate::swan::{Connection, Swan};
 use anyhow::Result;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// The DVIPA, IPv4.
 pub const DVIPA4: &str = "192.0.2.100";
@@ -74,6 +75,8 @@ pub struct Options {
     pub offers: Vec<(&'static str, &'static str)>,
     /// More offers for IKE SAs, behind the usual ones. Weak ones are allowed.
     pub exchange_offers: Vec<ExchangeOffer>,
+    /// HowToAuthMe, and the keyring for it; `None`: the shared key.
+    pub keyring: Option<(&'static str, PathBuf)>,
     /// A static home address of a target, protected towards the peer by its own IKE.
     pub home: Option<(String, String)>,
 }
@@ -98,6 +101,7 @@ impl Default for Options {
             permits: Vec::new(),
             offers: Vec::new(),
             exchange_offers: Vec::new(),
+            keyring: None,
             home: None,
         }
     }
@@ -179,8 +183,10 @@ pub fn make_nodes(lab: &mut Lab, options: &Options) -> Result<Vec<String>> {
 /// The files of the sysplex's `iked`.
 #[must_use]
 pub fn sysplex_files(lab: &Lab, options: &Options, targets: &[String]) -> Files {
+    let keyring = options.keyring.as_ref().map(|(_, folder)| format!("keyring = {folder:?}\n"));
+    let ike = IKE.replace("[ike]\n", &format!("[ike]\n{}", keyring.unwrap_or_default()));
     let mut toml = format!(
-        "{IKE}[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\ngre_in_udp = {}\n\n",
+        "{ike}[sysplex]\nname = \"PLEX1\"\nkey_file = \"sysplex.key\"\ncoupling_facility = \"sled\"\ngre_in_udp = {}\n\n",
         options.gre_in_udp
     );
     stack_table(&mut toml, lab, "DIST", "[\"ext\"]", Some("10.99.0.1"), "[]", None);

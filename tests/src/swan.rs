@@ -87,6 +87,19 @@ pub struct Connection {
     pub dpd_delay: u32,
     /// Pretends to be behind a NAT, so that ESP goes in UDP whatever the other side does.
     pub encap: bool,
+    /// Both sides prove themselves with certificates, not with the key.
+    pub certificates: Option<Certificates>,
+}
+
+/// Certificates of a connection, in PEM.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// The peer's own.
+    pub own: String,
+    /// Its private key.
+    pub key: String,
+    /// The authority that vouches for the other side.
+    pub ca: String,
 }
 
 impl Connection {
@@ -104,6 +117,7 @@ impl Connection {
             remote_ts: "dynamic".to_owned(),
             dpd_delay: 0,
             encap: true,
+            certificates: None,
         }
     }
 }
@@ -135,6 +149,12 @@ impl Swan {
             dir.join("swanctl/swanctl.conf"),
             connections.iter().map(connection_conf).collect::<String>(),
         )?;
+        for c in connections {
+            let Some(Certificates { own, key, ca }) = &c.certificates else { continue };
+            for (folder, pem) in [("x509", own), ("private", key), ("x509ca", ca)] {
+                fs::write(dir.join("swanctl").join(folder).join(format!("{}.pem", c.name)), pem)?;
+            }
+        }
         // charon writes its pid to /run: a private one for each peer.
         let script = "mount --bind \"$1\" /run && exec \"$2\"";
         let mut command = lab.exec(node, Path::new("unshare"));
@@ -310,11 +330,11 @@ fn connection_conf(c: &Connection) -> String {
     rekey_time = 4h
     dpd_delay = {dpd}
     local {{
-      auth = psk
+      {own_proof}
       id = {local}
     }}
     remote {{
-      auth = psk
+      auth = {proof}
       id = {remote}
     }}
     children {{
@@ -338,6 +358,11 @@ secrets {{
 }}
 ",
         name = c.name,
+        proof = if c.certificates.is_some() { "pubkey" } else { "psk" },
+        own_proof = match &c.certificates {
+            Some(_) => format!("auth = pubkey\n      certs = {}.pem", c.name),
+            None => "auth = psk".to_owned(),
+        },
         encap = if c.encap { "yes" } else { "no" },
         local = c.local,
         remote = c.remote,

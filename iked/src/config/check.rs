@@ -131,6 +131,7 @@ impl Checker<'_> {
             retries: within("retries", &ike.retries, base.retries, 20),
             init_wait: Duration::from_secs(within("init_wait_secs", &ike.init_wait_secs, wait, 60).into()),
             udp_encapsulation: ike.udp_encapsulation,
+            keyring: ike.keyring.as_ref().map(|path| self.path(path)),
         };
         // Bit 1 is what happens; what is above it tells how.
         let level = match base.syslog_level {

@@ -62,6 +62,8 @@ pub(super) struct Ike {
     pub(super) file: Option<Spanned<PathBuf>>,
     pub(super) retries: Option<Spanned<u32>>,
     pub(super) init_wait_secs: Option<Spanned<u32>>,
+    /// The folder with certificates and keys.
+    pub(super) keyring: Option<PathBuf>,
     pub(super) udp_encapsulation: UdpEncapsulation,
 }
 

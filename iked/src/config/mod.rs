@@ -318,7 +318,7 @@ pub struct Target {
 }
 
 /// How IKE messages are repeated until they are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ike {
     /// Number of retransmissions before a peer is given up.
     pub retries: u32,
@@ -326,6 +326,8 @@ pub struct Ike {
     pub init_wait: std::time::Duration,
     /// When ESP goes in UDP.
     pub udp_encapsulation: UdpEncapsulation,
+    /// The folder with certificates and keys ([`crate::translate::Keyring`]).
+    pub keyring: Option<PathBuf>,
 }
 
 /// When ESP is encapsulated in UDP (RFC 3948).

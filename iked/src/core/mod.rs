@@ -368,6 +368,10 @@ impl Core {
         self.release_late(now);
         if self.next_tick <= now.instant {
             self.next_tick = now.instant + TICK;
+            // The time of day may be set while this runs.
+            for stack in &mut self.stacks {
+                stack.engine.set_clock(now.instant, now.unix);
+            }
             self.tick();
             self.timed_filters(now);
             self.expire_defense(now);

@@ -190,6 +190,7 @@ impl Stack {
                 let over = uncovered(&self.engine.children(), &self.engine.ike_tunnels(), &rules);
                 self.engine.set_settings(Settings { continued: self.continued.clone(), ..p.settings() });
                 self.offers = rules.exchange.iter().map(|r| (r.name.clone(), r.offers.clone())).collect();
+                self.engine.set_clock(now.instant, now.unix);
                 self.engine.set_rules(now.instant, rules);
                 for id in over {
                     info!(stack = %self.entry.name, tunnel = %format_args!("Y{}", id.0), "deleted: no rule covers it any more");

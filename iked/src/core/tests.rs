@@ -6,7 +6,9 @@ use crate::cf::fence::Contents;
 use crate::cf::record::{Ceiling, RecordId, Secret};
 use crate::cf::{RecordKey, Revision};
 use crate::ike::command::{ActivationMethod, Initiate};
-use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use crate::ike::rules::{
+    Authentication, ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings,
+};
 use crate::ike::types::*;
 use crate::policies::{ManualTunnel, StartError};
 use crate::request::{ControlAction, ControlObject, ControlStatus, Snapshot, Want};
@@ -128,7 +130,7 @@ impl StackPolicy for Fixed {
                 remote_location: vec![remotes],
                 initiate: true,
                 respond: true,
-                shared_key: Secret(b"correct horse".to_vec()),
+                authentication: Authentication::SharedKey(Secret(b"correct horse".to_vec())),
                 offers: vec![IkeOffer {
                     encryption: Encryption::AesGcm16(128),
                     integrity: None,

@@ -244,6 +244,8 @@ pub(crate) const fn iv_prefix(epoch: u64) -> u16 {
 pub(crate) struct Context<'e> {
     /// The time.
     pub(crate) now: Instant,
+    /// Seconds since 1970 at some moment.
+    pub(crate) clock: (Instant, u64),
     /// Settings.
     pub(crate) settings: &'e Settings,
     /// Rules.
@@ -259,6 +261,12 @@ pub(crate) struct Context<'e> {
 }
 
 impl Context<'_> {
+    /// Now, in seconds since 1970: for what certificates say. Nothing is valid yet where nobody has said the time.
+    pub(crate) fn unix(&self) -> u64 {
+        let (then, unix) = self.clock;
+        unix.saturating_add(self.now.saturating_duration_since(then).as_secs())
+    }
+
     /// Whether the SAs of a home address outlive this process.
     pub(crate) fn is_continued(&self, local: IpAddr) -> bool {
         self.settings.continued.contains_key(&local)

@@ -38,6 +38,7 @@ pub(crate) fn same(one: &Identity, other: &Identity) -> bool {
             }
             _ => a == b,
         },
+        (Identity::Dn(a), Identity::Dn(b)) => super::pki::same_dn(a, b),
         _ => one == other,
     }
 }
@@ -54,7 +55,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Address(address) => write!(f, "{address}"),
             Self::Fqdn(name) | Self::UserFqdn(name) => write!(f, "{}", name.escape_debug()),
-            Self::Dn(der) => write!(f, "DN:{}", hex::encode(&der[..der.len().min(64)])),
+            Self::Dn(der) => f.write_str(&super::pki::show_dn(der)),
             Self::KeyId(id) => write!(f, "KeyID:{}", hex::encode(&id[..id.len().min(64)])),
         }
     }

@@ -12,6 +12,7 @@ pub mod failure;
 mod identity;
 mod lifetime;
 mod natt;
+pub mod pki;
 mod proposal;
 pub mod rules;
 mod selector;

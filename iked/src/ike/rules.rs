@@ -1,10 +1,14 @@
 //! What the engine is told about policy: settings, key exchange rules and child rules, in search order.
 
+use super::crypto::SignatureMethod;
+use super::pki::{Credential, Trust};
 use super::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Integrity, Mode, Prf, Secret, TrafficSelector,
 };
+use super::wire::AuthMethod;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings that do not come from a rule.
@@ -89,8 +93,8 @@ pub struct ExchangeRule {
     pub initiate: bool,
     /// Whether this side answers IKEv2.
     pub respond: bool,
-    /// Pre-shared key, for both sides.
-    pub shared_key: Secret,
+    /// How both sides prove who they are.
+    pub authentication: Authentication,
     /// Offers, most preferred first.
     pub offers: Vec<IkeOffer>,
     /// NAT traversal is allowed.
@@ -99,6 +103,42 @@ pub struct ExchangeRule {
     pub filter_by_identity: bool,
     /// Re-authenticate after this time.
     pub reauth_interval: Option<Duration>,
+}
+
+/// How both sides of an IKE SA prove who they are (HowToAuthMe): in the same way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// By a pre-shared key, of both.
+    SharedKey(Secret),
+    /// By signatures.
+    Signature {
+        /// What this side signs with.
+        own: Arc<Credential>,
+        /// How.
+        method: SignatureMethod,
+        /// Who vouches for peers.
+        trust: Arc<Trust>,
+    },
+}
+
+impl Authentication {
+    /// Methods of this side and of a peer, where the rule alone says them.
+    #[must_use]
+    pub const fn proofs(&self) -> Option<(AuthMethod, AuthMethod)> {
+        match self {
+            Self::SharedKey(_) => Some((AuthMethod::SHARED_KEY, AuthMethod::SHARED_KEY)),
+            Self::Signature { .. } => None,
+        }
+    }
+
+    /// Who vouches for peers that sign.
+    #[must_use]
+    pub const fn trust(&self) -> Option<&Arc<Trust>> {
+        match self {
+            Self::SharedKey(_) => None,
+            Self::Signature { trust, .. } => Some(trust),
+        }
+    }
 }
 
 /// One combination for the IKE SA.

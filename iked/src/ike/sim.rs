@@ -11,7 +11,9 @@ use super::Engine;
 use super::command::Command;
 use super::command::{ActivationMethod, Initiate};
 use super::event::{ChildInstall, Event, Payload};
-use super::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use super::rules::{
+    Authentication, ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings,
+};
 use super::snapshot::IkeSnapshot;
 use super::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, IkeTunnelId, Mode, Prf, Secret, StoreTicket,
@@ -174,6 +176,9 @@ pub const ADDRESS_A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 /// Address of [`Pair::b`].
 pub const ADDRESS_B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+/// Seconds of the wall clock when a simulation begins.
+const START_UNIX: u64 = 1_700_000_000;
+
 /// A policy between two addresses: pre-shared key, AES-GCM, Curve25519, everything between the two in tunnel mode.
 #[must_use]
 pub fn rules(own: IpAddr, peer: IpAddr) -> Rules {
@@ -197,7 +202,7 @@ pub fn rules(own: IpAddr, peer: IpAddr) -> Rules {
             remote_location: vec![any],
             initiate: true,
             respond: true,
-            shared_key: Secret(b"a secret of the two".to_vec()),
+            authentication: Authentication::SharedKey(Secret(b"a secret of the two".to_vec())),
             offers: vec![suite],
             allow_nat: true,
             filter_by_identity: false,
@@ -279,6 +284,7 @@ impl Pair {
         let host = |salt: u64, address, rules| {
             let rng = StdRng::seed_from_u64(seed.wrapping_mul(4) + salt);
             let mut engine = Engine::new(settings.clone(), rng, now);
+            engine.set_clock(now, START_UNIX);
             engine.set_rules(now, rules);
             Host {
                 engine,
@@ -401,7 +407,7 @@ impl Pair {
     /// Seconds of the wall clock.
     #[must_use]
     pub fn unix(&self) -> u64 {
-        1_700_000_000 + self.elapsed().as_secs()
+        START_UNIX + self.elapsed().as_secs()
     }
 
     /// One side fails; an engine with `settings` and `rules` that knows nothing but what is stored takes its place.

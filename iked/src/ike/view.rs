@@ -4,6 +4,7 @@ use super::command::ActivationMethod;
 use super::types::{
     Encryption, Group, Identity, IkeTunnelId, Integrity, Mode, Prf, TrafficSelector, TunnelId,
 };
+use super::wire::AuthMethod;
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -103,6 +104,8 @@ pub struct IkeView {
     pub rekey_at: Option<Instant>,
     /// When it ends.
     pub expires_at: Option<Instant>,
+    /// How this side and the peer proved who they are; `None`: not yet, or nobody here knows any more.
+    pub proofs: Option<(AuthMethod, AuthMethod)>,
     /// Re-authentication interval.
     pub reauth_interval: Option<Duration>,
     /// Next re-authentication.

@@ -18,7 +18,6 @@ mod control;
 mod counters;
 mod defense;
 mod display;
-mod dn;
 mod events;
 mod server;
 mod session;

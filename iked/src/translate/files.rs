@@ -1,9 +1,9 @@
 //! Policy files: read, checked, translated; the [`PolicySource`] of the daemon.
 
-use super::{filters, manual, outer_header, rules};
+use super::{Keyring, filters, manual, outer_header, rules};
 use crate::config::{Config, StackEntry, UdpEncapsulation};
 use crate::ike::command::{ActivationMethod, Initiate};
-use crate::ike::rules::{Rules, Settings};
+use crate::ike::rules::{ExchangeRule, Rules, Settings};
 use crate::policies::{ManualTunnel, PolicySource, StackPolicy, StartError};
 use policy::model::Moment;
 use policy::select::NoStart;
@@ -23,6 +23,7 @@ const MAX_REMEMBERED: usize = 1_000;
 /// The policy files of a configuration.
 pub struct Files {
     common: Option<PathBuf>,
+    keyring: Option<PathBuf>,
     settings: Settings,
     warned: BTreeSet<String>,
 }
@@ -37,7 +38,12 @@ impl Files {
             force_udp: config.ike.udp_encapsulation == UdpEncapsulation::Always,
             ..Settings::default()
         };
-        Self { common: config.policy.clone(), settings, warned: BTreeSet::new() }
+        Self {
+            common: config.policy.clone(),
+            keyring: config.ike.keyring.clone(),
+            settings,
+            warned: BTreeSet::new(),
+        }
     }
 
     fn warn(&mut self, warning: String) {
@@ -78,7 +84,13 @@ impl PolicySource for Files {
         }
         // What cannot be translated is refused now; when its time comes it can be.
         manual::tunnels(&policy, moment(0))?;
-        Ok(Arc::new(Translated(policy, self.settings.clone())))
+        let keyring = self.keyring.as_deref().map(Keyring::read).transpose()?;
+        let exchange = rules::exchange(&policy, keyring.as_ref())?;
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        for warning in keyring.iter().flat_map(|keyring| keyring.warnings(now)) {
+            self.warn(warning);
+        }
+        Ok(Arc::new(Translated { policy, exchange, settings: self.settings.clone() }))
     }
 
     fn default_filters(&self, stack: &StackEntry) -> FilterSet {
@@ -126,50 +138,54 @@ fn moment(unix: u64) -> Moment {
 }
 
 /// A policy, as the core sees it, and the settings that are not policy's.
-struct Translated(Policy, Settings);
+struct Translated {
+    policy: Policy,
+    exchange: Vec<ExchangeRule>,
+    settings: Settings,
+}
 
 impl StackPolicy for Translated {
     fn filters(&self, unix: u64) -> FilterSet {
-        filters::filter_set(&self.0, moment(unix), 0)
+        filters::filter_set(&self.policy, moment(unix), 0)
     }
     fn rules(&self, unix: u64) -> Rules {
-        rules::rules(&self.0, moment(unix))
+        rules::rules(&self.policy, &self.exchange, moment(unix))
     }
     fn next_change(&self, unix: u64) -> Option<u64> {
-        let next = policy::compile::next_change(&self.0, moment(unix))?;
+        let next = policy::compile::next_change(&self.policy, moment(unix))?;
         // The clocks of summer and winter time: what is asked again too early asks once more.
         u64::try_from(next).ok()
     }
     fn settings(&self) -> Settings {
-        rules::settings(&self.0, &self.1)
+        rules::settings(&self.policy, &self.settings)
     }
     fn manual_tunnels(&self, unix: u64) -> Vec<ManualTunnel> {
         // It could be when it was loaded, and time changes nothing but what is installed.
-        manual::tunnels(&self.0, moment(unix)).unwrap_or_default()
+        manual::tunnels(&self.policy, moment(unix)).unwrap_or_default()
     }
     fn local_rules(&self) -> Vec<String> {
-        self.0.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
+        self.policy.local_dyn_vpn.iter().map(|rule| rule.name.to_string()).collect()
     }
     fn auto_activate(&self) -> Vec<String> {
-        let auto = self.0.local_dyn_vpn.iter().filter(|rule| rule.auto_activate);
+        let auto = self.policy.local_dyn_vpn.iter().filter(|rule| rule.auto_activate);
         auto.map(|rule| rule.name.to_string()).collect()
     }
     fn start_named(&self, name: &str, method: ActivationMethod) -> Result<Initiate, StartError> {
-        let rule = self.0.local_dyn_vpn_rule(name).ok_or(StartError::NotFound)?;
-        rules::start_by_rule(&self.0, rule, method).map_err(|reason| match reason {
+        let rule = self.policy.local_dyn_vpn_rule(name).ok_or(StartError::NotFound)?;
+        rules::start_by_rule(&self.policy, rule, method).map_err(|reason| match reason {
             NoStart::NoFilterRule => StartError::NoFilterRule,
             NoStart::NoEndpoints | NoStart::NoExchangeRule { .. } => StartError::NoKeyExchangeRule,
             NoStart::NotInitiator | NoStart::NotOnDemand => StartError::NotAllowed,
         })
     }
     fn start_on_demand(&self, acquire: &Acquire) -> Result<Initiate, String> {
-        rules::start_on_demand(&self.0, acquire).map_err(|reason| reason.to_string())
+        rules::start_on_demand(&self.policy, acquire).map_err(|reason| reason.to_string())
     }
     fn df(&self, vpn_action: &str) -> DfMode {
-        outer_header(&self.0, vpn_action).df
+        outer_header(&self.policy, vpn_action).df
     }
     fn copy_dscp(&self, vpn_action: &str) -> bool {
-        outer_header(&self.0, vpn_action).copy_dscp
+        outer_header(&self.policy, vpn_action).copy_dscp
     }
 }
 
@@ -181,7 +197,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn files(common: Option<&Path>) -> Files {
-        Files { common: common.map(Path::to_owned), settings: Settings::default(), warned: BTreeSet::new() }
+        Files {
+            common: common.map(Path::to_owned),
+            keyring: None,
+            settings: Settings::default(),
+            warned: BTreeSet::new(),
+        }
     }
     fn entry(policy: Option<PathBuf>) -> StackEntry {
         StackEntry {

@@ -12,11 +12,13 @@
 
 pub mod files;
 pub mod filters;
+mod keyring;
 pub mod manual;
 pub mod rules;
 pub mod sa;
 
 pub use files::Files;
+pub use keyring::Keyring;
 
 use policy::model::DfBit;
 use policy::{Feature, Policy};
@@ -35,6 +37,7 @@ pub const SUPPORTED: &[Feature] = &[
     Feature::Opaque,
     Feature::TimeConditions,
     Feature::FilterByIdentity,
+    Feature::Signatures,
 ];
 
 /// What the stack must know about the outer headers of a tunnel.

@@ -1,7 +1,12 @@
 //! Rules and settings of the IKE engine, and what it is told to initiate.
 
+use super::Keyring;
 use crate::ike::command::{ActivationMethod, Initiate};
-use crate::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use crate::ike::crypto::SignatureMethod;
+use crate::ike::pki::Revocation;
+use crate::ike::rules::{
+    Authentication, ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings,
+};
 use crate::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Integrity, Mode, Prf, Secret, TrafficSelector,
 };
@@ -9,17 +14,29 @@ use policy::Policy;
 use policy::compile;
 use policy::explain::Upper;
 use policy::model::{
-    self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Moment, Protection, Protocol, Service,
+    self, AddressSet, Encap, FilterRule, LocalDynVpnRule, Moment, Protection, Protocol, Service, Validation,
 };
 use policy::select::{self, NoStart, Packet, Start, Traffic};
 use stack::control::{Acquire, UpperLayer};
 
-/// Every rule of a policy that is in force at an instant, in search order.
+/// The KeyExchangeRules of a policy, in search order, with what of the keyring they want.
+///
+/// # Errors
+/// The keyring lacks something; which rule wants it.
+pub fn exchange(policy: &Policy, keyring: Option<&Keyring>) -> Result<Vec<ExchangeRule>, String> {
+    let Some(exchange) = &policy.key_exchange else { return Ok(Vec::new()) };
+    let rule = |rule: &model::ExchangeRule| {
+        exchange_rule(rule, &exchange.validation, keyring)
+            .map_err(|why| format!("KeyExchangeRule {}: {why}", rule.name))
+    };
+    exchange.rules.iter().map(rule).collect()
+}
+
+/// Every rule of a policy that is in force at an instant, in search order; `exchange` is of [`exchange`].
 #[must_use]
-pub fn rules(policy: &Policy, at: Moment) -> Rules {
-    let exchange = policy.key_exchange.as_ref().map_or(&[][..], |k| &k.rules);
+pub fn rules(policy: &Policy, exchange: &[ExchangeRule], at: Moment) -> Rules {
     Rules {
-        exchange: exchange.iter().filter_map(exchange_rule).collect(),
+        exchange: exchange.to_vec(),
         child: policy.filter.rules.iter().filter(|rule| rule.in_force(at)).flat_map(child_rules).collect(),
     }
 }
@@ -79,18 +96,27 @@ fn initiate(start: &Start<'_>) -> Initiate {
     }
 }
 
-/// `None`: it asks for what [`super::SUPPORTED`] has not, so that no policy with it is loaded.
-fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
-    Some(ExchangeRule {
+fn exchange_rule(
+    rule: &model::ExchangeRule,
+    validation: &Validation,
+    keyring: Option<&Keyring>,
+) -> Result<ExchangeRule, String> {
+    let authentication = authentication(rule, validation, keyring)?;
+    let local_id = match (identity(&rule.local.identity), &authentication) {
+        // As it is written in the certificate: peers may compare octets.
+        (Identity::Dn(_), Authentication::Signature { own, .. }) => Identity::Dn(own.subject().to_vec()),
+        (identity, _) => identity,
+    };
+    Ok(ExchangeRule {
         name: rule.name.to_string(),
         action: rule.action.name.to_string(),
-        local_id: identity(&rule.local.identity)?,
+        local_id,
         local_location: location(&rule.local.location),
-        remote_id: pattern(&rule.remote.identity)?,
+        remote_id: pattern(&rule.remote.identity),
         remote_location: location(&rule.remote.location),
         initiate: rule.initiate,
         respond: rule.action.respond,
-        shared_key: Secret(rule.shared_key.as_ref()?.expose().to_vec()),
+        authentication,
         offers: rule.action.offers.iter().map(ike_offer).collect(),
         allow_nat: rule.allow_nat,
         filter_by_identity: rule.filter_by_identity,
@@ -98,14 +124,45 @@ fn exchange_rule(rule: &model::ExchangeRule) -> Option<ExchangeRule> {
     })
 }
 
-/// `None`: a distinguished name, which [`super::SUPPORTED`] has not.
-fn pattern(pattern: &model::IdentityPattern) -> Option<IdentityPattern> {
-    Some(match pattern {
-        model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)?),
+/// How both sides prove who they are. The product ignores a SharedKey where this side signs.
+fn authentication(
+    rule: &model::ExchangeRule,
+    of_policy: &Validation,
+    keyring: Option<&Keyring>,
+) -> Result<Authentication, String> {
+    let method = match rule.action.auth {
+        model::AuthMethod::PresharedKey => {
+            let key = rule.shared_key.as_ref().ok_or("SharedKey is missing")?;
+            return Ok(Authentication::SharedKey(Secret(key.expose().to_vec())));
+        }
+        model::AuthMethod::RsaSignature => SignatureMethod::Rsa,
+        model::AuthMethod::Ecdsa256 => SignatureMethod::Ecdsa256,
+        model::AuthMethod::Ecdsa384 => SignatureMethod::Ecdsa384,
+        model::AuthMethod::Ecdsa521 => SignatureMethod::Ecdsa521,
+        model::AuthMethod::DigitalSignature => SignatureMethod::Digital,
+    };
+    let keyring =
+        keyring.ok_or("HowToAuthMe wants certificates, and the configuration names no [ike] keyring")?;
+    let coded = rule.action.validation.revocation.or(of_policy.revocation);
+    let revocation = match coded.unwrap_or(model::Revocation::Loose) {
+        model::Revocation::None => Revocation::None,
+        model::Revocation::Loose => Revocation::Loose,
+        model::Revocation::Strict => Revocation::Strict,
+    };
+    Ok(Authentication::Signature {
+        own: keyring.credential(&identity(&rule.local.identity), method)?,
+        method,
+        trust: keyring.trust(&rule.remote.ca_labels, revocation)?,
+    })
+}
+
+fn pattern(pattern: &model::IdentityPattern) -> IdentityPattern {
+    match pattern {
+        model::IdentityPattern::Exact(id) => IdentityPattern::Exact(identity(id)),
         model::IdentityPattern::Addresses(range) => IdentityPattern::Addresses(addresses(*range)),
         model::IdentityPattern::FqdnSuffix(suffix) => IdentityPattern::FqdnSuffix(suffix.clone()),
         model::IdentityPattern::UserSuffix(suffix) => IdentityPattern::UserFqdnSuffix(suffix.clone()),
-    })
+    }
 }
 
 fn ike_offer(offer: &model::ExchangeOffer) -> IkeOffer {
@@ -134,12 +191,7 @@ fn child_rules(rule: &FilterRule) -> Vec<ChildRule> {
         vpn_action: vpn.name.to_string(),
         local: Vec::new(),
         remote: Vec::new(),
-        remote_identity: match rule.remote_identity.as_deref().map(pattern) {
-            // For nobody who can prove to be the one.
-            Some(None) => return Vec::new(),
-            Some(whose) => whose,
-            None => None,
-        },
+        remote_identity: rule.remote_identity.as_deref().map(pattern),
         initiation: match vpn.initiation {
             model::Initiation::Either => Initiation::Either,
             model::Initiation::LocalOnly => Initiation::LocalOnly,
@@ -232,14 +284,14 @@ const fn addresses(range: model::AddressRange) -> AddressRange {
     AddressRange { low: range.low(), high: range.high() }
 }
 
-fn identity(id: &model::Identity) -> Option<Identity> {
-    Some(match id {
+fn identity(id: &model::Identity) -> Identity {
+    match id {
         model::Identity::Address(address) => Identity::Address(*address),
         model::Identity::Fqdn(name) => Identity::Fqdn(name.clone()),
         model::Identity::UserAtFqdn(name) => Identity::UserFqdn(name.clone()),
         model::Identity::KeyId(bytes) => Identity::KeyId(bytes.clone()),
-        model::Identity::Dn(_) => return None,
-    })
+        model::Identity::Dn(der) => Identity::Dn(der.clone()),
+    }
 }
 
 const fn mode(encap: Encap) -> Mode {
@@ -312,14 +364,19 @@ mod tests {
         }
     }
 
+    fn rules_of(policy: &Policy) -> Rules {
+        rules(policy, &exchange(policy, None).unwrap(), NOON)
+    }
+
     #[test]
     fn exchange_rules_keep_order_and_take_the_policys_defaults() {
-        let rules = rules(&policy(SAMPLE), NOON);
+        let rules = rules_of(&policy(SAMPLE));
         let [gates, clients] = &rules.exchange[..] else { panic!("{:?}", rules.exchange) };
         assert_eq!((gates.name.as_str(), clients.name.as_str()), ("gates", "clients"));
         assert!(gates.allow_nat && !clients.allow_nat);
         assert!(gates.initiate && !gates.respond && clients.respond);
-        assert_eq!(gates.shared_key, Secret(vec![0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]));
+        let key = Secret(vec![0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
+        assert_eq!(gates.authentication, Authentication::SharedKey(key));
         assert_eq!(gates.reauth_interval, Some(Duration::from_secs(720 * 60)));
         assert_eq!(gates.offers[0].encryption, Encryption::AesGcm16(128));
         assert_eq!((gates.offers[0].integrity, gates.offers[0].group), (None, Group::Curve25519));
@@ -343,7 +400,7 @@ mod tests {
 
     #[test]
     fn services_of_one_rule_do_not_mix_their_selectors() {
-        let rules = rules(&policy(SAMPLE), NOON);
+        let rules = rules_of(&policy(SAMPLE));
         let web: Vec<_> = rules.child.iter().filter(|c| c.rule == "web").collect();
         let [tcp, udp] = web[..] else { panic!("{web:?}") };
         assert_eq!((tcp.local[0].protocol, tcp.local[0].port_low, tcp.local[0].port_high), (6, 443, 443));
@@ -356,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_gateway_rule_names_its_endpoints() {
-        let rules = rules(&policy(SAMPLE), NOON);
+        let rules = rules_of(&policy(SAMPLE));
         let branch = rules.child.iter().find(|c| c.rule == "branch").unwrap();
         assert_eq!(branch.local_endpoint, Some(ip("192.0.2.1")));
         assert_eq!(branch.remote_endpoint, Some(ip("203.0.113.99")));

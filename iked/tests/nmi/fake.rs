@@ -8,6 +8,7 @@ use iked::ike::types::{
 use iked::ike::view::{
     Census, ChildView, EngineCounters, IkeCounters, IkeProgress, IkeSuite, IkeView, Role, SaState,
 };
+use iked::ike::wire::AuthMethod;
 use iked::nmi::Config;
 use iked::request::{
     CfState, ControlObject, ControlOutcome, ControlStatus, CoreError, CoreRequest, DvipaInfo, ManualView,
@@ -519,6 +520,7 @@ fn ike(id: u32, local: &str, now: Instant) -> IkeView {
         established: Some(now),
         rekey_at: Some(now + Duration::from_secs(3000)),
         expires_at: Some(now + Duration::from_secs(3600)),
+        proofs: Some((AuthMethod::SHARED_KEY, AuthMethod::SHARED_KEY)),
         reauth_interval: None,
         reauth_at: None,
         counters: IkeCounters::default(),

@@ -7,7 +7,9 @@ use iked::ike::Engine;
 use iked::ike::command::Command;
 use iked::ike::crypto::{AuthInput, IkeKeys, IvCounter, Opener, PrivateKey, Role, Sealer, psk_auth};
 use iked::ike::event::{Event, Payload as Sent};
-use iked::ike::rules::{ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings};
+use iked::ike::rules::{
+    Authentication, ChildOffer, ChildRule, ExchangeRule, IkeOffer, Initiation, Rules, Settings,
+};
 use iked::ike::types::{
     AddressRange, Encryption, Group, Identity, IdentityPattern, Mode, Prf, Secret, TrafficSelector,
 };
@@ -64,7 +66,7 @@ pub(crate) fn rules() -> Rules {
             remote_location: vec![any],
             initiate: true,
             respond: true,
-            shared_key: Secret(SECRET.to_vec()),
+            authentication: Authentication::SharedKey(Secret(SECRET.to_vec())),
             offers: vec![IkeOffer { encryption, integrity, prf, group, lifetime: hour * 8 }],
             allow_nat: true,
             filter_by_identity: false,

@@ -16,8 +16,8 @@ pub enum Identity {
     UserAtFqdn(String),
     /// KeyID.
     KeyId(Vec<u8>),
-    /// X500dn, as text.
-    Dn(String),
+    /// X500dn, as DER.
+    Dn(Vec<u8>),
 }
 
 /// Identities of a peer that a rule accepts.

@@ -73,8 +73,6 @@ pub enum AuthMethod {
 pub enum UrlLookup {
     /// Neither asked for nor refused.
     Tolerate,
-    /// Asked for.
-    Allow,
     /// Refused.
     Disallow,
 }

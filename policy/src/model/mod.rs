@@ -18,7 +18,10 @@ pub use address::{AddressRange, AddressSet};
 pub use algorithm::{Encryption, Group, Integrity, Prf};
 pub use filter::{Action, Discard, FilterPolicy, FilterRule, Granularity, LocalStart};
 pub use identity::{Identity, IdentityPattern, LocalEndpoint, RemoteEndpoint, Secret};
-pub use key_exchange::{AuthMethod, ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy};
+pub use key_exchange::{
+    AuthMethod, ExchangeAction, ExchangeOffer, ExchangeRule, KeyExchangePolicy, Revocation, UrlLookup,
+    Validation,
+};
 pub use local_dyn_vpn::LocalDynVpnRule;
 pub use manual::ManVpnAction;
 pub use service::{ByteRange, Connect, Direction, PortRange, Protocol, Routing, Service};

@@ -4,6 +4,7 @@ use super::address::{self, Coded, LOCATION};
 use super::params::Params;
 use super::value::{Args, Choice};
 use crate::ast::Word;
+use crate::escaped;
 use crate::feature::Feature;
 use crate::model::{AddressRange, AddressSet, Identity, IdentityPattern, Name, Secret};
 use crate::resolve::{Context, Object, Table, Tables};
@@ -120,7 +121,7 @@ fn own_identity<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Ide
             exact(word, is_user, "user@domain", args, cx).map(Identity::UserAtFqdn)
         }
         Kind::KeyId => key_id(args, cx).map(Identity::KeyId),
-        Kind::Dn => args.rest("a distinguished name", cx).map(Identity::Dn),
+        Kind::Dn => distinguished(args, cx).map(Identity::Dn),
     }
 }
 
@@ -162,8 +163,22 @@ fn pattern<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Identity
             Some(IdentityPattern::Exact(Identity::UserAtFqdn(name)))
         }
         Kind::KeyId => Some(IdentityPattern::Exact(Identity::KeyId(key_id(args, cx)?))),
-        Kind::Dn => Some(IdentityPattern::Exact(Identity::Dn(args.rest("a distinguished name", cx)?))),
+        Kind::Dn => Some(IdentityPattern::Exact(Identity::Dn(distinguished(args, cx)?))),
     }
+}
+
+/// The rest of the line is a name.
+fn distinguished<'a>(args: &mut Args<'a>, cx: &mut Context<'a, '_>) -> Option<Vec<u8>> {
+    let expected = "a distinguished name such as CN=gw1.example.net, O=Example, C=US";
+    let first = args.peek();
+    let text = args.rest(expected, cx)?;
+    let name = crate::dn::der(&text);
+    if let (None, Some(word)) = (&name, first) {
+        cx.findings
+            .error(word.span, format!("`{}` is no distinguished name", escaped(&text)))
+            .label(format!("expected {expected}"));
+    }
+    name
 }
 
 fn exact<'a>(

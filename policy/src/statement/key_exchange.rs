@@ -109,12 +109,11 @@ fn validation<'a>(params: &mut Params<'a>, cx: &mut Context<'a, '_>) -> Validati
             .label("an IpAddr identity is never compared with the packet's address");
     }
     let url_lookup = params.value("CertificateURLLookupPreference", cx, |args, cx| {
-        let signatures = Feature::Signatures;
         args.choice(
             &[
-                ("Tolerate", Choice::Needs(UrlLookup::Tolerate, signatures)),
-                ("Allow", Choice::Needs(UrlLookup::Allow, signatures)),
-                ("Disallow", Choice::Needs(UrlLookup::Disallow, signatures)),
+                ("Tolerate", Choice::Is(UrlLookup::Tolerate)),
+                ("Allow", Choice::Refused("no address that a peer names is ever asked")),
+                ("Disallow", Choice::Is(UrlLookup::Disallow)),
             ],
             cx,
         )

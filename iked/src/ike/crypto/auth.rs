@@ -18,6 +18,14 @@ pub struct AuthInput<'a> {
     pub id: &'a [u8],
 }
 
+impl AuthInput<'_> {
+    /// The octets that are signed.
+    #[must_use]
+    pub fn octets(&self) -> Vec<u8> {
+        [self.message, self.nonce, &self.prf.compute(&self.sk_p.0, &[self.id]).0].concat()
+    }
+}
+
 /// What a key is made of first, so that a store may hold that instead (section 2.15).
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
 
@@ -25,8 +33,7 @@ const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
 #[must_use]
 pub fn psk_auth(shared_key: &Secret, input: &AuthInput<'_>) -> Vec<u8> {
     let padded = input.prf.compute(&shared_key.0, &[KEY_PAD]);
-    let id = input.prf.compute(&input.sk_p.0, &[input.id]);
-    input.prf.compute(&padded.0, &[input.message, input.nonce, &id.0]).0.clone()
+    input.prf.compute(&padded.0, &[&input.octets()]).0.clone()
 }
 
 /// Whether `received` is the AUTH data of a peer that knows the pre-shared key; in time that does not tell how wrong it is.

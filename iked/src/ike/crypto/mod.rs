@@ -11,6 +11,7 @@ mod group;
 mod keymat;
 mod natd;
 mod prf;
+mod signature;
 mod sizes;
 mod sk;
 
@@ -19,4 +20,6 @@ pub use cookie::{CookieJar, MAX_COOKIE};
 pub use group::{GroupError, PrivateKey};
 pub use keymat::{ChildKeys, IkeKeys, Role};
 pub use natd::nat_detection_hash;
+pub use signature::{CannotSign, SIGNATURE_HASHES, SignatureError, SignatureMethod, SigningKey};
+pub(crate) use signature::{VERIFIED, verify as verify_signature};
 pub use sk::{IvCounter, OpenError, Opener, SealError, Sealer};

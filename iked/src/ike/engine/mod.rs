@@ -33,6 +33,7 @@ macro_rules! context {
     ($engine:ident) => {
         Context {
             now: $engine.now,
+            clock: $engine.clock,
             settings: &$engine.settings,
             rules: &$engine.rules,
             rng: &mut *$engine.rng,
@@ -61,6 +62,7 @@ pub struct Engine {
     rules: RuleSet,
     rng: Box<dyn rand::CryptoRng + Send>,
     now: Instant,
+    clock: (Instant, u64),
     out: Outbox,
     book: Book,
     cookies: CookieJar,
@@ -92,6 +94,7 @@ impl Engine {
             rules: RuleSet::default(),
             rng: Box::new(rng),
             now,
+            clock: (now, 0),
             out: Outbox::default(),
             book: Book::default(),
             cookies,
@@ -114,6 +117,12 @@ impl Engine {
             self.renew_unkept();
         }
         self.out.tell_changes();
+    }
+
+    /// Says the time of day, in seconds since 1970; it goes on from there until it is said again. Certificates of peers
+    /// are seen by it.
+    pub fn set_clock(&mut self, now: Instant, unix: u64) {
+        self.clock = (now, unix);
     }
 
     /// Replaces the rules. SAs stay; their next negotiation goes by the new rules.

@@ -4,9 +4,10 @@ use super::child::{self, Draft, Occasion, PREFER_NEW, Refusal, Reply, Wish};
 use super::collision::Origin;
 use super::established::{Established, Foundation, Next};
 use super::found::Found;
+use super::proof::{self, prove, unproved};
 use super::sa::{ChildRequest, Exchange, IkeSa, State, Task, leave_child};
 use crate::ike::context::{After, Context};
-use crate::ike::crypto::{self, AuthInput, IkeKeys, Opener, Sealer, psk_auth, verify_psk_auth};
+use crate::ike::crypto::{self, AuthInput, IkeKeys, Opener, Sealer, verify_psk_auth};
 use crate::ike::error::Mistake;
 use crate::ike::event::Event;
 use crate::ike::failure::{Failure, FailureKind};
@@ -15,7 +16,7 @@ use crate::ike::table::SAS_PER_IDENTITIES;
 use crate::ike::timer::Timer;
 use crate::ike::types::{Identity, IdentityPattern, Mode, Secret};
 use crate::ike::view::Role;
-use crate::ike::wire::payload::{Auth, Id, Nonce, Notify, Ts};
+use crate::ike::wire::payload::{Id, Nonce, Notify, Ts};
 use crate::ike::wire::{AuthMethod, ExchangeType, IkeSuite, Message, NotifyType, Payload};
 use std::net::SocketAddr;
 
@@ -30,6 +31,8 @@ pub(crate) struct Transcript {
     pub(crate) nonce_i: Nonce,
     /// The responder's nonce.
     pub(crate) nonce_r: Nonce,
+    /// Hashes that the peer takes in signatures (RFC 7427).
+    pub(crate) peer_hashes: Vec<u16>,
 }
 
 impl Transcript {
@@ -64,6 +67,7 @@ pub(crate) struct ExpectAuthResponse {
     suite: IkeSuite,
     transcript: Transcript,
     spi_in: u32,
+    own_proof: AuthMethod,
 }
 
 impl std::fmt::Debug for ExpectAuthResponse {
@@ -115,8 +119,19 @@ pub(crate) fn start(
     let opener = keys.opener(&suite, own);
     let rule = sa.rule.clone();
     let id = Id::new(&rule.local_id);
-    let proof = psk_auth(&rule.shared_key, &transcript.signed(&suite, &keys, own, &id.body()));
+    let body = id.body();
+    let (certificates, auth) =
+        match prove(&rule, &transcript.signed(&suite, &keys, own, &body), &transcript.peer_hashes) {
+            Ok(proof) => proof,
+            Err(reason) => {
+                sa.tasks.extend(child.map(Task::NewChild));
+                sa.state = sa.fail(ctx, &reason);
+                return;
+            }
+        };
     let mut payloads = vec![Payload::IdInitiator(id)];
+    payloads.extend(certificates);
+    payloads.extend(proof::request_of(std::iter::once(&*rule)));
     let known = child.as_ref().and_then(|child| child.peer.clone()).map(IdentityPattern::Exact);
     let expected = known.as_ref().unwrap_or(&rule.remote_id);
     payloads.extend(expected.exact().map(|peer| Payload::IdResponder(Id::new(peer))));
@@ -126,7 +141,8 @@ pub(crate) fn start(
     if alone && !ctx.book.has_identities(&rule.local_id, expected) {
         payloads.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT, Vec::new())));
     }
-    payloads.push(Payload::Auth(Auth { method: AuthMethod::SHARED_KEY, data: proof }));
+    let own_proof = auth.method;
+    payloads.push(Payload::Auth(auth));
     let spi_in = ctx.book.new_child_spi(ctx.rng);
     if let Some(request) = &child {
         payloads.extend(request.payloads(spi_in, None));
@@ -136,7 +152,8 @@ pub(crate) fn start(
         Ok(octets) => {
             sa.counters.bytes += octets.len() as u64;
             ctx.out.counters.ike.bytes += octets.len() as u64;
-            let expect = ExpectAuthResponse { child, opener, sealer, keys, suite, transcript, spi_in };
+            let expect =
+                ExpectAuthResponse { child, opener, sealer, keys, suite, transcript, spi_in, own_proof };
             sa.open_request(ctx, octets, Exchange::Auth(Box::new(expect)));
         }
         Err(error) => {
@@ -161,11 +178,6 @@ impl ChildRequest {
     }
 }
 
-/// Somebody is not who a rule wants. The peer hears AUTHENTICATION_FAILED whatever it is (T17).
-fn unproved(text: String) -> Failure {
-    Failure::new(FailureKind::Authentication, text)
-}
-
 impl ExpectAuthResponse {
     /// Takes the answer.
     pub(crate) fn handle(
@@ -187,7 +199,8 @@ impl ExpectAuthResponse {
             }
         };
         ctx.out.counters.local_success += 1;
-        let Self { child, opener, sealer, keys, suite, transcript, spi_in } = *self;
+        let Self { child, opener, sealer, keys, suite, transcript, spi_in, own_proof } = *self;
+        sa.proofs = found.auth.map(|auth| (own_proof, auth.method));
         let local_id = sa.rule.local_id.clone();
         enter(sa, ctx, &local_id, &remote_id);
         let foundation = Foundation { keys, suite, local_id, remote_id };
@@ -217,20 +230,9 @@ impl ExpectAuthResponse {
             return Err(reason);
         };
         let identity = id.identity().map_err(|fault| Failure::invalid(fault.to_string()))?;
-        if auth.method != AuthMethod::SHARED_KEY {
-            return Err(unproved(format!(
-                "peer authenticates with {}, not with the shared key",
-                auth.method
-            )));
-        }
         let body = id.body();
         let input = self.transcript.signed(&self.suite, &self.keys, crypto::Role::Responder, &body);
-        if !verify_psk_auth(&rule.shared_key, &input, &auth.data) {
-            return Err(unproved(format!(
-                "{identity} did not prove its identity: the shared key of rule {} is another one",
-                rule.name
-            )));
-        }
+        proof::check(&rule, &identity, auth, &input, found, ctx.unix())?;
         if !rule.remote_id.accepts(&identity) {
             return Err(unproved(format!(
                 "peer is {identity}; rule {} expects {}",
@@ -241,7 +243,7 @@ impl ExpectAuthResponse {
         let (local, remote) = (sa.local.ip(), sa.remote.ip());
         let first = ctx.exchange_rule(local, remote, &identity, Some(&rule.local_id)).next();
         if let Some(first) = first
-            && first.shared_key == rule.shared_key
+            && first.authentication == rule.authentication
             && first.lifetime(&self.suite).is_some()
         {
             sa.rule = first.clone();
@@ -375,11 +377,17 @@ impl ExpectAuthRequest {
         let own = Id::new(&verified.rule.local_id);
         let input = self.transcript.signed(&self.suite, &self.keys, crypto::Role::Responder, &[]);
         let body = own.body();
-        let proof = psk_auth(&verified.rule.shared_key, &AuthInput { id: &body, ..input });
-        let mut payloads = vec![
-            Payload::IdResponder(own),
-            Payload::Auth(Auth { method: AuthMethod::SHARED_KEY, data: proof }),
-        ];
+        let proof = prove(&verified.rule, &AuthInput { id: &body, ..input }, &self.transcript.peer_hashes);
+        let (certificates, auth) = match proof {
+            Ok(proof) => proof,
+            Err(reason) => {
+                return self.refuse(sa, ctx, message, octets, NotifyType::AUTHENTICATION_FAILED, &reason);
+            }
+        };
+        sa.proofs = found.auth.map(|theirs| (auth.method, theirs.method));
+        let mut payloads = vec![Payload::IdResponder(own)];
+        payloads.extend(certificates);
+        payloads.push(Payload::Auth(auth));
         sa.rule = verified.rule;
         ctx.out.counters.remote_success += 1;
         let local_id = sa.rule.local_id.clone();
@@ -418,11 +426,9 @@ impl ExpectAuthRequest {
         let rule = matching().find(|rule| rule.respond && rule.lifetime(&self.suite).is_some());
         let body = id.body();
         let input = self.transcript.signed(&self.suite, &self.keys, crypto::Role::Initiator, &body);
-        // An unknown name costs what a wrong secret costs (T17).
-        let nobody = Secret(vec![0; 32]);
-        let secret = rule.map_or(&nobody, |rule| &rule.shared_key);
-        let proved = verify_psk_auth(secret, &input, &auth.data);
         let Some(rule) = rule else {
+            // An unknown name costs what a wrong secret costs (T17).
+            std::hint::black_box(verify_psk_auth(&Secret(vec![0; 32]), &input, &auth.data));
             let reason = if matching().next().is_some() {
                 format!("peer {identity} agreed on {}, which its rule does not allow", self.suite)
             } else if let Some(wanted) = &wanted {
@@ -432,18 +438,7 @@ impl ExpectAuthRequest {
             };
             return Err(Failure::new(FailureKind::NoRule, reason));
         };
-        if auth.method != AuthMethod::SHARED_KEY {
-            return Err(unproved(format!(
-                "peer {identity} authenticates with {}; rule {} wants the shared key",
-                auth.method, rule.name
-            )));
-        }
-        if !proved {
-            return Err(unproved(format!(
-                "{identity} did not prove its identity: the shared key of rule {} is another one",
-                rule.name
-            )));
-        }
+        proof::check(rule, &identity, auth, &input, found, ctx.unix())?;
         Ok(Verified { rule: rule.clone(), identity })
     }
 

@@ -1,7 +1,7 @@
 //! The payloads of a message by what they are, so that an exchange can ask for those it needs.
 
 use crate::ike::wire::payload::{Auth, Delete, Id, Ke, Nonce, Notify, Sa, Ts};
-use crate::ike::wire::{Message, NotifyType, Payload};
+use crate::ike::wire::{CertEncoding, Message, NotifyType, Payload};
 
 /// The payloads of a message.
 #[derive(Debug, Default, Clone, Copy)]
@@ -72,6 +72,24 @@ impl<'m> Found<'m> {
     /// The first notification of an error.
     pub(crate) fn error(&self) -> Option<&'m Notify> {
         self.notifies().find(|notify| notify.kind.is_error())
+    }
+
+    /// X.509 certificates, the sender's own first (RFC 7296 section 3.6).
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &'m [u8]> {
+        self.payloads.iter().filter_map(|payload| match payload {
+            Payload::Cert(cert) if cert.encoding == CertEncoding::X509_SIGNATURE => {
+                Some(cert.data.as_slice())
+            }
+            _ => None,
+        })
+    }
+
+    /// For a reason: whether there are certificates that are not taken. What a peer gives a URL of is never fetched.
+    pub(crate) fn other_certificates(&self) -> &'static str {
+        match self.payloads.iter().any(|payload| matches!(payload, Payload::Cert(_))) {
+            true => " of an encoding that is taken: X.509 certificates themselves, no URLs",
+            false => "",
+        }
     }
 
     /// All Delete payloads.

@@ -5,6 +5,7 @@
 
 use super::auth::{self, ExpectAuthRequest};
 use super::found::Found;
+use super::proof;
 use super::sa::{ChildRequest, Exchange, Held, IkeSa, NatPath, State};
 use super::window::{Inbound, Outbound};
 use crate::ike::context::Context;
@@ -90,6 +91,7 @@ pub(crate) fn start(ctx: &mut Context<'_>, target: Target, child: Option<Box<Chi
         remote,
         nat: NatPath::default(),
         rule: rule.clone(),
+        proofs: None,
         counters: IkeCounters::default(),
         timers: TimerTable::default(),
         inbound: Inbound::new(0),
@@ -133,6 +135,9 @@ impl ExpectInitResponse {
         let value = self.private.public().to_vec();
         payloads.push(Payload::Ke(Ke { group: self.private.group().number(), value }));
         payloads.push(Payload::Nonce(self.nonce.clone()));
+        if sa.rule.authentication.trust().is_some() {
+            payloads.push(proof::signature_hashes());
+        }
         if sa.rule.allow_nat {
             payloads.extend(natt::notifies(sa.spi_i, 0, sa.local, sa.remote, ctx.settings.force_udp));
         }
@@ -295,6 +300,7 @@ fn proceed(
         response: octets.to_vec(),
         nonce_i: nonce,
         nonce_r: accepted.nonce_r,
+        peer_hashes: proof::peer_hashes(&found),
     };
     auth::start(sa, ctx, accepted.suite, accepted.keys, transcript, child);
 }
@@ -370,6 +376,11 @@ pub(crate) fn respond(
         Payload::Ke(Ke { group: group.number(), value: private.public().to_vec() }),
         Payload::Nonce(nonce_r.clone()),
     ];
+    let peer_hashes = proof::peer_hashes(&found);
+    if !peer_hashes.is_empty() {
+        payloads.push(proof::signature_hashes());
+    }
+    payloads.extend(proof::certificate_request(ctx, local.ip(), remote.ip()));
     if nat.is_some() {
         payloads.extend(natt::notifies(header.spi_i, spi_r, local, remote, force));
     }
@@ -392,6 +403,7 @@ pub(crate) fn respond(
             response: response.clone(),
             nonce_i: nonce_i.clone(),
             nonce_r,
+            peer_hashes,
         },
         came_from: remote,
     };
@@ -406,6 +418,7 @@ pub(crate) fn respond(
         remote,
         nat: nat.unwrap_or_default(),
         rule,
+        proofs: None,
         counters: IkeCounters::default(),
         timers: TimerTable::default(),
         inbound: Inbound::new(0),

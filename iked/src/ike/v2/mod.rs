@@ -11,6 +11,7 @@ mod hostile;
 pub(crate) mod informational;
 pub(crate) mod init;
 pub(crate) mod liveness;
+mod proof;
 pub(crate) mod receive;
 pub(crate) mod record;
 pub(crate) mod rekey;

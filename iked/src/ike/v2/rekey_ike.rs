@@ -262,6 +262,7 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
         remote: sa.remote,
         nat: sa.nat,
         rule: sa.rule.clone(),
+        proofs: sa.proofs,
         counters: IkeCounters::default(),
         timers,
         inbound: Inbound::new(0),

@@ -143,6 +143,7 @@ pub(crate) fn revive(
         local: record.local,
         remote: record.remote,
         nat: record.nat,
+        proofs: rule.authentication.proofs(),
         rule,
         counters: IkeCounters::default(),
         timers,

@@ -24,7 +24,7 @@ use crate::ike::table::SaKey;
 use crate::ike::timer::{Backoff, Timer, TimerTable};
 use crate::ike::types::{Group, Identity, IkeTunnelId, StoreTicket, TrafficSelector, TunnelId};
 use crate::ike::view::{IkeCounters, Role};
-use crate::ike::wire::{ExchangeType, Flags, Header};
+use crate::ike::wire::{AuthMethod, ExchangeType, Flags, Header};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub(crate) struct IkeSa {
     pub(crate) nat: NatPath,
     /// KeyExchangeRule; tentative until the peer's identity is known.
     pub(crate) rule: Arc<ExchangeRule>,
+    /// How this side and the peer proved who they are, as far as it is known.
+    pub(crate) proofs: Option<(AuthMethod, AuthMethod)>,
     /// Counters.
     pub(crate) counters: IkeCounters,
     /// Deadlines.

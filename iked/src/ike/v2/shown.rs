@@ -108,6 +108,7 @@ pub(crate) fn ike(sa: &IkeSa) -> Option<IkeView> {
         established: established.map(|established| established.since),
         rekey_at: sa.timers.at(Timer::Rekey),
         expires_at: established.map(|established| established.life.expires_at),
+        proofs: sa.proofs,
         reauth_interval: sa.rule.reauth_interval,
         reauth_at: sa.timers.at(Timer::Reauth),
         counters: sa.counters,

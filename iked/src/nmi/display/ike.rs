@@ -32,7 +32,7 @@ pub(super) fn identity(id: &Identity) -> WireIdentity {
         Identity::Address(a) => WireIdentity::Address(*a),
         Identity::Fqdn(s) => WireIdentity::Fqdn(s.clone()),
         Identity::UserFqdn(s) => WireIdentity::UserFqdn(s.clone()),
-        Identity::Dn(der) => WireIdentity::Dn(crate::nmi::dn::text(der)),
+        Identity::Dn(der) => WireIdentity::Dn(crate::ike::pki::dn_text(der)),
         Identity::KeyId(bytes) => WireIdentity::KeyId(bytes.clone()),
     }
 }
@@ -59,9 +59,10 @@ impl Moment {
 
     fn ike_section(&self, v: &IkeView) -> IkeTunnel {
         let (encryption_algorithm, key_length) = encryption(v.suite.map(|s| s.encryption));
-        // Pre-shared keys are what this engine authenticates with; before that happened nothing is known.
-        let authenticated = matches!(v.state, SaState::Active | SaState::Expired | SaState::HalfClosed);
-        let auth = if authenticated { AuthMethod::PRE_SHARED_KEY } else { AuthMethod::UNKNOWN };
+        // IANA's numbers are those of the interface.
+        let method = |m: crate::ike::wire::AuthMethod| AuthMethod(m.0);
+        let unknown = (AuthMethod::UNKNOWN, AuthMethod::UNKNOWN);
+        let (local_auth, remote_auth) = v.proofs.map_or(unknown, |(own, peer)| (method(own), method(peer)));
         IkeTunnel {
             ipv6: v.local.is_ipv6(),
             nat_allowed: v.nat_allowed,
@@ -101,8 +102,8 @@ impl Moment {
                 Prf::HmacMd5 => WirePrf::HMAC_MD5,
                 Prf::AesXcbc => WirePrf::AES128_XCBC,
             }),
-            local_auth: auth,
-            remote_auth: auth,
+            local_auth,
+            remote_auth,
             natt_level: if v.nat_allowed { NattLevel::IKEV2 } else { NattLevel::NONE },
             ike_major: 2,
             ike_minor: 0,

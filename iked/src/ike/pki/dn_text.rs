@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 const MAX_PARTS: usize = 100;
 
 /// The name in DER as an RFC 4514 string. What is no name comes back as `#` and its bytes in hex.
-pub(super) fn text(der: &[u8]) -> String {
+#[must_use]
+pub fn dn_text(der: &[u8]) -> String {
     rdn_sequence(der).unwrap_or_else(|| hash(der))
 }
 
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     fn name(hex_der: &str) -> String {
-        text(&hex::decode(hex_der.replace(' ', "")).unwrap())
+        dn_text(&hex::decode(hex_der.replace(' ', "")).unwrap())
     }
 
     #[test]
