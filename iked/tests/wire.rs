@@ -8,9 +8,9 @@ use iked::ike::wire::payload::{
     Notify, Proposal, Sa, Transform, Ts, Unknown, Vendor,
 };
 use iked::ike::wire::{
-    AttributeType, AuthMethod, CertEncoding, ChildSuite, ExchangeType, Fault, Flags, Header, IdType,
-    IkeSuite, MAX_PAYLOADS, Message, NotifyType, Parsed, Payload, PayloadType, ProtocolId, SuiteFault,
-    TransformType, WireError, choose_child, choose_ike, transform,
+    AttributeType, AuthMethod, CertEncoding, ChildSuite, ExchangeType, Fault, Flags, Fragment, Header,
+    IdType, IkeSuite, MAX_PAYLOADS, Message, NotifyType, Parsed, Payload, PayloadType, ProtocolId,
+    SuiteFault, TransformType, WireError, choose_child, choose_ike, transform,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -139,9 +139,32 @@ fn t03_encrypted_payload_is_the_last() {
     assert_eq!((protected.body, protected.first), (28 + 8 + 4, PayloadType::NONE));
 }
 
+/// RFC 7383 section 2.5: numbers from 1 to the count, and no more than could be one message.
+#[test]
+fn fragments_say_which_part_they_are() {
+    let with = |number: u16, total: u16| {
+        let mut body = [number.to_be_bytes(), total.to_be_bytes()].concat();
+        body.extend_from_slice(&[0; 40]);
+        raw(&[(53, false, &body)])
+    };
+    for (number, total) in [(1, 1), (1, 128), (128, 128), (2, 3)] {
+        let Ok(Parsed::Protected(protected)) = Message::parse(&with(number, total)) else { panic!() };
+        assert_eq!((protected.fragment, protected.body), (Some(Fragment { number, total }), 28 + 4 + 4));
+    }
+    for (number, total) in [(0, 0), (0, 1), (2, 1), (u16::MAX, 128)] {
+        let (counted, found) = (total.into(), number.into());
+        assert_eq!(fault(&with(number, total)), Fault::Count { what: "fragments", counted, found });
+    }
+    for (number, total) in [(1, 129), (u16::MAX, u16::MAX)] {
+        assert_eq!(fault(&with(number, total)), Fault::TooMany { what: "fragments", limit: 128 });
+    }
+    assert!(matches!(fault(&raw(&[(53, false, &[0, 1, 0])])), Fault::Truncated { .. }));
+    assert_eq!(fault(&raw(&[(53, false, &[0; 40]), (VENDOR, false, b"abcd")])), Fault::NotLast);
+}
+
 #[test]
 fn t04_critical_bit() {
-    for kind in [1, 20, 32, 49, 53, 128, 255] {
+    for kind in [1, 20, 32, 49, 54, 128, 255] {
         let error = parse(&raw(&[(VENDOR, false, b""), (kind, true, b"abcd")])).unwrap_err();
         assert_eq!(error.fault, Fault::UnsupportedCritical(kind));
         assert_eq!(error.notify(), (NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]));

@@ -31,9 +31,10 @@ fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String)> {
     Ok((Issuer::new(params, key), pem))
 }
 
-/// A certificate for these addresses, in PEM.
+/// A certificate for these addresses, in PEM; with so many more names that IKE_AUTH goes in fragments.
 fn issue(issuer: &Issuer<'static, KeyPair>, key: &KeyPair, name: &str, addresses: &[&str]) -> Result<String> {
-    let names: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).collect();
+    let more = (0..40).map(|n| format!("one-of-many-names-{n}.example.net"));
+    let names: Vec<String> = addresses.iter().map(|address| (*address).to_owned()).chain(more).collect();
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -80,6 +81,10 @@ fn with(name: &str, how: &'static str, ours: &KeyPair, theirs: &KeyPair, shown: 
         })
         .with_context(logs)?;
         ensure!((proofs.0.as_str(), proofs.1.as_str()) == shown, "{proofs:?}\n{}", logs());
+        // strongSwan says of what it sends and of what it receives that it is in fragments.
+        for said in ["splitting IKE message", "received fragment #2 of"] {
+            ensure!(peer.log().contains(said), "{said}\n{}", logs());
+        }
         lab.inside("PEER", || http::download(server(false), 100_000, SOON))?
             .with_context(logs)?
             .verify(100_000)?;

@@ -104,7 +104,17 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Sends an IKE message.
     pub(crate) fn send(&mut self, local: SocketAddr, remote: SocketAddr, message: Vec<u8>) {
-        self.transmits.push_back(Transmit { local, remote, payload: Payload::Message(message) });
+        self.push(Transmit { local, remote, payload: Payload::Message(message) });
+    }
+
+    /// Sends what may be several datagrams.
+    fn push(&mut self, transmit: Transmit) {
+        let Transmit { local, remote, payload: Payload::Message(octets) } = transmit else {
+            self.transmits.push_back(transmit);
+            return;
+        };
+        let message = |octets: &[u8]| Transmit { local, remote, payload: Payload::Message(octets.to_vec()) };
+        self.transmits.extend(super::crypto::datagrams(&octets).map(message));
     }
 
     /// A tunnel whose state is stored has changed.
@@ -135,7 +145,7 @@ impl Outbox {
     /// The state with this ticket is stored, and with it all that came before.
     pub(crate) fn release(&mut self, ticket: StoreTicket) {
         for transmit in self.take_held(ticket) {
-            self.transmits.push_back(transmit);
+            self.push(transmit);
         }
     }
 
@@ -159,7 +169,7 @@ impl Outbox {
         let free = |transmit: &Transmit| !continued.contains_key(&transmit.local.ip());
         for (ticket, transmit) in std::mem::take(&mut self.held) {
             if free(&transmit) {
-                self.transmits.push_back(transmit);
+                self.push(transmit);
             } else {
                 self.held.insert(ticket, transmit);
             }

@@ -22,4 +22,5 @@ pub use keymat::{ChildKeys, IkeKeys, Role};
 pub use natd::nat_detection_hash;
 pub use signature::{CannotSign, SIGNATURE_HASHES, SignatureError, SignatureMethod, SigningKey};
 pub(crate) use signature::{VERIFIED, verify as verify_signature};
+pub(crate) use sk::datagrams;
 pub use sk::{IvCounter, OpenError, Opener, SealError, Sealer};

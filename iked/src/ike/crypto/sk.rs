@@ -10,12 +10,20 @@ use super::aead::{Forged, GcmKey, IV_LEN, TAG_LEN};
 use super::cbc::CbcKey;
 use crate::ike::types::{Encryption, Secret};
 use crate::ike::wire::payload::encode_chain;
-use crate::ike::wire::{EncodeError, HEADER_LEN, IkeSuite, Message, PayloadType, Protected, WireError};
+use crate::ike::wire::{
+    EncodeError, Fragment, HEADER_LEN, Header, IkeSuite, MAX_FRAGMENTS, Message, PayloadType, Protected,
+    WireError,
+};
 use rand::CryptoRng;
 use thiserror::Error;
 
 /// Octets of the generic header of the Encrypted payload.
 const GENERIC_LEN: usize = 4;
+/// Octets of the number of a fragment and of how many there are (RFC 7383 section 2.5).
+const FRAGMENT_LEN: usize = 4;
+/// Octets of an IKE message that is not fragmented: with IPv6 and UDP headers and the non-ESP marker 1280, which every link
+/// carries (RFC 7383 section 2.5.1).
+const DATAGRAM: usize = 1280 - 40 - 8 - 4;
 /// Bits of an IV that count; the rest are the epoch.
 const COUNTER_BITS: u32 = 48;
 
@@ -60,6 +68,21 @@ impl IvCounter {
 pub struct Sealer {
     protection: Protection,
     ivs: IvCounter,
+    /// The peer takes fragments (RFC 7383).
+    fragments: bool,
+}
+
+/// The datagrams that [`Sealer::seal`] gave as one: each says its length in its header (RFC 7296 section 3.1).
+pub(crate) fn datagrams(mut octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let field = octets.get(HEADER_LEN - 4..HEADER_LEN)?;
+        let length = field.try_into().map(u32::from_be_bytes).ok().and_then(|n| usize::try_from(n).ok());
+        // What says something else goes out as it is: it was not made here.
+        let length = length.filter(|n| (HEADER_LEN..=octets.len()).contains(n)).unwrap_or(octets.len());
+        let (one, rest) = octets.split_at(length);
+        octets = rest;
+        Some(one)
+    })
 }
 
 /// Opens what the peer sends on one IKE SA.
@@ -133,7 +156,19 @@ impl Sealer {
     /// The suite has neither AEAD nor integrity, or the keys have not its lengths: it did not come from negotiation.
     #[must_use]
     pub fn new(suite: &IkeSuite, encryption: &Secret, authentication: &Secret, ivs: IvCounter) -> Self {
-        Self { protection: Protection::new(suite, encryption, authentication), ivs }
+        Self { protection: Protection::new(suite, encryption, authentication), ivs, fragments: false }
+    }
+
+    /// The same for a peer that takes fragments, or does not (RFC 7383 section 2.3).
+    #[must_use]
+    pub fn fragmenting(self, fragments: bool) -> Self {
+        Self { fragments, ..self }
+    }
+
+    /// Whether the peer takes fragments.
+    #[must_use]
+    pub const fn fragments(&self) -> bool {
+        self.fragments
     }
 
     /// The next IV, for the state store.
@@ -142,7 +177,8 @@ impl Sealer {
         self.ivs.next()
     }
 
-    /// The datagram of `message`, all its payloads inside one Encrypted payload.
+    /// The datagram of `message`, all its payloads inside one Encrypted payload; or, where that is too long and the peer takes
+    /// them, its fragments, one behind the other ([`datagrams`] parts them).
     ///
     /// # Errors
     /// It does not fit, or the key is used up.
@@ -153,6 +189,40 @@ impl Sealer {
     ) -> Result<Vec<u8>, SealError> {
         let mut text = Vec::new();
         let first = encode_chain(&message.payloads, &mut text)?;
+        let (iv_len, icv_len) = self.protection.overhead();
+        let room = DATAGRAM - HEADER_LEN - GENERIC_LEN - FRAGMENT_LEN - iv_len - icv_len;
+        // The octet that says how much is padding, and padding up to a whole block.
+        let room = match &self.protection {
+            Protection::Gcm(_) => room - 1,
+            Protection::Cbc(key) => room - room % key.block_len() - 1,
+        };
+        if !self.fragments || text.len() <= room {
+            return self.seal_one(message.header, first, None, text, rng);
+        }
+        let too_long = EncodeError { what: "fragments", length: text.len() };
+        let total = u16::try_from(text.len().div_ceil(room)).map_err(|_| too_long)?;
+        if total > MAX_FRAGMENTS {
+            return Err(too_long.into());
+        }
+        let mut out = Vec::new();
+        for (number, part) in (1..=total).zip(text.chunks(room)) {
+            // Section 2.5.3: only the first one says what the message begins with.
+            let first = if number == 1 { first } else { PayloadType::NONE };
+            let fragment = Some(Fragment { number, total });
+            out.extend(self.seal_one(message.header, first, fragment, part.to_vec(), rng)?);
+        }
+        Ok(out)
+    }
+
+    /// A datagram with these octets of content.
+    fn seal_one(
+        &mut self,
+        header: Header,
+        first: PayloadType,
+        fragment: Option<Fragment>,
+        mut text: Vec<u8>,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<Vec<u8>, SealError> {
         let padding = match self.protection {
             Protection::Gcm(_) => 0,
             Protection::Cbc(ref key) => key.block_len() - 1 - text.len() % key.block_len(),
@@ -161,12 +231,18 @@ impl Sealer {
         text.push(u8::try_from(padding).expect("padding is shorter than a block"));
 
         let (iv_len, icv_len) = self.protection.overhead();
-        let length = GENERIC_LEN + iv_len + text.len() + icv_len;
+        let fields = if fragment.is_some() { FRAGMENT_LEN } else { 0 };
+        let length = GENERIC_LEN + fields + iv_len + text.len() + icv_len;
         let field = u16::try_from(length).map_err(|_| EncodeError { what: "Encrypted payload", length })?;
         let mut out = Vec::with_capacity(HEADER_LEN + length);
-        message.header.encode(PayloadType::ENCRYPTED, length, &mut out)?;
+        let kind = if fragment.is_some() { PayloadType::FRAGMENT } else { PayloadType::ENCRYPTED };
+        header.encode(kind, length, &mut out)?;
         out.extend_from_slice(&[first.0, 0]);
         out.extend_from_slice(&field.to_be_bytes());
+        if let Some(Fragment { number, total }) = fragment {
+            out.extend_from_slice(&number.to_be_bytes());
+            out.extend_from_slice(&total.to_be_bytes());
+        }
         match &self.protection {
             Protection::Gcm(key) => {
                 let iv = self.ivs.take().ok_or(SealError::Exhausted)?.to_be_bytes();
@@ -204,10 +280,20 @@ impl Opener {
     /// # Errors
     /// It is forged, or its content is no chain of payloads.
     pub fn open(&self, datagram: &[u8], protected: &Protected) -> Result<Message, OpenError> {
-        let text = self.decrypt(datagram, protected.body)?;
-        let (&padding, text) = text.split_last().ok_or(OpenError::Forged)?;
-        let end = text.len().checked_sub(usize::from(padding)).ok_or(OpenError::Forged)?;
-        Ok(Message::parse_inner(protected.header, protected.first, &text[..end])?)
+        let text = self.open_text(datagram, protected)?;
+        Ok(Message::parse_inner(protected.header, protected.first, &text)?)
+    }
+
+    /// As [`Self::open`], the content as octets: of a fragment it is a part of a chain of payloads.
+    ///
+    /// # Errors
+    /// It is forged.
+    pub(crate) fn open_text(&self, datagram: &[u8], protected: &Protected) -> Result<Vec<u8>, OpenError> {
+        let mut text = self.decrypt(datagram, protected.body)?;
+        let padding = usize::from(text.pop().ok_or(OpenError::Forged)?);
+        let end = text.len().checked_sub(padding).ok_or(OpenError::Forged)?;
+        text.truncate(end);
+        Ok(text)
     }
 
     /// Checks integrity and decrypts what stands from `body` on.
@@ -245,6 +331,9 @@ mod tests {
     use crate::ike::wire::{ExchangeType, Flags, Header, NotifyType, Parsed, Payload};
     use proptest::prelude::*;
     use rand::SeedableRng;
+
+    /// The largest block.
+    const BLOCK: usize = 16;
 
     fn suites() -> [IkeSuite; 9] {
         let suite = |encryption, integrity| IkeSuite {
@@ -367,6 +456,31 @@ mod tests {
     }
 
     proptest! {
+        /// The fragments of a message hold what it holds, each as long as it may be and no longer.
+        #[test]
+        fn fragments_are_the_message(len in 0_usize..9_000, which in 0..suites().len()) {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+            let (sealer, opener) = pair(&suites()[which]);
+            let message = message(vec![Payload::Notify(Notify::new(NotifyType::COOKIE2, vec![7; len]))]);
+            let octets = sealer.fragmenting(true).seal(&message, &mut rng).unwrap();
+            let (mut joined, mut first, mut count) = (Vec::new(), None, 0);
+            for datagram in datagrams(&octets) {
+                prop_assert!(datagram.len() <= DATAGRAM);
+                let Ok(Parsed::Protected(protected)) = Message::parse(datagram) else { panic!("not protected") };
+                joined.extend(opener.open_text(datagram, &protected).unwrap());
+                first.get_or_insert(protected.first);
+                count += 1;
+                if let Some(fragment) = protected.fragment {
+                    prop_assert_eq!(usize::from(fragment.number), count);
+                    prop_assert!(count == 1 || protected.first == PayloadType::NONE);
+                    prop_assert!(fragment.number == fragment.total || datagram.len() > DATAGRAM - BLOCK);
+                }
+            }
+            let opened = Message::parse_inner(message.header, first.unwrap(), &joined);
+            prop_assert_eq!(opened, Ok(message));
+            prop_assert!(count >= len / DATAGRAM && (count > 1 || octets.len() <= DATAGRAM));
+        }
+
         #[test]
         fn any_length_round_trips(len in 0_usize..300, which in 0..suites().len()) {
             let mut rng = rand::rngs::StdRng::seed_from_u64(1);

@@ -33,6 +33,8 @@ pub(crate) struct Transcript {
     pub(crate) nonce_r: Nonce,
     /// Hashes that the peer takes in signatures (RFC 7427).
     pub(crate) peer_hashes: Vec<u16>,
+    /// Both sides take fragments (RFC 7383).
+    pub(crate) fragments: bool,
 }
 
 impl Transcript {
@@ -115,7 +117,7 @@ pub(crate) fn start(
     child: Option<Box<ChildRequest>>,
 ) {
     let own = crypto::Role::Initiator;
-    let mut sealer = keys.sealer(&suite, own, ctx.ivs(sa.local.ip()));
+    let mut sealer = keys.sealer(&suite, own, ctx.ivs(sa.local.ip())).fragmenting(transcript.fragments);
     let opener = keys.opener(&suite, own);
     let rule = sa.rule.clone();
     let id = Id::new(&rule.local_id);

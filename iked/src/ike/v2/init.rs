@@ -5,6 +5,7 @@
 
 use super::auth::{self, ExpectAuthRequest};
 use super::found::Found;
+use super::fragments::Fragments;
 use super::proof;
 use super::sa::{ChildRequest, Exchange, Held, IkeSa, NatPath, State};
 use super::window::{Inbound, Outbound};
@@ -30,6 +31,11 @@ use std::sync::Arc;
 
 /// How often an initiator starts over because the responder asks for a cookie or another group.
 const ROUNDS: u32 = 5;
+
+/// That this side takes fragments (RFC 7383 section 2.3).
+fn fragmentation_supported() -> Payload {
+    Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, Vec::new()))
+}
 
 /// A fresh nonce.
 pub(crate) fn fresh_nonce(rng: &mut dyn CryptoRng) -> Nonce {
@@ -95,6 +101,7 @@ pub(crate) fn start(ctx: &mut Context<'_>, target: Target, child: Option<Box<Chi
         counters: IkeCounters::default(),
         timers: TimerTable::default(),
         inbound: Inbound::new(0),
+        fragments: Fragments::default(),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
         held: Held::default(),
@@ -135,6 +142,7 @@ impl ExpectInitResponse {
         let value = self.private.public().to_vec();
         payloads.push(Payload::Ke(Ke { group: self.private.group().number(), value }));
         payloads.push(Payload::Nonce(self.nonce.clone()));
+        payloads.push(fragmentation_supported());
         if sa.rule.authentication.trust().is_some() {
             payloads.push(proof::signature_hashes());
         }
@@ -301,6 +309,7 @@ fn proceed(
         nonce_i: nonce,
         nonce_r: accepted.nonce_r,
         peer_hashes: proof::peer_hashes(&found),
+        fragments: found.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED),
     };
     auth::start(sa, ctx, accepted.suite, accepted.keys, transcript, child);
 }
@@ -376,6 +385,8 @@ pub(crate) fn respond(
         Payload::Ke(Ke { group: group.number(), value: private.public().to_vec() }),
         Payload::Nonce(nonce_r.clone()),
     ];
+    let fragments = found.has(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED);
+    payloads.extend(fragments.then(fragmentation_supported));
     let peer_hashes = proof::peer_hashes(&found);
     if !peer_hashes.is_empty() {
         payloads.push(proof::signature_hashes());
@@ -394,7 +405,7 @@ pub(crate) fn respond(
     let tunnel = ctx.book.new_ike_tunnel();
     let own = crypto::Role::Responder;
     let expect = ExpectAuthRequest {
-        sealer: keys.sealer(&suite, own, ctx.ivs(local.ip())),
+        sealer: keys.sealer(&suite, own, ctx.ivs(local.ip())).fragmenting(fragments),
         opener: keys.opener(&suite, own),
         keys,
         suite,
@@ -404,6 +415,7 @@ pub(crate) fn respond(
             nonce_i: nonce_i.clone(),
             nonce_r,
             peer_hashes,
+            fragments,
         },
         came_from: remote,
     };
@@ -422,6 +434,7 @@ pub(crate) fn respond(
         counters: IkeCounters::default(),
         timers: TimerTable::default(),
         inbound: Inbound::new(0),
+        fragments: Fragments::default(),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
         held: Held::default(),

@@ -6,6 +6,7 @@ pub(crate) mod collision;
 pub(crate) mod create_child;
 pub(crate) mod established;
 pub(crate) mod found;
+pub(crate) mod fragments;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod informational;

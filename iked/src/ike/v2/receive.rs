@@ -2,6 +2,7 @@
 
 use super::auth::ExpectAuthRequest;
 use super::established::{Established, Next};
+use super::fragments::Opened;
 use super::sa::{Exchange, IkeSa, State};
 use super::window::Arrival;
 use crate::ike::context::Context;
@@ -87,11 +88,15 @@ fn served(
     ctx: &mut Context<'_>,
     datagram: &Datagram<'_>,
 ) -> State {
-    let next = match established.opener.open(datagram.octets, &datagram.protected) {
-        Ok(message) => {
+    let next = match sa.fragments.open(&established.opener, datagram) {
+        Ok(Opened::Whole(message, octets)) => {
             established.heard(sa, ctx, datagram);
             note_ignored(sa, ctx, datagram, &message);
-            established.on_request(sa, ctx, &message, datagram.octets)
+            established.on_request(sa, ctx, &message, &octets)
+        }
+        Ok(Opened::Part) => {
+            established.heard(sa, ctx, datagram);
+            Next::Keep
         }
         Err(OpenError::Forged) => {
             sa.state = State::Established(established);
@@ -117,17 +122,21 @@ fn authenticated(
         dropped(sa, ctx, datagram, "a request before authentication");
         return State::ExpectAuthRequest(expect);
     }
-    let opened = expect.opener.open(datagram.octets, &datagram.protected);
+    let opened = sa.fragments.open(&expect.opener, datagram);
     if !matches!(opened, Err(OpenError::Forged)) && natt::is_plausible(datagram.remote, datagram.local.ip()) {
         // RFC 7296 section 2.23: with a NAT, the initiator has moved to port 4500.
         sa.local = datagram.local;
         sa.remote = datagram.remote;
     }
     match opened {
-        Ok(message) => {
+        Ok(Opened::Whole(message, octets)) => {
             count_bytes(sa, ctx, datagram);
             note_ignored(sa, ctx, datagram, &message);
-            expect.handle(sa, ctx, &message, datagram.octets)
+            expect.handle(sa, ctx, &message, &octets)
+        }
+        Ok(Opened::Part) => {
+            count_bytes(sa, ctx, datagram);
+            State::ExpectAuthRequest(expect)
         }
         Err(OpenError::Forged) => {
             forged(sa, ctx, datagram);
@@ -158,8 +167,12 @@ fn response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
     }
     match std::mem::replace(&mut sa.state, State::Closed) {
         State::Established(mut established) => {
-            let next = match established.opener.open(datagram.octets, &datagram.protected) {
-                Ok(message) => {
+            let next = match sa.fragments.open(&established.opener, datagram) {
+                Ok(Opened::Part) => {
+                    established.heard(sa, ctx, datagram);
+                    Next::Keep
+                }
+                Ok(Opened::Whole(message, _)) => {
                     established.heard(sa, ctx, datagram);
                     note_ignored(sa, ctx, datagram, &message);
                     established.on_response(sa, ctx, &message)
@@ -189,11 +202,12 @@ fn response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
 
 fn auth_response(sa: &mut IkeSa, ctx: &mut Context<'_>, datagram: &Datagram<'_>) {
     let opened = match sa.outbound.open().map(|open| &open.exchange) {
-        Some(Exchange::Auth(expect)) => expect.opener.open(datagram.octets, &datagram.protected),
+        Some(Exchange::Auth(expect)) => sa.fragments.open(&expect.opener, datagram),
         _ => return,
     };
     match opened {
-        Ok(message) => {
+        Ok(Opened::Part) => count_bytes(sa, ctx, datagram),
+        Ok(Opened::Whole(message, _)) => {
             count_bytes(sa, ctx, datagram);
             note_ignored(sa, ctx, datagram, &message);
             if let Some(Exchange::Auth(expect)) = sa.close_request() {

@@ -6,6 +6,7 @@ use super::collision::Rival;
 use super::create_child::{PATIENCE, agree};
 use super::established::{Established, Foundation, IkeStanding, Next};
 use super::found::Found;
+use super::fragments::Fragments;
 use super::init::fresh_nonce;
 use super::rekey::RETRY;
 use super::sa::{Exchange, Held, IkeSa, State, Task};
@@ -266,6 +267,7 @@ fn successor(sa: &IkeSa, ctx: &mut Context<'_>, key: SaKey, role: Role, spis: (u
         counters: IkeCounters::default(),
         timers,
         inbound: Inbound::new(0),
+        fragments: Fragments::default(),
         outbound: Outbound::new(0),
         tasks: VecDeque::new(),
         held: Held::default(),
@@ -282,7 +284,7 @@ fn found_sa(
     keys: IkeKeys,
 ) -> Box<Established> {
     let own = new.role.into();
-    let sealer = keys.sealer(&suite, own, ctx.ivs(new.local.ip()));
+    let sealer = keys.sealer(&suite, own, ctx.ivs(new.local.ip())).fragmenting(old.sealer.fragments());
     let opener = keys.opener(&suite, own);
     let (local_id, remote_id) = (old.local_id.clone(), old.remote_id.clone());
     ctx.book.enter_identities(&local_id, &remote_id, new.key);

@@ -3,6 +3,7 @@
 use super::child::{self, Child, Standing, Terms};
 use super::create_child::ExpectChild;
 use super::established::{Allowance, Established, IkeStanding};
+use super::fragments::Fragments;
 use super::informational::{ExpectChildDelete, ExpectIkeDelete};
 use super::record::proper;
 use super::rekey::ExpectChildRekey;
@@ -147,6 +148,7 @@ pub(crate) fn revive(
         rule,
         counters: IkeCounters::default(),
         timers,
+        fragments: Fragments::default(),
         inbound: Inbound::restore(record.expected, record.answered),
         outbound: Outbound::restore(record.next, open),
         tasks: std::collections::VecDeque::new(),

@@ -11,6 +11,7 @@
 use super::auth::{ExpectAuthRequest, ExpectAuthResponse};
 use super::create_child::ExpectChild;
 use super::established::Established;
+use super::fragments::Fragments;
 use super::informational::{ExpectChildDelete, ExpectIkeDelete};
 use super::init::ExpectInitResponse;
 use super::rekey::ExpectChildRekey;
@@ -67,6 +68,8 @@ pub(crate) struct IkeSa {
     pub(crate) timers: TimerTable,
     /// The peer's requests.
     pub(crate) inbound: Inbound,
+    /// Messages of the peer that come in fragments.
+    pub(crate) fragments: Fragments,
     /// Our requests.
     pub(crate) outbound: Outbound<Exchange>,
     /// What is to be done as soon as no request is open.

@@ -58,10 +58,10 @@ open_enum! {
 }
 
 impl PayloadType {
-    /// RFC 7296 defines it, so its critical bit means nothing (section 2.5).
+    /// RFC 7296 or RFC 7383 defines it, so its critical bit means nothing (section 2.5).
     #[must_use]
     pub const fn is_known(self) -> bool {
-        self.0 >= Self::SA.0 && self.0 <= Self::EAP.0
+        (self.0 >= Self::SA.0 && self.0 <= Self::EAP.0) || self.0 == Self::FRAGMENT.0
     }
 
     /// No exchange carries it twice in one message.

@@ -12,6 +12,9 @@ use super::reader::Reader;
 /// Payloads that one message may hold, the Encrypted payload and those in it counted apart.
 pub const MAX_PAYLOADS: usize = 32;
 
+/// Fragments of one message: 64 KiB in fragments of the smallest size that anybody sends.
+pub const MAX_FRAGMENTS: u16 = 128;
+
 /// A message in clear, or the content of a protected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -40,8 +43,34 @@ pub struct Protected {
     pub header: Header,
     /// Type of the first payload inside.
     pub first: PayloadType,
-    /// Where in the datagram the Encrypted payload's body (IV, ciphertext, ICV) starts; it goes on to the end.
+    /// Where in the datagram the IV starts; ciphertext and ICV follow up to the end.
     pub body: usize,
+    /// Which part of a message it is, if it is not all of one.
+    pub fragment: Option<Fragment>,
+}
+
+/// The fields of an Encrypted Fragment payload (RFC 7383 section 2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// Its number, from 1 to `total`.
+    pub number: u16,
+    /// How many there are, at most [`MAX_FRAGMENTS`].
+    pub total: u16,
+}
+
+impl Fragment {
+    fn parse(body: &mut Reader<'_>) -> Result<Self, WireError> {
+        let at = body.clone();
+        let (number, total) = (body.u16()?, body.u16()?);
+        if total > MAX_FRAGMENTS {
+            return Err(at.fault(Fault::TooMany { what: "fragments", limit: MAX_FRAGMENTS.into() }));
+        }
+        if number == 0 || number > total {
+            let (counted, found) = (total.into(), number.into());
+            return Err(at.fault(Fault::Count { what: "fragments", counted, found }));
+        }
+        Ok(Self { number, total })
+    }
 }
 
 impl Message {
@@ -61,11 +90,14 @@ impl Message {
         let first = Header::first_payload(datagram);
         let mut reader = Reader::new(datagram, 0, PayloadType::NONE);
         reader.take(HEADER_LEN)?;
-        let chain = split(first, reader)?;
-        if let Some(last) = chain.last()
-            && last.kind == PayloadType::ENCRYPTED
+        let mut chain = split(first, reader)?;
+        if let Some(last) = chain.last_mut()
+            && is_encrypted(last.kind)
         {
-            return Ok(Parsed::Protected(Protected { header, first: last.next, body: last.body.offset() }));
+            let is_fragment = last.kind == PayloadType::FRAGMENT;
+            let fragment = if is_fragment { Some(Fragment::parse(&mut last.body)?) } else { None };
+            let (first, body) = (last.next, last.body.offset());
+            return Ok(Parsed::Protected(Protected { header, first, body, fragment }));
         }
         Self::from_chain(header, chain).map(Parsed::Clear)
     }
@@ -77,7 +109,7 @@ impl Message {
         plaintext: &[u8],
     ) -> Result<Self, WireError> {
         let chain = split(first, Reader::new(plaintext, 0, PayloadType::ENCRYPTED))?;
-        if let Some(link) = chain.iter().find(|link| link.kind == PayloadType::ENCRYPTED) {
+        if let Some(link) = chain.iter().find(|link| is_encrypted(link.kind)) {
             return Err(link.body.fault(Fault::Repeated));
         }
         Self::from_chain(header, chain)
@@ -116,6 +148,11 @@ impl Message {
     }
 }
 
+/// An Encrypted payload, or a fragment of one.
+const fn is_encrypted(kind: PayloadType) -> bool {
+    matches!(kind, PayloadType::ENCRYPTED | PayloadType::FRAGMENT)
+}
+
 /// One payload of a chain, not yet looked into.
 struct Link<'a> {
     kind: PayloadType,
@@ -152,7 +189,7 @@ fn split(first: PayloadType, mut reader: Reader<'_>) -> Result<Vec<Link<'_>>, Wi
             return Err(at(offset, Fault::Repeated));
         }
         chain.push(Link { kind, next, body });
-        if kind == PayloadType::ENCRYPTED {
+        if is_encrypted(kind) {
             // Its Next Payload field names what is inside (section 3.14).
             if !reader.is_empty() {
                 return Err(at(reader.offset(), Fault::NotLast));

@@ -17,7 +17,7 @@ pub use iana::{
     AttributeType, AuthMethod, CertEncoding, ExchangeType, IdType, NotifyType, PayloadType, ProtocolId,
     TransformType, TsType, transform,
 };
-pub use message::{MAX_PAYLOADS, Message, Parsed, Protected};
+pub use message::{Fragment, MAX_FRAGMENTS, MAX_PAYLOADS, Message, Parsed, Protected};
 pub use payload::Payload;
 pub use reader::Reader;
 pub use suite::{
