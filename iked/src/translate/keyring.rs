@@ -30,6 +30,7 @@ const MAX_FILES: usize = 1_000;
 /// What was in the folder.
 #[derive(Debug, Default)]
 pub struct Keyring {
+    folder: PathBuf,
     own: Vec<(String, Arc<Credential>)>,
     authorities: Vec<Arc<Authority>>,
     lists: Vec<Vec<u8>>,
@@ -41,7 +42,7 @@ impl Keyring {
     /// # Errors
     /// A file cannot be read or used: which, and why.
     pub fn read(folder: &Path) -> Result<Self, String> {
-        let mut ring = Self::default();
+        let mut ring = Self { folder: folder.to_owned(), ..Self::default() };
         for (path, label) in files(&folder.join("own"))? {
             let credential = own(&path).map_err(|why| format!("{}: {why}", path.display()))?;
             ring.own.push((label, Arc::new(credential)));
@@ -97,10 +98,14 @@ impl Keyring {
             let there: Vec<String> =
                 self.own.iter().take(3).map(|(label, own)| format!("{label} ({})", own.shown())).collect();
             let there = if there.is_empty() { "it has none".to_owned() } else { there.join(", ") };
-            return Err(format!("the keyring has no own certificate for {identity}: {there}"));
+            let folder = self.folder.join("own");
+            return Err(format!("no own certificate for {identity} in {}: {there}", folder.display()));
         }
         let fitting = of_identity.find(|(_, own)| own.can(method)).map(|(_, own)| own.clone());
-        fitting.ok_or_else(|| format!("no key of the keyring for {identity} can sign as HowToAuthMe says"))
+        fitting.ok_or_else(|| {
+            let folder = self.folder.join("own");
+            format!("no key for {identity} in {} can sign as HowToAuthMe says", folder.display())
+        })
     }
 
     /// Who vouches for peers: the authorities with these labels, all where there is none.
@@ -111,14 +116,18 @@ impl Keyring {
         let named = |label: &String| {
             let mut all = self.authorities.iter();
             let found = all.find(|authority| authority.label().eq_ignore_ascii_case(label)).cloned();
-            found.ok_or_else(|| format!("CaLabel {}: the keyring has no ca/{0}.pem", label.escape_debug()))
+            found.ok_or_else(|| {
+                let folder = self.folder.join("ca");
+                format!("CaLabel {}: no {0}.pem in {}", label.escape_debug(), folder.display())
+            })
         };
         let authorities = match labels {
             [] => self.authorities.clone(),
             labels => labels.iter().map(named).collect::<Result<_, _>>()?,
         };
         if authorities.is_empty() {
-            return Err("the keyring has no authority, which would vouch for peers (ca/LABEL.pem)".to_owned());
+            let folder = self.folder.join("ca");
+            return Err(format!("no authority that vouches for peers (LABEL.pem) in {}", folder.display()));
         }
         Trust::new(authorities, &self.lists, revocation).map(Arc::new).map_err(|why| why.to_string())
     }
@@ -225,13 +234,16 @@ mod tests {
         assert!(ring.warnings(end + 1)[0].contains("has expired"));
         let other = Identity::Fqdn("other.example.net".to_owned());
         for (error, expected) in [
-            (
-                ring.credential(&other, SignatureMethod::Digital).unwrap_err(),
-                "no own certificate for other.example.net: gw (",
-            ),
+            (ring.credential(&other, SignatureMethod::Digital).unwrap_err(), "/own: gw ("),
             (ring.credential(&gateway, SignatureMethod::Rsa).unwrap_err(), "can sign as HowToAuthMe says"),
-            (ring.trust(&["site2".to_owned()], Revocation::Loose).unwrap_err(), "no ca/site2.pem"),
-            (Keyring::default().trust(&[], Revocation::Loose).unwrap_err(), "no authority"),
+            (
+                ring.trust(&["site2".to_owned()], Revocation::Loose).unwrap_err(),
+                "CaLabel site2: no site2.pem in",
+            ),
+            (
+                Keyring::default().trust(&[], Revocation::Loose).unwrap_err(),
+                "no authority that vouches for peers",
+            ),
             (Keyring::default().credential(&other, SignatureMethod::Digital).unwrap_err(), "it has none"),
         ] {
             assert!(error.contains(expected), "{expected}: {error}");
@@ -264,7 +276,7 @@ mod tests {
             (
                 "Fqdn shop.example.org",
                 Some(&ring),
-                "KeyExchangeRule clients: the keyring has no own certificate for",
+                "KeyExchangeRule clients: no own certificate for shop.example.org in",
             ),
             ("Fqdn gw.example.net", None, "KeyExchangeRule clients: HowToAuthMe wants certificates"),
             ("X500dn CN=other", Some(&ring), "for CN=other"),

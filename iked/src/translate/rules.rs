@@ -19,17 +19,31 @@ use policy::model::{
 use policy::select::{self, NoStart, Packet, Start, Traffic};
 use stack::control::{Acquire, UpperLayer};
 
+/// Rules that are named when they lack something.
+const SHOWN: usize = 20;
+
 /// The KeyExchangeRules of a policy, in search order, with what of the keyring they want.
 ///
 /// # Errors
-/// The keyring lacks something; which rule wants it.
+/// The keyring lacks something; a line for each rule that wants it.
 pub fn exchange(policy: &Policy, keyring: Option<&Keyring>) -> Result<Vec<ExchangeRule>, String> {
     let Some(exchange) = &policy.key_exchange else { return Ok(Vec::new()) };
-    let rule = |rule: &model::ExchangeRule| {
-        exchange_rule(rule, &exchange.validation, keyring)
-            .map_err(|why| format!("KeyExchangeRule {}: {why}", rule.name))
-    };
-    exchange.rules.iter().map(rule).collect()
+    let (mut rules, mut missing) = (Vec::with_capacity(exchange.rules.len()), Vec::new());
+    for rule in &exchange.rules {
+        match exchange_rule(rule, &exchange.validation, keyring) {
+            Ok(rule) => rules.push(rule),
+            Err(why) => missing.push(format!("KeyExchangeRule {}: {why}", rule.name)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(rules);
+    }
+    let more = missing.len().saturating_sub(SHOWN);
+    missing.truncate(SHOWN);
+    if more > 0 {
+        missing.push(format!("and {more} more"));
+    }
+    Err(missing.join("\n"))
 }
 
 /// Every rule of a policy that is in force at an instant, in search order; `exchange` is of [`exchange`].

@@ -29,7 +29,8 @@ pub(super) fn peer_hashes(found: &Found<'_>) -> Vec<u16> {
 }
 
 /// Authorities that a Certificate Request names at most: it answers a request whose source may be forged, and many would make it
-/// larger than that (threats T28). A peer that knows none of them sends what it has.
+/// larger than that (threats T28). It is a hint: a peer of another authority may send its certificate all the same (RFC 7296
+/// section 3.7).
 const AUTHORITIES: usize = 8;
 
 /// What asks a peer for its certificate, under the rules that can be its.
