@@ -74,6 +74,27 @@ fn lost_repeated_and_reordered_fragments() {
     }
 }
 
+/// What waits until the coupling facility has it goes in fragments as well.
+#[test]
+fn fragments_of_an_sa_that_outlives_its_process() {
+    let (mut a, b) = (rules(ADDRESS_A, ADDRESS_B), rules(ADDRESS_B, ADDRESS_A));
+    // Many offers for the child: each time it is rekeyed, they are all sent.
+    a.child[0].offers = vec![a.child[0].offers[0]; 32];
+    let settings = Settings { continued: [(ADDRESS_A, 1)].into(), ..Settings::default() };
+    let mut pair = Pair::new(4, &settings, a, b);
+    pair.b.engine.set_settings(Settings::default());
+    pair.store_delay = Duration::from_millis(5);
+    pair.connect(Side::A);
+    let before = pair.wire.len();
+    pair.run(Duration::from_secs(2 * 3_600));
+    assert_made(&pair);
+    const CREATE_CHILD_SA: u8 = 36;
+    let rekeys =
+        || pair.wire[before..].iter().filter(|d| d.from == Side::A && d.bytes[18] == CREATE_CHILD_SA);
+    assert!(rekeys().filter(|d| is_fragment(d)).count() >= 2, "{}", rekeys().count());
+    assert!(pair.wire.iter().all(|d| d.bytes.len() <= LONGEST));
+}
+
 /// T25: what is changed of a fragment, its number and their count among it, is not taken, and harms none that comes behind it.
 #[test]
 fn t25_forged_fragments_change_nothing() {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, in its helpers too")]
 
+use iked::ike::command::{Command, Restore, Succession};
 use iked::ike::crypto::SignatureMethod;
 use iked::ike::pki::{Authority, Credential, Revocation, Trust};
 use iked::ike::rules::{Authentication, Rules, Settings};
@@ -15,6 +16,7 @@ use rcgen::{
 };
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 use x509_cert::der::Encode as _;
 use x509_cert::name::Name;
 
@@ -290,6 +292,34 @@ fn revocation_is_seen_as_the_policy_says() {
             }
         }
     }
+}
+
+/// The new owner of an address goes on with the SA, whose proofs nobody knows any more, and proves itself when it is time.
+#[test]
+fn a_new_owner_goes_on_and_proves_itself_again() {
+    let ca = Ca::new("Test CA");
+    let key = KeyPair::generate().unwrap();
+    let sign = |own: &Own| plainly(&ca, own, &key, SignatureMethod::Digital);
+    let (mut a, b) = both(sign(&own_a()), sign(&own_b()));
+    a.exchange[0].reauth_interval = Some(Duration::from_secs(1_800));
+    let settings = |epoch| Settings { continued: [(ADDRESS_A, epoch)].into(), ..Settings::default() };
+    let mut pair = Pair::new(5, &settings(1), a.clone(), b);
+    pair.b.engine.set_settings(Settings::default());
+    pair.connect(Side::A);
+    assert_made(&pair);
+    pair.take_over(Side::A, 6, &settings(2), a);
+    let unix = pair.unix();
+    for snapshot in std::mem::take(&mut pair.a.stored).into_values() {
+        let succession = Succession::Failed { next_sequence: 1 << 20 };
+        pair.command(Side::A, Command::Restore(Box::new(Restore { snapshot, unix, succession })));
+    }
+    pair.settle();
+    assert_made(&pair);
+    let proofs = |pair: &Pair| pair.a.engine.ike_tunnels()[0].proofs;
+    assert_eq!(proofs(&pair), None);
+    pair.run(Duration::from_secs(2_000));
+    assert_made(&pair);
+    assert_eq!(proofs(&pair), Some((AuthMethod::DIGITAL_SIGNATURE, AuthMethod::DIGITAL_SIGNATURE)));
 }
 
 /// T12, T24: whatever is changed of a certificate or a signature, or cut from it, is refused, and nothing panics.

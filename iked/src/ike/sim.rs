@@ -415,6 +415,7 @@ impl Pair {
         let now = self.now;
         self.stores.retain(|_, (of, _, _)| *of != side);
         let mut engine = Engine::new(settings.clone(), StdRng::seed_from_u64(seed), now);
+        engine.set_clock(now, self.unix());
         engine.set_rules(now, rules);
         let host = self.host_mut(side);
         host.engine = engine;
