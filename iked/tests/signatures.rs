@@ -4,7 +4,7 @@
 
 use iked::ike::command::{Command, Restore, Succession};
 use iked::ike::crypto::SignatureMethod;
-use iked::ike::pki::{Authority, Credential, Revocation, Trust};
+use iked::ike::pki::{Authority, Credential, Revocation, RevocationList, Trust};
 use iked::ike::rules::{Authentication, Rules, Settings};
 use iked::ike::sim::{ADDRESS_A, ADDRESS_B, Pair, Side, rules};
 use iked::ike::types::{Identity, IdentityPattern, Secret};
@@ -127,7 +127,8 @@ fn signs(
 ) -> Authentication {
     let own = Arc::new(Credential::new(chain, key.serialized_der()).unwrap());
     let authorities = authorities.iter().map(|ca| ca.authority()).collect();
-    let trust = Arc::new(Trust::new(authorities, lists, revocation).unwrap());
+    let lists = lists.iter().map(|der| Arc::new(RevocationList::new(der).unwrap())).collect();
+    let trust = Arc::new(Trust::new(authorities, lists, revocation));
     Authentication::Signature { own, method, trust }
 }
 
@@ -326,7 +327,7 @@ fn a_new_owner_goes_on_and_proves_itself_again() {
 #[test]
 fn t12_t24_changed_and_cut() {
     let ca = Ca::new("Test CA");
-    let trust = Trust::new(vec![ca.authority()], &[], Revocation::Loose).unwrap();
+    let trust = Trust::new(vec![ca.authority()], vec![], Revocation::Loose);
     let identity = Identity::Fqdn("a.example.net".to_owned());
     for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P521_SHA512] {
         let key = key(algorithm);
@@ -360,7 +361,7 @@ fn t12_t24_changed_and_cut() {
             let nine = vec![certificate.as_slice(); 9];
             assert!(trust.verify(&nine, &identity, (method, &data), b"octets", 1_700_000_000).is_err());
             assert!(trust.verify(&[], &identity, (method, &data), b"octets", 1_700_000_000).is_err());
-            let nobody = Trust::new(vec![], &[], Revocation::Loose).unwrap();
+            let nobody = Trust::new(vec![], vec![], Revocation::Loose);
             assert!(
                 nobody.verify(&[&certificate], &identity, (method, &data), b"octets", 1_700_000_000).is_err()
             );

@@ -6,10 +6,11 @@ use crate::node::{Daemon, Files, SERVAUTH_ROOT_ONLY};
 use crate::policy::{DENY_ALL, ExchangeOffer, Pair, policy};
 use crate::process::Background;
 use crate::swan::{Connection, Swan};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The DVIPA, IPv4.
 pub const DVIPA4: &str = "192.0.2.100";
@@ -119,6 +120,19 @@ pub struct Sysplex {
 }
 
 impl Sysplex {
+    /// The peer ends its IKE SA of this name, and the distributor has no tunnel left.
+    ///
+    /// # Errors
+    /// When it has one for longer than a minute.
+    pub fn ended_by(&self, peer: &Swan, connection: &str) -> Result<()> {
+        peer.swanctl(&["--terminate", "--ike", connection])?;
+        crate::wait::until("the tunnel is gone", Duration::from_secs(60), || {
+            let left = self.daemon.entries("-p DIST -y display")?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+    }
+
     /// One target behind DIST, in a lab of this name.
     ///
     /// # Errors

@@ -88,12 +88,7 @@ fn with(name: &str, how: &'static str, ours: &KeyPair, theirs: &KeyPair, shown: 
         lab.inside("PEER", || http::download(server(false), 100_000, SOON))?
             .with_context(logs)?
             .verify(100_000)?;
-        peer.swanctl(&["--terminate", "--ike", "v4"])?;
-        wait::until("the tunnel is gone", SOON, || {
-            let left = plex.daemon.entries("-p DIST -y display")?;
-            ensure!(left.is_empty(), "{left:?}");
-            Ok(())
-        })?;
+        plex.ended_by(&peer, "v4")?;
     }
     Ok(())
 }

@@ -129,12 +129,7 @@ fn strongswan_and_we_agree_on_every_suite_and_carry_traffic_with_it() -> Result<
         lab.inside("PEER", move || http::download(server(false), length, SOON))?
             .with_context(|| format!("{proposal}\n{}\n{}", plex.daemon.log(), peer.log()))?
             .verify(length)?;
-        peer.swanctl(&["--terminate", "--ike", proposal])?;
-        wait::until("the tunnel is gone", SOON, || {
-            let left = plex.daemon.entries("-p DIST -y display")?;
-            ensure!(left.is_empty(), "{left:?}");
-            Ok(())
-        })?;
+        plex.ended_by(&peer, proposal)?;
     }
     Ok(())
 }

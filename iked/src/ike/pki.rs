@@ -12,7 +12,7 @@ mod trust;
 
 pub use credential::Credential;
 pub use dn_text::dn_text;
-pub use trust::{Authority, Revocation, Trust};
+pub use trust::{Authority, Revocation, RevocationList, Trust};
 
 pub(crate) use dn::{same_dn, show_dn};
 

@@ -58,18 +58,14 @@ impl Files {
 
 impl PolicySource for Files {
     fn load(&mut self, stack: &StackEntry) -> Result<Arc<dyn StackPolicy>, String> {
-        let common = self.common.clone().map(|path| (read(&path), path));
-        let own = stack.policy.clone().map(|path| (read(&path), path));
+        let common = self.common.clone().map(|path| (read(&path, MAX_FILE_BYTES), path));
+        let own = stack.policy.clone().map(|path| (read(&path, MAX_FILE_BYTES), path));
         let mut sources = Vec::new();
         for (number, file) in [common, own].into_iter().enumerate() {
             let Some((text, path)) = file else { continue };
             let (bytes, mode) = text?;
-            if mode & 0o077 != 0 && holds_secret(&bytes) {
-                return Err(format!(
-                    "{}: it holds keys and its mode {:03o} lets others than its owner use it: chmod 600",
-                    path.display(),
-                    mode & 0o777
-                ));
+            if holds_secret(&bytes) {
+                is_private(&path, mode)?;
             }
             let name = path.display().to_string();
             sources.push(if number == 0 { Source::common(name, bytes) } else { Source::stack(name, bytes) });
@@ -101,21 +97,35 @@ impl PolicySource for Files {
     }
 }
 
-/// Bytes and mode of a file, which is not read when it is too large.
-fn read(path: &Path) -> Result<(Vec<u8>, u32), String> {
+/// Whether nobody but its owner can use a file of this mode, which holds keys.
+pub(super) fn is_private(path: &Path, mode: u32) -> Result<(), String> {
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: it holds keys and its mode {:03o} lets others than its owner use it: chmod 600",
+        path.display(),
+        mode & 0o777
+    ))
+}
+
+/// Bytes and mode of a file, which is not read when it has more bytes than `most`.
+pub(super) fn read(path: &Path, most: usize) -> Result<(Vec<u8>, u32), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
         return Err(format!("{}: not a regular file", path.display()));
     }
-    let mut bytes = Vec::new();
     // One byte more than is accepted, so that a file that is too large is seen as such, also when it grows.
-    let limit = MAX_FILE_BYTES as u64 + 1;
+    let limit = most as u64 + 1;
+    // Of its final size from the start, so that no copy of a key is left behind.
+    let size = usize::try_from(meta.len().min(limit)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(size + 1);
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > MAX_FILE_BYTES {
+    if bytes.len() > most {
         return Err(format!(
-            "{}: {} bytes, at most {MAX_FILE_BYTES} are accepted",
+            "{}: {} bytes, at most {most} are accepted",
             path.display(),
             meta.len().max(limit)
         ));

@@ -6,21 +6,20 @@
 //! KEYRING/crl/NAME.pem    a revocation list
 //! ```
 
+use super::files::{is_private, read};
 use crate::ike::crypto::SignatureMethod;
-use crate::ike::pki::{Authority, Credential, PkiError, Revocation, Trust};
+use crate::ike::pki::{Authority, Credential, PkiError, Revocation, RevocationList, Trust};
 use crate::ike::types::Identity;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Octets of one file; revocation lists are the largest.
-const MAX_FILE: u64 = 8 << 20;
+const MAX_FILE: usize = 8 << 20;
 /// A certificate that expires within these seconds is worth a warning.
 const SOON: u64 = 30 * DAY;
 const DAY: u64 = 86_400;
@@ -33,7 +32,7 @@ pub struct Keyring {
     folder: PathBuf,
     own: Vec<(String, Arc<Credential>)>,
     authorities: Vec<Arc<Authority>>,
-    lists: Vec<Vec<u8>>,
+    lists: Vec<Arc<RevocationList>>,
 }
 
 impl Keyring {
@@ -44,12 +43,15 @@ impl Keyring {
     pub fn read(folder: &Path) -> Result<Self, String> {
         let mut ring = Self { folder: folder.to_owned(), ..Self::default() };
         for (path, label) in files(&folder.join("own"))? {
-            let credential = own(&path).map_err(|why| format!("{}: {why}", path.display()))?;
+            let (pem, mode) = read(&path, MAX_FILE)?;
+            let pem = Zeroizing::new(pem);
+            is_private(&path, mode)?;
+            let credential = own(&pem).map_err(|why| format!("{}: {why}", path.display()))?;
             ring.own.push((label, Arc::new(credential)));
         }
         for (path, label) in files(&folder.join("ca"))? {
             let failed = |why: String| format!("{}: {why}", path.display());
-            let (pem, _) = content(&path).map_err(failed)?;
+            let (pem, _) = read(&path, MAX_FILE)?;
             let certificate = CertificateDer::from_pem_slice(&pem)
                 .map_err(|why| failed(format!("no certificate in PEM: {why}")))?;
             let authority =
@@ -58,13 +60,13 @@ impl Keyring {
         }
         for (path, _) in files(&folder.join("crl"))? {
             let failed = |why: String| format!("{}: {why}", path.display());
-            let (pem, _) = content(&path).map_err(failed)?;
+            let (pem, _) = read(&path, MAX_FILE)?;
             let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
             let lists = lists.map_err(|why| failed(format!("no revocation list in PEM: {why}")))?;
-            let lists: Vec<Vec<u8>> = lists.iter().map(|list| list.to_vec()).collect();
-            // What cannot be read is said here, with its file.
-            Trust::new(Vec::new(), &lists, Revocation::Loose).map_err(|why| failed(why.to_string()))?;
-            ring.lists.extend(lists);
+            for list in lists {
+                let list = RevocationList::new(&list).map_err(|why| failed(why.to_string()))?;
+                ring.lists.push(Arc::new(list));
+            }
         }
         Ok(ring)
     }
@@ -129,7 +131,7 @@ impl Keyring {
             let folder = self.folder.join("ca");
             return Err(format!("no authority that vouches for peers (LABEL.pem) in {}", folder.display()));
         }
-        Trust::new(authorities, &self.lists, revocation).map(Arc::new).map_err(|why| why.to_string())
+        Ok(Arc::new(Trust::new(authorities, self.lists.clone(), revocation)))
     }
 }
 
@@ -158,30 +160,11 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, String)>, String> {
     Ok(files)
 }
 
-/// Octets and mode.
-fn content(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let meta = file.metadata().map_err(|error| error.to_string())?;
-    if !meta.is_file() || meta.len() > MAX_FILE {
-        return Err(format!("not a regular file of at most {MAX_FILE} octets"));
-    }
-    // Of its final size from the start, so that no copy of a key is left behind.
-    let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1));
-    file.take(MAX_FILE).read_to_end(&mut octets).map_err(|error| error.to_string())?;
-    Ok((octets, meta.mode()))
-}
-
-fn own(path: &Path) -> Result<Credential, String> {
-    let (pem, mode) = content(path)?;
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "it holds a key and its mode {:03o} lets others than its owner use it: chmod 600",
-            mode & 0o777
-        ));
-    }
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+/// An own certificate with its key, of a file in PEM.
+fn own(pem: &[u8]) -> Result<Credential, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|why| format!("no certificate in PEM: {why}"))?;
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| {
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| {
         "no PRIVATE KEY (PKCS#8) in PEM: `openssl pkcs8 -topk8 -nocrypt` makes one".to_owned()
     })?;
     let chain = chain.iter().map(|der| der.to_vec()).collect();

@@ -66,32 +66,40 @@ impl Authority {
     }
 }
 
+/// What an authority has revoked.
+#[derive(Debug)]
+pub struct RevocationList(CertRevocationList<'static>);
+
+impl RevocationList {
+    /// Of a CRL, DER.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn new(der: &[u8]) -> Result<Self, PkiError> {
+        let list = OwnedCertRevocationList::from_der(der);
+        list.map(|list| Self(list.into())).map_err(|why| PkiError::malformed("a revocation list", why))
+    }
+}
+
 /// The authorities of a rule, and how revocation is seen.
 #[derive(Debug)]
 pub struct Trust {
     authorities: Vec<Arc<Authority>>,
     anchors: Vec<TrustAnchor<'static>>,
-    lists: Vec<CertRevocationList<'static>>,
+    lists: Vec<Arc<RevocationList>>,
     revocation: Revocation,
 }
 
 impl Trust {
-    /// Of authorities and the revocation lists that there are, DER.
-    ///
-    /// # Errors
-    /// A list cannot be read.
+    /// Of authorities and the revocation lists that there are.
+    #[must_use]
     pub fn new(
         authorities: Vec<Arc<Authority>>,
-        lists: &[Vec<u8>],
+        lists: Vec<Arc<RevocationList>>,
         revocation: Revocation,
-    ) -> Result<Self, PkiError> {
-        let lists = lists
-            .iter()
-            .map(|der| OwnedCertRevocationList::from_der(der).map(CertRevocationList::from))
-            .collect::<Result<_, _>>()
-            .map_err(|why| PkiError::malformed("a revocation list", why))?;
+    ) -> Self {
         let anchors = authorities.iter().map(|a| a.anchor.clone()).collect();
-        Ok(Self { authorities, anchors, lists, revocation })
+        Self { authorities, anchors, lists, revocation }
     }
 
     /// What a Certificate Request asks for (RFC 7296 section 3.7): the hashes of the authorities' keys.
@@ -142,7 +150,7 @@ impl Trust {
 
     fn vouch(&self, own: &EndEntityCert<'_>, between: &[&[u8]], unix: u64) -> Result<(), Error> {
         let between: Vec<CertificateDer<'_>> = between.iter().map(|der| CertificateDer::from(*der)).collect();
-        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().collect();
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &list.0).collect();
         let options = |unknown, expired| {
             let builder = RevocationOptionsBuilder::new(&lists).ok()?;
             Some(builder.with_status_policy(unknown).with_expiration_policy(expired).build())
